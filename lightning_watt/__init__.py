@@ -1,0 +1,1 @@
+"""What did that training cost in electricity?"""
