@@ -1,1 +1,46 @@
-"""What did that training cost in electricity?"""
+"""What did that training cost in electricity? An energy callback for PyTorch Lightning.
+
+Importing this package imports nothing else; each public name is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_watt.callback import WattCallback
+    from lightning_watt.lineage import energy_of
+    from lightning_watt.meter import EnergyMeter
+    from lightning_watt.record import read_record
+    from lightning_watt.sam import SustainableAccuracy, sustainable_accuracy
+    from lightning_watt.sources.discover import discover
+
+__all__ = [
+    "EnergyMeter",
+    "SustainableAccuracy",
+    "WattCallback",
+    "discover",
+    "energy_of",
+    "read_record",
+    "sustainable_accuracy",
+]
+_HOMES = {
+    "EnergyMeter": "meter",
+    "SustainableAccuracy": "sam",
+    "WattCallback": "callback",
+    "discover": "sources.discover",
+    "energy_of": "lineage",
+    "read_record": "record",
+    "sustainable_accuracy": "sam",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

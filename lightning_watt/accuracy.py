@@ -1,0 +1,61 @@
+"""Finds the accuracy among the metrics that a training logs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_watt.errors import WattError
+
+_NAMES = r"(?:top_?1_?)?acc(?:uracy)?(?:_?(?:top_?)?1)?|top_?1|multiclassaccuracy|binaryaccuracy"
+_KINDS = {
+    "validate": r"val|valid|validation|eval",
+    "test": r"test",
+    "train": r"train|training",
+    "": r"",
+}
+_ORDER = {"validate": ("validate", "", "train"), "train": ("validate", "", "train"), "test": ("test", "")}
+
+
+def find_accuracy(metrics: Mapping[str, Any], wanted: str = "auto", stage: str = "train") -> tuple[str, float] | None:
+    """The accuracy that SAM is to use.
+
+    Args:
+        metrics: what has been logged, such as `trainer.callback_metrics`; numbers or tensors of one element.
+        wanted: a metric's name; or `"auto"`: the usual names (`val_acc`, `val/accuracy`, `valid_top1`, `acc`, ...), of
+            validation before training; in a test those of the test.
+        stage: the stage that it is looked for in.
+
+    Returns:
+        The metric's name and value; None where there is none, or its value is not a number yet.
+
+    Raises:
+        WattError: the value lies outside of [0, 1]; says the likely cause.
+
+    Example:
+        >>> find_accuracy({"train_loss": 0.2, "val/acc": 0.91, "train_acc": 0.99})
+        ('val/acc', 0.91)
+    """
+    name = wanted if wanted != "auto" else _usual(metrics, stage)
+    if name is None or name not in metrics:
+        return None
+    value = float(metrics[name])
+    if math.isnan(value):
+        return None
+    if not 0 <= value <= 1:
+        cause = "is it in percent? Log it divided by 100." if 1 < value <= 100 else "is it an accuracy?"
+        raise WattError(f"The accuracy {name!r} is {value:g}, outside of [0, 1]: {cause} Until then there is no SAM.")
+    return name, value
+
+
+def _usual(metrics: Mapping[str, Any], stage: str) -> str | None:
+    plain = {name: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in metrics}
+    for kind in _ORDER.get(stage, _ORDER["train"]):
+        prefix = f"(?:{_KINDS[kind]})_?" if kind else ""
+        pattern = re.compile(f"{prefix}(?:{_NAMES})(?:_epoch)?(?:_dataloader_idx_0)?")
+        for name, text in plain.items():
+            if not name.startswith("watt") and pattern.fullmatch(text):
+                return name
+    return None

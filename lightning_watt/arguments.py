@@ -1,0 +1,69 @@
+"""Checks of arguments: what is wrong with a value, and what to give instead, in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def check_choice(name: str, value: Any, words: tuple[str, ...]) -> None:
+    """One of some words, or a list.
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+        >>> check_choice("gpus", "al", ("auto", "all"))
+        Traceback (most recent call last):
+        ValueError: gpus is 'al': give 'auto' or 'all', or a list.
+    """
+    is_word = isinstance(value, str) and value in words
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    if not is_word and not is_list:
+        raise ValueError(f"{name} is {value!r}: give {' or '.join(map(repr, words))}, or a list.")
+
+
+def check_number(
+    name: str,
+    value: Any,
+    what: str,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    optional: bool = False,
+) -> None:
+    """A finite number within a limit.
+
+    Args:
+        name: the argument's name.
+        value: what was given.
+        what: what the number means, with its unit.
+        above: it must be greater than this.
+        at_least: it must not be less than this.
+        optional: None is allowed.
+
+    Raises:
+        ValueError: it is not.
+
+    Example:
+        >>> check_number("interval", -1, "seconds between two reads", above=0.0)
+        Traceback (most recent call last):
+        ValueError: interval is -1: give seconds between two reads, above 0.
+    """
+    if value is None and optional:
+        return
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= above or value < at_least:
+        limit = f"above {above:g}" if above > -math.inf else f"{at_least:g} or more"
+        raise ValueError(f"{name} is {value!r}: give {what}, {limit}.")
+
+
+def check_count(name: str, value: Any, what: str) -> None:
+    """A whole number above zero, or None.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value <= 0):
+        raise ValueError(f"{name} is {value!r}: give {what}, a whole number above 0, or None.")

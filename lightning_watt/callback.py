@@ -1,0 +1,453 @@
+"""WattCallback: Lightning's hooks turned into marks, and what has been settled turned into logs. No measuring happens here.
+
+No hook raises into the training, waits for a driver, or talks to one. The only place that waits, with a limit, is the end.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from typing_extensions import override
+
+from lightning_watt import trainer_facts as facts
+from lightning_watt.accuracy import find_accuracy
+from lightning_watt.arguments import check_choice, check_count, check_number
+from lightning_watt.errors import WattError
+from lightning_watt.forecast import passes
+from lightning_watt.ledger import Account
+from lightning_watt.lightning_base import Callback, join_loaded_packages
+from lightning_watt.loggers import log_record, log_snapshot
+from lightning_watt.meter import EnergyMeter
+from lightning_watt.ranks import share_out
+from lightning_watt.record import RECORD_NAME, Inherited, Status
+from lightning_watt.run_state import RunState
+from lightning_watt.sam import check_sam_arguments
+from lightning_watt.scribe import Scribe
+from lightning_watt.session import BatchEnd, BatchRow, LogPoint, Session, Snapshot
+from lightning_watt.sources.base import EnergySource
+from lightning_watt.sources.nvml import GPU
+from lightning_watt.summary import print_summary
+from lightning_watt.tags import Scoring, tags
+from lightning_watt.units import J_PER_KWH, EnergyUnit, kwh, wh
+
+Hook = TypeVar("Hook", bound=Callable[..., None])
+
+
+def never_raise(hook: Hook) -> Hook:
+    """A hook of ours that fails is told once, and the training goes on."""
+
+    @functools.wraps(hook)
+    def guarded(self: WattCallback, *args: Any, **kwargs: Any) -> None:
+        try:
+            hook(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - this is the place where nothing may pass
+            self._run.voice.failed(hook.__name__, error)
+
+    return cast(Hook, guarded)
+
+
+class WattCallback(Callback):
+    """Measures what a training costs in electricity, and logs it beside its accuracy.
+
+    Args:
+        accuracy: the logged metric that SAM uses, in [0, 1]; `"auto"` finds the usual names.
+        gpus: `"auto"`: the devices that the Trainer uses; `"all"`: every board that NVML shows, whatever the mask, also
+            beside a CPU Trainer; or NVML indices and UUIDs.
+        sources: `"auto"`: NVML and RAPL, or a labelled estimate where there is neither; or a list of `EnergySource`.
+        alpha: how much accuracy counts in SAM.
+        beta: SAM's scale.
+        sam_unit: the unit of E in SAM: `"kWh"` (the paper's), `"Wh"` or `"J"`.
+        interval: seconds between two reads of the counters.
+        log_every_n_steps: training batches between two log rows; None is the Trainer's own.
+        budget_kwh: stop the training before it passes this energy.
+        pue: power usage effectiveness of the building; it enters CO2e only.
+        carbon_intensity: grams of CO2e a kWh; with it `watt/co2e_g` is logged.
+        record: write `watt.json` and `watt.jsonl` into the run's log directory.
+        batches: write each batch's energy to `watt_batches.csv`.
+
+    Raises:
+        ValueError: a value that means nothing, in a sentence. Boards that are not there raise it in `setup`.
+
+    Example:
+        >>> from lightning_watt import WattCallback
+        >>> WattCallback(accuracy="val_acc", sam_unit="Wh").sam_unit
+        'Wh'
+    """
+
+    def __init__(
+        self,
+        accuracy: str = "auto",
+        *,
+        gpus: str | Sequence[GPU] = "auto",
+        sources: str | Sequence[EnergySource] = "auto",
+        alpha: float = 5.0,
+        beta: float = 5.0,
+        sam_unit: EnergyUnit = "kWh",
+        interval: float = 1.0,
+        log_every_n_steps: int | None = None,
+        budget_kwh: float | None = None,
+        pue: float = 1.0,
+        carbon_intensity: float | None = None,
+        record: bool = True,
+        batches: bool = False,
+    ) -> None:
+        join_loaded_packages()
+        super().__init__()
+        if not isinstance(accuracy, str) or not accuracy:
+            raise ValueError(f'accuracy is {accuracy!r}: give the name of a logged metric, or "auto".')
+        check_choice("gpus", gpus, ("auto", "all"))
+        check_choice("sources", sources, ("auto",))
+        check_sam_arguments(alpha, beta, sam_unit)
+        check_number("interval", interval, "the seconds between two reads of the counters", above=0.0)
+        check_count("log_every_n_steps", log_every_n_steps, "the training batches between two log rows")
+        check_number("budget_kwh", budget_kwh, "the kWh that the training may use", above=0.0, optional=True)
+        check_number("pue", pue, "the building's power over its computers' power", at_least=1.0)
+        check_number("carbon_intensity", carbon_intensity, "grams of CO2e a kWh", at_least=0.0, optional=True)
+        self.accuracy = accuracy
+        self.gpus = gpus
+        self.sources = sources
+        self.interval = interval
+        self.log_every_n_steps = log_every_n_steps
+        self.budget_kwh = budget_kwh
+        self.scoring = Scoring(alpha, beta, sam_unit, pue, carbon_intensity)
+        self.record = record
+        self.batches = batches
+        self._forget()
+
+    @property
+    def sam_unit(self) -> EnergyUnit:
+        """The unit of E in SAM."""
+        return self.scoring.unit
+
+    def _forget(self) -> None:
+        """The state of a run that has not begun; nothing in it holds a device, a file or a thread."""
+        self._run = RunState()
+        self._session: Session | None = None
+        self._meter: EnergyMeter | None = None
+        self._scribe: Scribe | None = None
+        self._every = 1
+        self._train_batches = 0
+        self._restored: dict[str, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only the arguments travel to another process: sources, files and threads stay where they are."""
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    # -- a run begins and ends --
+
+    @override
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Open the sources. Wrong `gpus` raise here; everything else is told and survived."""
+        try:
+            self._set_up(trainer, pl_module)
+        except ValueError:
+            raise
+        except WattError as error:
+            self._run.voice.warn(str(error), "setup")
+            self._run.missing.append(str(error))
+        except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
+            self._run.voice.failed("setup", error)
+
+    def _set_up(self, trainer: Any, pl_module: Any) -> None:
+        # Before the others, so that EarlyStopping and ModelCheckpoint find this epoch's values and not the last one's.
+        trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
+        share = share_out(facts.boards_in_use(trainer))
+        directory = Path(trainer.log_dir or trainer.default_root_dir)  # asked by every rank: it is broadcast
+        if self._run.directory not in (None, directory):
+            self._forget()  # another Trainer, another run
+        run = self._run
+        run.directory, run.status = directory, "running"
+        self._every = self.log_every_n_steps or max(1, trainer.log_every_n_steps)
+        if not share.reads:
+            return
+        run.hardware = facts.hardware_facts(trainer)
+        run.model = facts.model_facts(pl_module)
+        run.software = facts.software_facts(trainer)
+        run.inherit(facts.inherited_paths(pl_module))
+        session = self._session = self._session or Session()
+        meter = self._meter = EnergyMeter(share.boards if self.gpus == "auto" else self.gpus, self.sources, self.interval)
+        if self.record and trainer.is_global_zero:
+            self._scribe = Scribe(directory, meter.complaints.append)
+        session.on_settled = self._write
+        session.begin(meter, Account("other", 0))
+        run.missing = [str(reason) for reason in meter.missing]
+        if share.hosts > 1:
+            run.missing.append(f"{share.hosts - 1} other nodes: their energy is not in this record.")
+
+    @override
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Settle everything, log it, write the record, print the table."""
+        self._finish(trainer, "completed")
+
+    @override
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """The same, for a run that was stopped."""
+        stopped = isinstance(exception, (KeyboardInterrupt, SystemExit)) or "SIGTERM" in type(exception).__name__
+        self._finish(trainer, "interrupted" if stopped else "failed")
+
+    @never_raise
+    def _finish(self, trainer: Any, status: Status) -> None:
+        session, meter, run = self._session, self._meter, self._run
+        if session is None or meter is None:
+            return
+        session.end()
+        run.status = status
+        if self._train_batches and run.metric.last is None:
+            self._tell_missing_accuracy()
+        self._catch_up(trainer)
+        self._meter = None
+        record = run.to_record(session, self.scoring)
+        if self._scribe is not None:
+            self._scribe.record(record)
+            self._scribe.close()
+            self._scribe = None
+        self._say_complaints(meter)
+        if trainer.is_global_zero:
+            log_record(trainer.loggers, record, facts.logger_step(trainer), run.voice)
+            facts.stop_live_bar(trainer)
+            print_summary(record, str(run.directory / RECORD_NAME) if self.record and run.directory else "")
+
+    # -- the hooks that note where the training is --
+
+    def _enter(self, stage: str, trainer: Any) -> None:
+        if self._session is not None:
+            self._session.switch(Account(stage, int(trainer.current_epoch)))
+
+    @override
+    @never_raise
+    def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
+        self._enter("sanity_check", trainer)
+
+    @override
+    @never_raise
+    def on_sanity_check_end(self, trainer: Any, pl_module: Any) -> None:
+        self._enter("other", trainer)
+
+    @override
+    @never_raise
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._take_restored()
+        self._enter("train", trainer)
+
+    @override
+    @never_raise
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._enter("train", trainer)
+
+    @override
+    @never_raise
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self._end_epoch(trainer, "train", then="train")
+
+    @override
+    @never_raise
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._enter("other", trainer)
+
+    @override
+    @never_raise
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.sanity_checking:
+            self._enter("validate", trainer)
+
+    @override
+    @never_raise
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.sanity_checking:
+            self._end_epoch(trainer, "validate", then="train" if trainer.state.fn == "fit" else "other")
+
+    @override
+    @never_raise
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        self._enter("test", trainer)
+
+    @override
+    @never_raise
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        self._end_epoch(trainer, "test", then="other")
+
+    @override
+    @never_raise
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        self._enter("predict", trainer)
+
+    @override
+    @never_raise
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        self._end_epoch(trainer, "predict", then="other")
+
+    def _end_epoch(self, trainer: Any, stage: str, then: str) -> None:
+        session = self._session
+        if session is not None:
+            if stage != "predict":
+                self._look_for_accuracy(trainer, stage)
+            session.note(self._log_point(trainer))
+            session.end_epoch(self._run.metric.last)
+            if then != stage:
+                self._enter(then, trainer)
+            self._catch_up(trainer)
+        self._publish(trainer)
+
+    # -- the hooks of every batch --
+
+    @override
+    @never_raise
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        session = self._session
+        if session is None:
+            return
+        self._train_batches += 1
+        self._count(trainer, session, batch, batch_idx)
+        if self._train_batches % self._every == 0:
+            self._look_for_accuracy(trainer, "train")
+            session.note(self._log_point(trainer))
+
+    def _count(self, trainer: Any, session: Session, batch: Any, batch_idx: int) -> None:
+        session.batches += 1
+        session.samples += facts.batch_size(batch)
+        if self.batches:
+            session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
+        if session.news:
+            self._catch_up(trainer)
+
+    @override
+    @never_raise
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if self._session is not None:
+            self._count(trainer, self._session, batch, batch_idx)
+
+    on_test_batch_end = on_validation_batch_end
+    on_predict_batch_end = on_validation_batch_end
+
+    # -- checkpoints --
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """The energy so far and what was inherited, in plain values that load without running code."""
+        if self._session is None:
+            return {}
+        inherited = [{"path": run.path, "total_j": run.total_j} for run in self._run.inherited]
+        return {"session": self._session.state_dict(), "inherited": inherited}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep what a resumed run has used before; it is added when the training starts."""
+        self._restored = state_dict or None
+
+    def _take_restored(self) -> None:
+        restored, self._restored = self._restored, None
+        if restored is not None and self._session is not None:
+            self._session.absorb(restored["session"])
+            self._run.inherit_known(Inherited(**run) for run in restored["inherited"])
+
+    # -- what the trainer's thread does with what was settled --
+
+    def _log_point(self, trainer: Any) -> LogPoint:
+        session = self._session
+        assert session is not None
+        ahead = facts.batches_ahead(trainer) if trainer.state.fn == "fit" else {}
+        step, epoch = facts.logger_step(trainer), int(trainer.current_epoch)
+        return LogPoint(step, epoch, self._run.metric.last, session.batches, session.samples, ahead)
+
+    def _look_for_accuracy(self, trainer: Any, stage: str) -> None:
+        metrics = trainer.callback_metrics
+        self._run.seen_metrics.update(name for name in metrics if not name.startswith("watt"))
+        try:
+            found = find_accuracy(metrics, self.accuracy, stage)
+        except WattError as error:
+            self._run.voice.warn(str(error), "accuracy range")
+            self._run.metric.last = None
+            return
+        if found is not None:
+            self._run.reach(*found)
+
+    def _catch_up(self, trainer: Any) -> None:
+        """Log what has been settled since the last look."""
+        session, meter = self._session, self._meter
+        if session is None or meter is None:
+            return
+        session.news = False
+        self._say_complaints(meter)
+        last: Snapshot | None = None
+        while session.ready:
+            last = session.ready.popleft()
+            if trainer.is_global_zero:
+                log_snapshot(trainer.loggers, last, self.scoring, self._run.voice)
+        if last is not None:
+            self._run.forecast_kwh = kwh(last.forecast.joules) if last.forecast else None
+            trainer.callback_metrics.update(_tensors(tags(last, self.scoring)))
+            self._mind_budget(trainer, session, last)
+        trainer.progress_bar_metrics.update({"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
+
+    def _publish(self, trainer: Any) -> None:
+        """Give every rank the values of this moment, for ModelCheckpoint and EarlyStopping, which follow this hook."""
+        values: dict[str, float] = {}
+        if self._session is not None and self._meter is not None:
+            values = tags(self._session.now(self._log_point(trainer)), self.scoring)
+        if trainer.world_size > 1:
+            values = trainer.strategy.broadcast(values, src=0)
+        trainer.callback_metrics.update(_tensors(values))
+
+    def _mind_budget(self, trainer: Any, session: Session, snapshot: Snapshot) -> None:
+        if self.budget_kwh is None or trainer.state.fn != "fit" or trainer.should_stop:
+            return
+        rate = session.rates.get("train")
+        if passes(self.budget_kwh * J_PER_KWH, snapshot.total_j, rate.mean if rate and rate.batches else 0.0):
+            trainer.should_stop = True
+            self._run.voice.warn(f"The budget of {self.budget_kwh:g} kWh is used up: the training stops here.")
+
+    # -- what the meter's thread does with it --
+
+    def _write(self, rows: Sequence[BatchRow], epoch_over: bool) -> None:
+        session, scribe = self._session, self._scribe
+        if session is None or scribe is None:
+            return
+        account = session.account
+        scribe.journal(
+            {
+                "t": time.time(),
+                "total_j": session.energy_j,
+                "power_w": session.power_w,
+                "stage": account.stage,
+                "epoch": account.epoch,
+                "session": session.id,
+            }
+        )
+        scribe.batches(rows)
+        if epoch_over:
+            scribe.record(self._run.to_record(session, self.scoring))
+
+    # -- words --
+
+    def _tell_missing_accuracy(self) -> None:
+        there = ", ".join(sorted(self._run.seen_metrics)) or "none"
+        wanted = "No accuracy" if self.accuracy == "auto" else f"The accuracy {self.accuracy!r}"
+        self._run.voice.warn(
+            f"{wanted} was logged, so there is no SAM; the energy is measured all the same. "
+            f'Metrics that were logged: {there}. Name one: WattCallback(accuracy="...").',
+            "no accuracy",
+        )
+
+    def _say_complaints(self, meter: EnergyMeter) -> None:
+        while meter.complaints:
+            self._run.voice.warn(meter.complaints.popleft())
+
+
+def _tensors(values: dict[str, float]) -> dict[str, torch.Tensor]:
+    return {tag: torch.tensor(value, dtype=torch.float64) for tag, value in values.items()}
+
+
+def _short(value: float) -> float:
+    """A number as short as a progress bar wants it: four digits."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,31 @@
+"""What can go wrong, each with what happened, why, and what to do."""
+
+from __future__ import annotations
+
+
+class WattError(Exception):
+    """Base of everything that this package raises on purpose, besides `ValueError` for a wrong argument."""
+
+
+class SourceUnavailable(WattError):  # noqa: N818 - it is a finding more often than a fault
+    """A source of energy readings cannot be used on this machine.
+
+    Args:
+        source: the source's name, such as `"nvml"`.
+        why: what was tried and what came back.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, source: str, why: str, remedy: str) -> None:
+        super().__init__(f"{source}: {why} {remedy}")
+        self.source = source
+        self.why = why
+        self.remedy = remedy
+
+
+class RecordError(WattError):
+    """A run record or checkpoint cannot be read."""
+
+
+class WattWarning(UserWarning):
+    """Something could not be measured or written; the training goes on."""

@@ -1,0 +1,212 @@
+"""The ledger: which stage and epoch each joule was charged to, each exactly once.
+
+Pure, and in whole microjoules. Accounts are closed and opened at one and the same point of the energy curve, so whatever
+leaves one enters the other, and the sum over all accounts is the curve's own rise, to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+STAGES = ("train", "validate", "test", "predict", "sanity_check", "other")
+"""Lightning's stages, and `other` for what lies between them."""
+
+
+class Account(NamedTuple):
+    """Where energy is charged to.
+
+    Attributes:
+        stage: one of `STAGES`.
+        epoch: the trainer's epoch at the time.
+    """
+
+    stage: str
+    epoch: int
+
+
+@dataclass
+class Entry:
+    """What one account has received.
+
+    Attributes:
+        uj: microjoules by device label.
+        ns: nanoseconds that the account was open.
+        batches: batches that ended in it.
+        samples: samples in those batches.
+        edge_variance: squared microjoules that may lie on the wrong side of the account's edges.
+    """
+
+    uj: dict[str, int] = field(default_factory=dict)
+    ns: int = 0
+    batches: int = 0
+    samples: int = 0
+    edge_variance: float = 0.0
+
+    def add(self, other: Entry) -> None:
+        """Take another entry into this one."""
+        for label, uj in other.uj.items():
+            self.uj[label] = self.uj.get(label, 0) + uj
+        self.ns += other.ns
+        self.batches += other.batches
+        self.samples += other.samples
+        self.edge_variance += other.edge_variance
+
+    @property
+    def total_uj(self) -> int:
+        """Microjoules over all devices."""
+        return sum(self.uj.values())
+
+
+class Point(NamedTuple):
+    """One point of the run, where everything that counts is known.
+
+    Attributes:
+        t_ns: when.
+        energy_uj: each device's energy so far, microjoules.
+        edge_uj: how far each may be off at this point, microjoules.
+        batches: batches so far.
+        samples: samples so far.
+    """
+
+    t_ns: int
+    energy_uj: Sequence[int]
+    edge_uj: Sequence[float]
+    batches: int
+    samples: int
+
+
+class Ledger:
+    """Charges energy to accounts.
+
+    Example:
+        >>> ledger = Ledger()
+        >>> ledger.open(["gpu0"], Account("train", 0), Point(0, [0], [0.0], 0, 0))
+        >>> ledger.switch(Account("validate", 0), Point(10, [70], [0.0], 4, 64))
+        >>> ledger.charge(Point(20, [100], [0.0], 6, 96))
+        >>> ledger.by_stage()["train"].total_uj, ledger.by_stage()["validate"].total_uj, ledger.total_uj
+        (70, 30, 100)
+    """
+
+    def __init__(self) -> None:
+        self.labels: tuple[str, ...] = ()
+        self.entries: dict[Account, Entry] = {}
+        self._account: Account | None = None
+        self._at: Point | None = None
+
+    @property
+    def account(self) -> Account | None:
+        """The account that is open."""
+        return self._account
+
+    @property
+    def at(self) -> Point | None:
+        """The point up to which everything is charged; None while nothing is open."""
+        return self._at
+
+    def open(self, labels: Sequence[str], account: Account, at: Point) -> None:
+        """Begin charging; what was used before `at` is nobody's.
+
+        Args:
+            labels: the devices, in the order of every point's energies from now on.
+            account: the first account.
+            at: where it begins.
+        """
+        self.labels, self._account, self._at = tuple(labels), account, at
+        self._edge(account, at)
+
+    def charge(self, at: Point) -> None:
+        """Charge everything since the last point to the open account."""
+        if self._account is None or self._at is None:
+            raise ValueError("The ledger has no open account: call open() first.")
+        before, self._at = self._at, at
+        entry = self.entries.setdefault(self._account, Entry())
+        for label, now_uj, was_uj in zip(self.labels, at.energy_uj, before.energy_uj, strict=True):
+            entry.uj[label] = entry.uj.get(label, 0) + int(now_uj) - int(was_uj)
+        entry.ns += at.t_ns - before.t_ns
+        entry.batches += at.batches - before.batches
+        entry.samples += at.samples - before.samples
+
+    def switch(self, account: Account, at: Point) -> None:
+        """Close the open account and open another, at one and the same point."""
+        self.charge(at)
+        if self._account is not None and account != self._account:
+            self._edge(self._account, at)
+            self._edge(account, at)
+        self._account = account
+
+    def close(self, at: Point) -> None:
+        """Charge up to `at` and end."""
+        self.charge(at)
+        if self._account is not None:
+            self._edge(self._account, at)
+        self._account = self._at = None
+
+    @property
+    def total_uj(self) -> int:
+        """Everything charged, microjoules."""
+        return sum(entry.total_uj for entry in self.entries.values())
+
+    def by_stage(self) -> dict[str, Entry]:
+        """Entries summed over epochs, in the order of `STAGES`; stages that never ran are absent."""
+        return {stage: entry for stage in STAGES if (entry := self._sum(stage)) is not None}
+
+    def by_device(self) -> dict[str, int]:
+        """Microjoules by device label, over all accounts."""
+        total = Entry(dict.fromkeys(self.labels, 0))
+        for entry in self.entries.values():
+            total.add(entry)
+        return total.uj
+
+    def state_dict(self) -> list[list[Any]]:
+        """The accounts as plain lists, for a checkpoint."""
+        return [
+            [account.stage, account.epoch, dict(e.uj), e.ns, e.batches, e.samples, e.edge_variance]
+            for account, e in self.entries.items()
+        ]
+
+    def absorb(self, state: Sequence[Sequence[Any]], rename: Mapping[str, str] | None = None) -> int:
+        """Add the accounts of an earlier run to these.
+
+        Args:
+            state: what `state_dict` gave.
+            rename: new labels for devices of the earlier run whose labels now mean other devices.
+
+        Returns:
+            The microjoules that were added.
+
+        Raises:
+            ValueError: the state is not one of `state_dict`; then nothing was added.
+        """
+        entries: list[tuple[Account, Entry]] = []
+        try:
+            for stage, epoch, uj, ns, batches, samples, variance in state:
+                if stage not in STAGES or not isinstance(uj, Mapping):
+                    raise ValueError(f"stage {stage!r}")
+                entry = Entry({}, int(ns), int(batches), int(samples), float(variance))
+                for label, value in uj.items():
+                    # Two labels may become one where a board comes back under its old name: their joules add up.
+                    entry.add(Entry({(rename or {}).get(str(label), str(label)): int(value)}))
+                entries.append((Account(stage, int(epoch)), entry))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"This is not a ledger's state: {error}. Did lightning_watt write this checkpoint?") from error
+        for account, entry in entries:
+            self.entries.setdefault(account, Entry()).add(entry)
+        return sum(entry.total_uj for _, entry in entries)
+
+    def _sum(self, stage: str) -> Entry | None:
+        matching = list(self._of(stage))
+        if not matching:
+            return None
+        total = Entry()
+        for entry in matching:
+            total.add(entry)
+        return total
+
+    def _of(self, stage: str) -> Iterator[Entry]:
+        return (entry for account, entry in self.entries.items() if account.stage == stage)
+
+    def _edge(self, account: Account, at: Point) -> None:
+        entry = self.entries.setdefault(account, Entry())
+        entry.edge_variance += sum(float(edge) ** 2 for edge in at.edge_uj)

@@ -1,0 +1,39 @@
+"""Hands what was settled to every logger of a Trainer; a logger that raises is told once and the others go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_watt.record import Record, to_json
+from lightning_watt.session import Snapshot
+from lightning_watt.tags import Scoring, tags, tags_over_energy
+from lightning_watt.voice import Voice
+
+
+def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, voice: Voice) -> None:
+    """Log a snapshot's tags at its step, and those over energy at its joules."""
+    values = {**tags(snapshot, scoring), "epoch": snapshot.point.epoch}
+    over_energy = tags_over_energy(snapshot, scoring)
+    for logger in loggers:
+        try:
+            logger.log_metrics(values, step=snapshot.point.step)
+            if over_energy:
+                logger.log_metrics(over_energy, step=round(snapshot.total_j))
+            logger.save()
+        except Exception as error:  # noqa: BLE001 - whatever a logger raises, the training goes on
+            _tell(logger, error, voice)
+
+
+def log_record(loggers: list[Any], record: Record, step: int, voice: Voice) -> None:
+    """Give TensorBoard the record itself, for whoever has only the event files."""
+    for logger in loggers:
+        if "TensorBoard" in type(logger).__name__:
+            try:
+                logger.experiment.add_text("watt/record", f"```json\n{to_json(record).decode()}\n```", global_step=step)
+            except Exception as error:  # noqa: BLE001 - as above
+                _tell(logger, error, voice)
+
+
+def _tell(logger: Any, error: Exception, voice: Voice) -> None:
+    name = type(logger).__name__
+    voice.warn(f"{name} does not take the energy ({error!r}); the other loggers do.", f"logger {name}")

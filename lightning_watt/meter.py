@@ -1,0 +1,351 @@
+"""The meter: reads the sources in one thread of its own, and answers how many joules were used between two moments.
+
+Whoever measures only notes moments (`Mark`s) and goes on. The reader thread looks at the sources when they are due, lays
+their readings on the devices' curves, and fills in every mark that the curves have passed. A driver that takes a second
+holds up that thread and nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lightning_watt.errors import SourceUnavailable, WattError
+from lightning_watt.marks import Mark
+from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
+from lightning_watt.sources.discover import open_sources
+from lightning_watt.sources.nvml import GPU
+from lightning_watt.timeline import Gap, Timeline
+from lightning_watt.units import UJ_PER_J, kwh, nanoseconds, seconds
+from lightning_watt.window import Window
+
+log = logging.getLogger(__name__)
+
+MIN_READ_GAP_S = 0.1
+"""Asked for or not, no source is read more often than this: some boards' counters under-read when polled fast."""
+END_LIMIT_S = 5.0
+"""How long the end of a measurement waits for a driver."""
+STALE_S = 5.0
+"""A device that has not moved for this long no longer holds up the others' accounts."""
+MAX_GAPS = 1000
+
+Listener = Callable[[Sequence[Mark[Any]]], None]
+
+
+class EnergyMeter:
+    """Measures energy, with or without Lightning.
+
+    Args:
+        gpus: `"visible"`: the boards that `CUDA_VISIBLE_DEVICES` leaves; `"all"`: every board; or NVML indices and UUIDs.
+        sources: `"auto"`: those boards and the CPU's RAPL, or an estimate where there is neither; or your own sources.
+        interval: seconds between two reads of the counters.
+        clock: the host's clock, replaceable for tests.
+
+    Raises:
+        ValueError: an interval that is not above zero.
+
+    Example:
+        >>> from lightning_watt import EnergyMeter
+        >>> from lightning_watt.sources.replay import ReplaySource
+        >>> with EnergyMeter(sources=[ReplaySource({"gpu0": [(0, 0), (0.05, 10.0)]})]) as meter:
+        ...     with meter.window("work") as w:
+        ...         time.sleep(0.1)
+        >>> round(w.joules)
+        10
+    """
+
+    def __init__(
+        self,
+        gpus: str | Sequence[GPU] = "visible",
+        sources: str | Sequence[EnergySource] = "auto",
+        interval: float = 1.0,
+        *,
+        clock: Clock = HOST_CLOCK,
+    ) -> None:
+        if not interval > 0:
+            raise ValueError(f"interval is {interval}: give the seconds between two reads, above zero.")
+        self._gpus = gpus
+        self._sources = sources
+        self._interval = interval
+        self._clock = clock
+        self._listener: Listener | None = None
+        self._opened: list[tuple[EnergySource, list[Device]]] = []
+        self._lines: list[Timeline] = []
+        self._marks: deque[Mark[Any]] = deque()
+        self._lock = threading.Lock()
+        self._settled = threading.Condition()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._started_ns = 0
+        self._thread: threading.Thread | None = None
+        self._failed: dict[str, str] = {}
+        self._said: set[str] = set()
+        self._by_label: dict[str, Timeline] = {}
+        self._whole: Window | None = None
+        self.missing: list[SourceUnavailable] = []
+        self.gaps: list[Gap] = []
+        self.complaints: deque[str] = deque()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self, listener: Listener | None = None) -> EnergyMeter:
+        """Open the sources and begin to read.
+
+        Args:
+            listener: called in the reader's thread after every read, with the marks that have just been settled, in order.
+                The last one is the meter's own, without payload: the time up to which everything is known now.
+
+        Raises:
+            WattError: no source could be opened; says of each why, and the remedy.
+            ValueError: `gpus` names a board that is not there.
+        """
+        if self._thread is not None:
+            raise WattError("The meter runs already: stop it first, or make another.")
+        self._opened, self.missing = open_sources(self._gpus, self._sources, self._clock)
+        if not self._opened:
+            raise WattError(f"Nothing can be measured. {' '.join(str(reason) for reason in self.missing)}")
+        self._lines = [Timeline(device) for _, devices in self._opened for device in devices]
+        self._by_label = {line.device.label: line for line in self._lines}
+        self._listener = listener
+        self._failed.clear()
+        self._marks.clear()
+        self._stop = threading.Event()
+        self._started_ns = self._clock.now_ns()
+        self._whole = Window("total", self, self.mark())
+        # The thread is told by its own event, so that one which a driver held up past its end cannot wake into the next run.
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stop, self._opened), name="lightning_watt reader", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def stop(self, limit_s: float = END_LIMIT_S) -> bool:
+        """Take the last reading and let go of the sources.
+
+        Returns:
+            False if a driver did not answer within `limit_s`; then what was not read is not in the sums.
+        """
+        thread = self._thread
+        if thread is None:
+            return True
+        if self._whole is not None and self._whole.end is None:
+            self._whole.end = self.mark()
+        self._stop.set()
+        self._wake.set()
+        thread.join(limit_s)
+        self._thread = None
+        if thread.is_alive():
+            self._stop = threading.Event()
+            self.complaints.append(
+                f"The energy reader did not answer for {limit_s:g} s at the end, so the last readings are missing: "
+                "the driver hangs; check `nvidia-smi` and the kernel log."
+            )
+            return False
+        return True
+
+    def __enter__(self) -> EnergyMeter:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that are read."""
+        return tuple(line.device for line in self._lines)
+
+    @property
+    def ticks_s(self) -> dict[str, float]:
+        """Each device's counter update period in seconds, as far as it is known."""
+        return {line.device.label: line.tick_s for line in self._lines}
+
+    @property
+    def frontier_ns(self) -> int:
+        """The time up to which every answering device's energy is known."""
+        return self._frontier_ns()
+
+    @property
+    def total(self) -> Window:
+        """The window from start to stop (or to now)."""
+        if self._whole is None:
+            raise WattError("The meter was not started.")
+        return self._whole
+
+    @property
+    def joules(self) -> float:
+        """Joules from start to stop (or to now)."""
+        return self.total.joules
+
+    @property
+    def kwh(self) -> float:
+        """Kilowatt-hours from start to stop (or to now)."""
+        return kwh(self.joules)
+
+    def mark(self, payload: Any = None) -> Mark[Any]:
+        """Note this moment. Costs about a microsecond, whatever the driver does."""
+        mark = Mark(self._clock.now_ns(), payload)
+        self._marks.append(mark)
+        return mark
+
+    def ask(self) -> None:
+        """Ask for a reading soon."""
+        self._wake.set()
+
+    @contextmanager
+    def window(self, name: str) -> Iterator[Window]:
+        """Measure what happens inside; windows nest.
+
+        The edges are host times. Work that a GPU still has queued at the edge is charged to what follows; synchronise the
+        device first where that matters.
+        """
+        window = Window(name, self, self.mark())
+        try:
+            yield window
+        finally:
+            window.end = self.mark()
+
+    def wait_for(self, mark: Mark[Any], limit_s: float = END_LIMIT_S) -> bool:
+        """Wait until a mark is settled; False if that took longer than `limit_s` or the meter has stopped."""
+        self.ask()
+        with self._settled:
+            return self._settled.wait_for(lambda: mark.energy_uj is not None or self._thread is None, limit_s) and (
+                mark.energy_uj is not None
+            )
+
+    def energy_now_uj(self) -> list[int]:
+        """Each device's energy by now: what is known, and from there on at the last known power."""
+        now = self._clock.now_ns()
+        with self._lock:
+            known = [int(line.energy_uj_at([now])[0]) for line in self._lines]
+            ahead_s = [max(0.0, seconds(now - line.frontier_ns)) if self._answers(line) else 0.0 for line in self._lines]
+        return [uj + int(s * line.power_w * UJ_PER_J) for uj, s, line in zip(known, ahead_s, self._lines, strict=True)]
+
+    def power_now_w(self) -> list[float]:
+        """Each device's last known power, watts."""
+        return [line.power_w for line in self._lines]
+
+    # -- the reader's thread ------------------------------------------------------------------------------------------
+
+    def _run(self, stop: threading.Event, opened: Sequence[tuple[EnergySource, list[Device]]]) -> None:
+        interval_s = min([self._interval, *(source.due_s for source, _ in opened)])
+        due_s = time.monotonic()
+        try:
+            while True:
+                self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below
+                stopping = stop.is_set()
+                read_s = time.monotonic()
+                try:
+                    for source, devices in opened:
+                        found = self._read(source, devices)
+                        if stop is not self._stop:
+                            return  # the run is over, and did not wait for this driver
+                        for reading in found:
+                            self._take(reading)
+                    self._settle(everything=stopping)
+                except Exception as error:
+                    log.exception("lightning_watt: the reader failed")
+                    self._complain("reader", f"A reading of the energy failed ({error!r}); the next is tried in its turn.")
+                if stopping:
+                    return
+                due_s = max(due_s + interval_s, time.monotonic())
+                self._wake.wait(max(0.0, due_s - time.monotonic()))
+                if not stop.is_set():
+                    time.sleep(max(0.0, read_s + MIN_READ_GAP_S - time.monotonic()))
+        finally:
+            for source, _ in opened:
+                source.close()
+            with self._settled:
+                self._settled.notify_all()
+
+    def _read(self, source: EnergySource, devices: Sequence[Device]) -> Sequence[Reading | Failure]:
+        try:
+            return source.read()
+        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
+            return [Failure(d.label, f"{source.name} raised {error!r}.", "Report it to its author.") for d in devices]
+
+    def _take(self, reading: Reading | Failure) -> None:
+        if reading.label not in self._by_label:
+            self._complain(
+                f"unknown {reading.label}",
+                f"A source read {reading.label}, which it had not announced when it was opened, so it is not counted. "
+                "Report it to its author.",
+            )
+            return
+        if isinstance(reading, Failure):
+            self._failed.setdefault(reading.label, reading.why)
+            self._complain(
+                f"failed {reading.label}",
+                f"{reading.label} could not be read, so its energy is missing from now on: {reading.why} {reading.remedy}",
+            )
+            return
+        line = self._by_label[reading.label]
+        with self._lock:
+            gap = line.add(reading)
+        self._failed.pop(reading.label, None)
+        if gap is not None:
+            if len(self.gaps) < MAX_GAPS:
+                self.gaps.append(gap)
+            self._complain(
+                f"gap {gap.device}",
+                f"{gap.device}: {gap.why}; {gap.joules:.4g} J were charged for {gap.seconds:.3g} s by its last known power, "
+                "and are marked as uncertain. A driver reload or a reset of the board does this.",
+            )
+        if line.standing_still:
+            self._complain(
+                f"still {reading.label}",
+                f"{reading.label}: its energy counter stands still, so its energy is missing from now on. "
+                "Reload the driver, or check `nvidia-smi`.",
+            )
+
+    def _answers(self, line: Timeline) -> bool:
+        return line.started and line.device.label not in self._failed and not line.standing_still
+
+    def _frontier_ns(self) -> int:
+        """The answering devices' common frontier; without any, the present, so that nothing waits for the lost."""
+        answering = [line.frontier_ns for line in self._lines if self._answers(line)]
+        now = self._clock.now_ns()
+        if not answering:
+            lost = all(line.started or line.device.label in self._failed for line in self._lines)
+            return now if lost or now - self._started_ns > nanoseconds(STALE_S) else 0
+        newest = max(answering)
+        return min((t for t in answering if newest - t < nanoseconds(STALE_S)), default=newest)
+
+    def _settle(self, *, everything: bool) -> None:
+        """Fill in the marks that the curves have passed; at the end, all of them."""
+        frontier = self._frontier_ns()
+        ready: list[Mark[Any]] = []
+        while self._marks and (everything or self._marks[0].t_ns <= frontier):
+            ready.append(self._marks.popleft())
+        if frontier and not everything:
+            ready.append(Mark(frontier, None))
+        if ready:
+            times = np.asarray([mark.t_ns for mark in ready], dtype=np.int64)
+            energy = np.stack([line.energy_uj_at(times) for line in self._lines], axis=1)
+            edge = np.stack([line.power_w_at(times) * line.tick_s * UJ_PER_J for line in self._lines], axis=1)
+            with self._settled:
+                for row, mark in enumerate(ready):
+                    mark.edge_uj = edge[row]
+                    mark.energy_uj = energy[row]
+                self._settled.notify_all()
+        if self._listener is not None:
+            self._listener(ready)
+        oldest = min(frontier, self._marks[0].t_ns) if self._marks else frontier
+        with self._lock:
+            for line in self._lines:
+                line.forget_before(oldest)
+
+    def _complain(self, about: str, sentence: str) -> None:
+        """Once each: said by the main thread, at its next hook."""
+        if about not in self._said:
+            self._said.add(about)
+            self.complaints.append(sentence)

@@ -1,0 +1,284 @@
+"""The run record: `watt.json`, replaced whole at every epoch's end, and `watt.jsonl`, one line an interval.
+
+The classes below are the schema. A record is checked against them when it is read, so whoever has a `Record` in hand has
+one that is complete. Unknown keys are let through, so that a newer minor version's record can be read. A number that is
+undefined (NaN or infinite) is `null` in the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import numbers
+import os
+from collections.abc import Sequence
+from io import FileIO
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from lightning_watt.errors import RecordError
+
+SCHEMA_VERSION = 1
+RECORD_NAME = "watt.json"
+JOURNAL_NAME = "watt.jsonl"
+MAX_BYTES = 64 * 2**20
+"""A record is kilobytes; whatever is larger than this was not written here."""
+MAX_LINE_BYTES = 2**20
+"""A line of the journal is some hundred bytes."""
+
+Status = Literal["running", "completed", "interrupted", "failed"]
+
+
+class Stage(msgspec.Struct, kw_only=True):
+    """What one stage used: joules, seconds, and the batches and samples that it went through."""
+
+    joules: float
+    seconds: float
+    batches: int = 0
+    samples: int = 0
+    uncertainty_j: float = 0.0
+
+
+class DeviceEnergy(msgspec.Struct, kw_only=True):
+    """What one device used, and where that number comes from."""
+
+    joules: float
+    name: str
+    uuid: str
+    source: str
+    provenance: Literal["measured", "estimated"]
+    tick_s: float | None = None
+    gain: float = 0.05
+    note: str = ""
+
+
+class Energy(msgspec.Struct, kw_only=True):
+    """The run's own energy; `total_j` is null where nothing could be measured."""
+
+    total_j: float | None
+    total_kwh: float | None
+    uncertainty_j: float | None
+    provenance: Literal["measured", "estimated", "mixed"] | None
+    boundary_j: float = 0.0
+    gain_j: float = 0.0
+    by_stage: dict[str, Stage] = {}
+    by_device: dict[str, DeviceEnergy] = {}
+
+
+class Accuracy(msgspec.Struct, kw_only=True):
+    """The accuracy that the energy bought; `metric` is null where none was found."""
+
+    metric: str | None = None
+    last: float | None = None
+    best: float | None = None
+
+
+class Sam(msgspec.Struct, kw_only=True):
+    """SAM of the last accuracy, of the run's own energy and with what it inherited; null at and below one `unit`."""
+
+    alpha: float
+    beta: float
+    unit: Literal["kWh", "Wh", "J"]
+    value: float | None = None
+    shifted: float | None = None
+    value_with_inherited: float | None = None
+    shifted_with_inherited: float | None = None
+
+
+class Epoch(msgspec.Struct, kw_only=True):
+    """One epoch of one stage."""
+
+    epoch: int
+    stage: str
+    joules: float
+    seconds: float
+    accuracy: float | None = None
+
+
+class Inherited(msgspec.Struct, kw_only=True):
+    """A run whose result this one started from, and the energy that it carries, its own inheritance included."""
+
+    path: str
+    total_j: float
+
+
+class LostData(msgspec.Struct, kw_only=True):
+    """A stretch that a counter lost, and what was charged for it."""
+
+    device: str
+    seconds: float
+    joules: float
+    why: str
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """One run."""
+
+    schema_version: int
+    status: Status
+    energy: Energy
+    accuracy: Accuracy
+    sam: Sam
+    epochs: list[Epoch] = []
+    inherited: list[Inherited] = []
+    hardware: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    software: dict[str, Any] = {}
+    session: str = ""
+    started_unix: float = 0.0
+    updated_unix: float = 0.0
+    resumed_j: float = 0.0
+    pue: float = 1.0
+    carbon_intensity: float | None = None
+    co2e_g: float | None = None
+    forecast_kwh: float | None = None
+    gaps: list[LostData] = []
+    missing: list[str] = []
+    warnings: list[str] = []
+
+
+def read_record(path: str | os.PathLike[str]) -> Record:
+    """Read and check a run record.
+
+    Args:
+        path: a `watt.json`, or the directory that holds it.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: there is none, it is broken, or a newer version wrote it; says which field and why.
+
+    Example:
+        >>> read_record("/nowhere")
+        Traceback (most recent call last):
+        lightning_watt.errors.RecordError: /nowhere/watt.json: there is no such file. Did the run have WattCallback(record=True)?
+    """
+    file = Path(path)
+    file = file if file.suffix == ".json" else file / RECORD_NAME
+    try:
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise RecordError(f"{file}: it has {size:,} bytes, and no record is larger than {MAX_BYTES:,}. It is not one.")
+        raw = file.read_bytes()
+    except FileNotFoundError as error:
+        raise RecordError(f"{file}: there is no such file. Did the run have WattCallback(record=True)?") from error
+    except OSError as error:
+        raise RecordError(f"{file}: it cannot be read ({error}). Check its permissions.") from error
+    try:
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version == SCHEMA_VERSION:
+            return msgspec.json.decode(raw, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{file}: this is not a run record: {error}. Was it cut off or edited?") from error
+    newer = version > SCHEMA_VERSION
+    raise RecordError(
+        f"{file}: its schema_version is {version}, this lightning_watt reads {SCHEMA_VERSION}. "
+        + ("Update lightning_watt." if newer else "Run the training again, or read it with the version that wrote it.")
+    )
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def to_json(record: Record) -> bytes:
+    """A record as it stands in the file; what a model says about itself in types that JSON lacks becomes text."""
+    return msgspec.json.format(msgspec.json.encode(record, enc_hook=_plain), indent=2)
+
+
+def _plain(value: Any) -> int | float | str:
+    """A value that JSON lacks: numbers of other libraries (NumPy's) stay numbers."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return str(value)
+
+
+class RecordWriter:
+    """Writes one run's two files.
+
+    Args:
+        directory: the run's log directory; it is made where it is missing.
+
+    Raises:
+        OSError: from `write` and `append`, where the disk is full or the directory read-only; the caller warns once.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._journal: FileIO | None = None
+
+    def write(self, record: Record) -> None:
+        """Replace `watt.json` whole: a reader sees the old one or the new one, never half of one."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        target = self.directory / RECORD_NAME
+        # Beside the target, because only a rename within one file system is atomic.
+        half = target.with_name(f".{RECORD_NAME}.{os.getpid()}")
+        try:
+            half.write_bytes(to_json(record) + b"\n")
+            half.replace(target)
+        except OSError:
+            half.unlink(missing_ok=True)
+            raise
+
+    def append(self, line: dict[str, float | str | None]) -> None:
+        """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
+        if self._journal is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._journal = _open_whole_lines(self.directory / JOURNAL_NAME)
+        before = self._journal.tell()
+        raw = msgspec.json.encode(line, enc_hook=_plain) + b"\n"
+        if self._journal.write(raw) != len(raw):
+            self._journal.truncate(before)  # so that the next line does not continue this half one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / JOURNAL_NAME))
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+
+def _open_whole_lines(file: Path) -> FileIO:
+    """Open a file to append to; a half last line, which a killed process left, is cut off first."""
+    opened = FileIO(file, "ab+")
+    end = opened.seek(0, os.SEEK_END)
+    if end:
+        tail = min(end, MAX_LINE_BYTES)
+        opened.seek(end - tail)
+        opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
+        opened.seek(0, os.SEEK_END)
+    return opened
+
+
+def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a `watt.jsonl`, without a last one that was cut off.
+
+    Args:
+        path: the file, or the directory that holds it.
+
+    Raises:
+        RecordError: it is missing, or a line that is not the last is broken.
+    """
+    file = Path(path)
+    file = file if file.suffix == ".jsonl" else file / JOURNAL_NAME
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise RecordError(f"{file}: it cannot be read ({error}).") from error
+    return _decode(file, lines)
+
+
+def _decode(file: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+    decoded: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            decoded.append(msgspec.json.decode(line, type=dict[str, Any]))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if number == len(lines):
+                break
+            raise RecordError(f"{file}: line {number} is not JSON: {error}. Was it edited?") from error
+    return decoded

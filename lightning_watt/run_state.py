@@ -1,0 +1,104 @@
+"""What a run's record says beside its energy: status, accuracy, lineage, machine; and the record made of it all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_watt.errors import WattError
+from lightning_watt.lineage import energy_of
+from lightning_watt.record import SCHEMA_VERSION, Accuracy, Inherited, Record, Sam, Status
+from lightning_watt.session import Session
+from lightning_watt.tags import Scoring
+from lightning_watt.units import joules
+from lightning_watt.voice import Voice
+
+
+@dataclass
+class RunState:
+    """What is known about a run.
+
+    Attributes:
+        voice: what was said to the user.
+        directory: the run's log directory.
+        status: where the run stands.
+        metric: its accuracy.
+        seen_metrics: names of all metrics that were logged.
+        inherited: the runs that it started from.
+        hardware: the machine.
+        model: the model.
+        software: the versions.
+        missing: what could not be measured, why, and the remedy.
+        forecast_kwh: the last forecast.
+    """
+
+    voice: Voice = field(default_factory=Voice)
+    directory: Path | None = None
+    status: Status = "running"
+    metric: Accuracy = field(default_factory=Accuracy)
+    seen_metrics: set[str] = field(default_factory=set)
+    inherited: list[Inherited] = field(default_factory=list)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    software: dict[str, Any] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    forecast_kwh: float | None = None
+
+    def reach(self, name: str, value: float) -> None:
+        """Note an accuracy."""
+        best = value if self.metric.best is None else max(self.metric.best, value)
+        self.metric = Accuracy(metric=name, last=value, best=best)
+
+    def inherit(self, paths: Iterable[Path]) -> None:
+        """Add the energy of what the run started from; what cannot be read is told, and is not zero."""
+        for path in paths:
+            try:
+                self.inherit_known([Inherited(path=str(path), total_j=energy_of(path).total_j)])
+            except WattError as error:
+                self.voice.warn(f"What this run inherits is not known: {error}", f"inherit {path}")
+
+    def inherit_known(self, runs: Iterable[Inherited]) -> None:
+        """Add runs whose energy is known, each once."""
+        known = {run.path for run in self.inherited}
+        self.inherited += [run for run in runs if run.path not in known]
+
+    def to_record(self, session: Session, scoring: Scoring) -> Record:
+        """The record as of now."""
+        energy = session.energy()
+        own_j = energy.total_j or 0.0
+        value, shifted = scoring.sam(self.metric.last, own_j)
+        whole_value, whole_shifted = scoring.sam(self.metric.last, own_j + sum(run.total_j for run in self.inherited))
+        return Record(
+            schema_version=SCHEMA_VERSION,
+            status=self.status,
+            energy=energy,
+            accuracy=self.metric,
+            sam=Sam(
+                alpha=scoring.alpha,
+                beta=scoring.beta,
+                unit=scoring.unit,
+                value=value,
+                shifted=shifted,
+                value_with_inherited=whole_value,
+                shifted_with_inherited=whole_shifted,
+            ),
+            epochs=session.epochs(),
+            inherited=list(self.inherited),
+            hardware=self.hardware,
+            model=self.model,
+            software=self.software,
+            session=session.id,
+            started_unix=session.started_unix,
+            updated_unix=time.time(),
+            resumed_j=joules(session.resumed_uj),
+            pue=scoring.pue,
+            carbon_intensity=scoring.carbon_intensity,
+            co2e_g=scoring.co2e_g(own_j),
+            forecast_kwh=self.forecast_kwh,
+            gaps=list(session.gaps),
+            missing=list(self.missing),
+            warnings=list(self.voice.said.values()),
+        )

@@ -1,0 +1,458 @@
+"""One measured run, without Lightning: marks go in, the ledger, the log rows and the record come out.
+
+The trainer's thread only notes marks and counts batches. The meter's thread settles them here: it charges the ledger, lays
+out what is to be logged, and writes the files. What is to be logged is handed back to the trainer's thread, because loggers
+belong to it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from lightning_watt.forecast import Forecast, Rate, forecast
+from lightning_watt.ledger import Account, Ledger, Point
+from lightning_watt.marks import Mark
+from lightning_watt.meter import EnergyMeter
+from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, Stage
+from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
+
+
+class Switch(NamedTuple):
+    """From here on another account is charged."""
+
+    account: Account
+    batches: int
+    samples: int
+
+
+class LogPoint(NamedTuple):
+    """Here the trainer wants to know where it stands.
+
+    Attributes:
+        step: the loggers' step.
+        epoch: the trainer's epoch.
+        accuracy: the last known accuracy.
+        batches: batches so far.
+        samples: samples so far.
+        ahead: batches still to come, by stage, for the forecast.
+    """
+
+    step: int
+    epoch: int
+    accuracy: float | None
+    batches: int
+    samples: int
+    ahead: dict[str, int]
+
+
+class BatchEnd(NamedTuple):
+    """A batch ended here, and each batch is wanted."""
+
+    account: Account
+    batch: int
+    batches: int
+    samples: int
+
+
+class EpochEnd(NamedTuple):
+    """An epoch of a stage ended here."""
+
+    account: Account
+    accuracy: float | None
+    batches: int
+    samples: int
+
+
+class BatchRow(NamedTuple):
+    """One batch's energy, as it stands in `watt_batches.csv`."""
+
+    stage: str
+    epoch: int
+    batch: int
+    joules: float
+    seconds: float
+    uncertainty_j: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where the run stands at one moment, everything up to it charged.
+
+    Attributes:
+        point: the log point that asked for it.
+        seconds: seconds since the run's first mark in this process.
+        total_j: joules of the run so far, earlier parts included.
+        uncertainty_j: plus or minus of that.
+        stage_j: joules by stage.
+        power_w: watts by device, mean since the snapshot before.
+        stretch_j: joules of the current stage since the snapshot before.
+        stretch_batches: its batches.
+        stretch_samples: its samples.
+        forecast: joules at the end of the schedule, if it can be told.
+    """
+
+    point: LogPoint
+    seconds: float
+    total_j: float
+    uncertainty_j: float
+    stage_j: dict[str, float]
+    power_w: dict[str, float]
+    stretch_j: float
+    stretch_batches: int
+    stretch_samples: int
+    forecast: Forecast | None = None
+
+
+@dataclass
+class Session:
+    """The accounts of one run, over all its fits and tests, and the queue of what is to be logged.
+
+    Attributes:
+        id: tells this process's part of a run from others', so that a joule in two checkpoints is added once.
+        ledger: the accounts.
+        batches: batches so far; the trainer's thread counts here.
+        samples: samples so far; likewise.
+        ready: snapshots that have been settled and wait to be logged.
+        accuracies: the accuracy at the end of every finished epoch of every stage.
+        gaps: what counters lost.
+        rates: joules a batch by stage, for the forecast.
+        devices: what is known about each device, by label.
+        absorbed: the ids of the earlier parts of this run that are in the ledger.
+        resumed_uj: what those parts used, microjoules.
+        on_settled: called in the meter's thread with the batches that ended, and whether an epoch did.
+        news: something was settled since the trainer's thread last looked.
+    """
+
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started_unix: float = field(default_factory=time.time)
+    ledger: Ledger = field(default_factory=Ledger)
+    batches: int = 0
+    samples: int = 0
+    ready: deque[Snapshot] = field(default_factory=deque)
+    accuracies: dict[Account, float | None] = field(default_factory=dict)
+    gaps: list[LostData] = field(default_factory=list)
+    rates: dict[str, Rate] = field(default_factory=dict)
+    devices: dict[str, DeviceEnergy] = field(default_factory=dict)
+    absorbed: list[str] = field(default_factory=list)
+    resumed_uj: int = 0
+    on_settled: Callable[[Sequence[BatchRow], bool], None] | None = None
+    news: bool = False
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._meter: EnergyMeter | None = None
+        self._account = Account("other", 0)
+        self._begin_ns = 0
+        self._logged: tuple[int, list[int], int, int, int] | None = None  # t_ns, device uj, stage uj, batches, samples
+        self._batch_from: Point | None = None
+        self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
+        self._validated = (0.0, 0)  # joules and batches of validation that the forecast knows
+
+    # -- the trainer's thread -----------------------------------------------------------------------------------------
+
+    @property
+    def account(self) -> Account:
+        """The account that the trainer is in."""
+        return self._account
+
+    def begin(self, meter: EnergyMeter, account: Account) -> None:
+        """Start to charge what a meter reads; the meter is started here."""
+        self._meter, self._account = meter, account
+        self._logged = None
+        meter.start(self._settle)
+        for device in meter.devices:
+            self.devices[device.label] = DeviceEnergy(
+                joules=0.0,
+                name=device.name,
+                uuid=device.uuid,
+                source=device.source,
+                provenance=device.provenance,
+                gain=device.gain,
+                note=device.note,
+            )
+        self.switch(account)
+
+    def end(self) -> bool:
+        """Charge up to now and stop the meter; False if a driver did not answer in time."""
+        if self._meter is None:
+            return True
+        self.switch(Account("other", self._account.epoch))
+        answered = self._meter.stop()
+        with self._lock:
+            if self.ledger.at is not None:
+                self._outer_edges += _square(self.ledger.at)
+                self.ledger.close(self.ledger.at)
+        self._meter = None
+        return answered
+
+    def switch(self, account: Account) -> None:
+        """The trainer enters another stage or epoch."""
+        left, self._account = self._account, account
+        if self._meter is not None:
+            self._meter.mark(Switch(account, self.batches, self.samples))
+            if left.stage != account.stage:
+                self._meter.ask()  # a reading close to the edge tells best what lies on either side
+
+    def note(self, payload: LogPoint | BatchEnd | EpochEnd) -> None:
+        """Note a moment."""
+        if self._meter is not None:
+            self._meter.mark(payload)
+
+    def end_epoch(self, accuracy: float | None) -> None:
+        """The trainer's epoch of the current stage is over; the record follows."""
+        self.note(EpochEnd(self._account, accuracy, self.batches, self.samples))
+        if self._meter is not None:
+            self._meter.ask()
+
+    def now(self, point: LogPoint) -> Snapshot:
+        """Where the run stands now: what is settled, and the last moment's energy by the last known power.
+
+        Nothing waits for a driver here; the exact value follows in the log.
+        """
+        energy = self._meter.energy_now_uj() if self._meter is not None else []
+        with self._lock:
+            ahead = 0
+            if self.ledger.at is not None:
+                ahead = max(0, sum(energy) - sum(int(uj) for uj in self.ledger.at.energy_uj))
+            stage_uj = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
+            stage_uj[self._account.stage] = stage_uj.get(self._account.stage, 0) + ahead
+            power = dict(zip(self.ledger.labels, self._meter.power_now_w() if self._meter else [], strict=False))
+            stage_j = {stage: joules(uj) for stage, uj in stage_uj.items()}
+            total_j = sum(stage_j.values())
+            return Snapshot(
+                point=point,
+                seconds=self._seconds(),
+                total_j=total_j,
+                uncertainty_j=self._uncertainty()[0],
+                stage_j=stage_j,
+                power_w=power,
+                stretch_j=0.0,
+                stretch_batches=0,
+                stretch_samples=0,
+                forecast=forecast(total_j, point.ahead, self.rates),
+            )
+
+    def absorb(self, state: dict[str, Any]) -> None:
+        """Add an earlier part of this run, from its checkpoint; a part that is here already is not added again.
+
+        Raises:
+            ValueError: the state is not one of `state_dict`.
+        """
+        with self._lock:
+            sessions = [str(session) for session in state["sessions"]]
+            if self.id in sessions or set(sessions) & set(self.absorbed):
+                return
+            earlier = {label: DeviceEnergy(joules=0.0, **about) for label, about in state["devices"].items()}
+            rename = {
+                label: f"{label}@{about.uuid}"
+                for label, about in earlier.items()
+                if label in self.devices and self.devices[label].uuid != about.uuid
+            }
+            self.resumed_uj += self.ledger.absorb(state["ledger"], rename)
+            self.absorbed += sessions
+            for label, about in earlier.items():
+                self.devices.setdefault(rename.get(label, label), about)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The accounts so far as plain values, which load without running code."""
+        with self._lock:
+            about = {
+                label: {"name": d.name, "uuid": d.uuid, "source": d.source, "provenance": d.provenance, "gain": d.gain}
+                for label, d in self.devices.items()
+            }
+            return {"sessions": [*self.absorbed, self.id], "ledger": self.ledger.state_dict(), "devices": about}
+
+    # -- either thread ------------------------------------------------------------------------------------------------
+
+    def energy(self) -> Energy:
+        """The energy part of the record."""
+        with self._lock:
+            if not self.devices:
+                return Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
+            by_device = self.ledger.by_device()
+            ticks = self._meter.ticks_s if self._meter is not None else {}
+            for label, device in self.devices.items():
+                device.joules = joules(by_device.get(label, 0))
+                device.tick_s = ticks.get(label, device.tick_s)
+            kinds = {d.provenance for d in self.devices.values()}
+            total_j = joules(self.ledger.total_uj)
+            uncertainty_j, boundary_j, gain_j = self._uncertainty()
+            return Energy(
+                total_j=total_j,
+                total_kwh=kwh(total_j),
+                uncertainty_j=uncertainty_j,
+                provenance="mixed" if len(kinds) > 1 else kinds.pop(),
+                boundary_j=boundary_j,
+                gain_j=gain_j,
+                by_stage={
+                    stage: Stage(
+                        joules=joules(entry.total_uj),
+                        seconds=seconds(entry.ns),
+                        batches=entry.batches,
+                        samples=entry.samples,
+                        uncertainty_j=math.hypot(joules(math.sqrt(entry.edge_variance)), self._gain_uj(entry.uj) / UJ_PER_J),
+                    )
+                    for stage, entry in self.ledger.by_stage().items()
+                },
+                by_device=dict(self.devices),
+            )
+
+    def epochs(self) -> list[Epoch]:
+        """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
+        with self._lock:
+            return [
+                Epoch(
+                    epoch=account.epoch,
+                    stage=account.stage,
+                    joules=joules(entry.total_uj),
+                    seconds=seconds(entry.ns),
+                    accuracy=self.accuracies[account],
+                )
+                for account, entry in self.ledger.entries.items()
+                if account in self.accuracies
+            ]
+
+    @property
+    def energy_j(self) -> float:
+        """Joules that are settled, earlier parts of the run included."""
+        with self._lock:
+            return joules(self.ledger.total_uj)
+
+    @property
+    def power_w(self) -> float:
+        """The last known power over all devices, watts."""
+        return sum(self._meter.power_now_w()) if self._meter is not None else 0.0
+
+    # -- the meter's thread -------------------------------------------------------------------------------------------
+
+    def _settle(self, marks: Sequence[Mark[Any]]) -> None:
+        rows: list[BatchRow] = []
+        epoch_over = False
+        with self._lock:
+            for mark in marks:
+                payload = mark.payload
+                if self.ledger.at is None and not isinstance(payload, Switch):
+                    continue  # a mark of the meter's own, before the run's first
+                point = self._point(mark)
+                if isinstance(payload, Switch):
+                    self._take_switch(payload, point)
+                    continue
+                self.ledger.charge(point)
+                if isinstance(payload, LogPoint):
+                    self.ready.append(self._snapshot(payload, point))
+                elif isinstance(payload, BatchEnd):
+                    rows.append(self._batch_row(payload, point))
+                elif isinstance(payload, EpochEnd):
+                    self.accuracies[payload.account] = payload.accuracy
+                    self._learn_validation()
+                    epoch_over = True
+            if self._meter is not None:
+                lost, self._meter.gaps = self._meter.gaps, []
+                self.gaps += [LostData(device=g.device, seconds=g.seconds, joules=g.joules, why=g.why) for g in lost]
+        self.news = True
+        if self.on_settled is not None:
+            self.on_settled(rows, epoch_over)
+
+    def _point(self, mark: Mark[Any]) -> Point:
+        """A settled mark as a point of the ledger; a mark without counts ended no batch."""
+        assert mark.energy_uj is not None
+        assert mark.edge_uj is not None
+        before = self.ledger.at
+        batches = getattr(mark.payload, "batches", before.batches if before else 0)
+        samples = getattr(mark.payload, "samples", before.samples if before else 0)
+        return Point(mark.t_ns, mark.energy_uj.tolist(), mark.edge_uj.tolist(), batches, samples)
+
+    def _take_switch(self, switch: Switch, point: Point) -> None:
+        if self.ledger.at is None:
+            assert self._meter is not None
+            self._begin_ns = self._begin_ns or point.t_ns
+            self._outer_edges += _square(point)
+            self.ledger.open([device.label for device in self._meter.devices], switch.account, point)
+        else:
+            left = self.ledger.account
+            self.ledger.switch(switch.account, point)
+            if left is not None and left.stage != switch.account.stage:
+                self._logged = None
+        self._batch_from = point
+
+    def _snapshot(self, log_point: LogPoint, point: Point) -> Snapshot:
+        stages = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
+        stage = self.ledger.account.stage if self.ledger.account else "other"
+        now = (point.t_ns, list(point.energy_uj), stages.get(stage, 0), point.batches, point.samples)
+        before, self._logged = self._logged, now
+        stretch_uj = stretch_batches = stretch_samples = 0
+        power: dict[str, float] = {}
+        if before is not None:
+            stretch_uj, stretch_batches, stretch_samples = now[2] - before[2], now[3] - before[3], now[4] - before[4]
+            passed_s = seconds(now[0] - before[0])
+            if passed_s > 0:
+                power = {
+                    label: joules(uj - was) / passed_s
+                    for label, uj, was in zip(self.ledger.labels, now[1], before[1], strict=True)
+                }
+            self.rates.setdefault(stage, Rate()).add(joules(stretch_uj), stretch_batches)
+        return Snapshot(
+            point=log_point,
+            seconds=self._seconds(),
+            total_j=joules(self.ledger.total_uj),
+            uncertainty_j=self._uncertainty()[0],
+            stage_j={name: joules(uj) for name, uj in stages.items()},
+            power_w=power,
+            stretch_j=joules(stretch_uj),
+            stretch_batches=stretch_batches,
+            stretch_samples=stretch_samples,
+            forecast=forecast(joules(self.ledger.total_uj), log_point.ahead, self.rates),
+        )
+
+    def _batch_row(self, end: BatchEnd, point: Point) -> BatchRow:
+        start = self._batch_from or point
+        self._batch_from = point
+        used = [int(now) - int(was) for now, was in zip(point.energy_uj, start.energy_uj, strict=True)]
+        edges = math.sqrt(sum(e**2 for e in (*point.edge_uj, *start.edge_uj)))
+        gain = self._gain_uj(dict(zip(self.ledger.labels, used, strict=True)))
+        return BatchRow(
+            end.account.stage,
+            end.account.epoch,
+            end.batch,
+            joules(sum(used)),
+            seconds(point.t_ns - start.t_ns),
+            joules(math.hypot(edges, gain)),
+        )
+
+    def _learn_validation(self) -> None:
+        """Tell the forecast what validation has used since it was last told."""
+        entry = self.ledger.by_stage().get("validate")
+        if entry is not None:
+            now = (joules(entry.total_uj), entry.batches)
+            self.rates.setdefault("validate", Rate()).add(now[0] - self._validated[0], now[1] - self._validated[1])
+            self._validated = now
+
+    def _gain_uj(self, uj: dict[str, int]) -> float:
+        """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""
+        return sum(self.devices[label].gain * value for label, value in uj.items() if label in self.devices)
+
+    def _uncertainty(self) -> tuple[float, float, float]:
+        """Plus or minus of the total in joules: all, its boundary part, its gain part.
+
+        Only the run's own beginning and end count: what an inner edge takes from one account the next one gets.
+        """
+        at = self.ledger.at
+        edges = self._outer_edges + (_square(at) if at is not None else 0.0)
+        boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in self.gaps)
+        gain_j = joules(self._gain_uj(self.ledger.by_device()))
+        return math.hypot(boundary_j, gain_j), boundary_j, gain_j
+
+    def _seconds(self) -> float:
+        at = self.ledger.at
+        return seconds(at.t_ns - self._begin_ns) if at is not None else 0.0
+
+
+def _square(point: Point) -> float:
+    return sum(float(edge) ** 2 for edge in point.edge_uj)

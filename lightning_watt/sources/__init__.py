@@ -1,0 +1,1 @@
+"""Where energy readings come from: one module a source; `discover` says what a machine has."""

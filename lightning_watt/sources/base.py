@@ -1,0 +1,126 @@
+"""What a source of energy readings is: the protocol, and the plain values that it hands over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+Provenance = Literal["measured", "estimated"]
+
+
+class Clock(Protocol):
+    """The host's clocks, passed in so that tests can own the time."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds of a clock that never steps."""
+
+    def unix_ns(self) -> int:
+        """Nanoseconds since 1970, which may step."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class HostClock:
+    """The machine's own clocks: CLOCK_MONOTONIC for durations, CLOCK_REALTIME for what others stamped."""
+
+    now_ns = staticmethod(time.monotonic_ns)
+    unix_ns = staticmethod(time.time_ns)
+    sleep = staticmethod(time.sleep)
+
+
+HOST_CLOCK = HostClock()
+
+
+@dataclass(frozen=True)
+class Device:
+    """Something whose energy is read.
+
+    Attributes:
+        label: its name in tags and records: `gpu0`, `cpu0`, `dram0`.
+        name: what a person calls it: `NVIDIA H100`.
+        uuid: its identity on this host; the same device is counted once by it.
+        source: where the numbers come from: `nvml-counter`, `nvml-power`, `rapl`, `estimate`, or an adapter's name.
+        provenance: whether the numbers are measured or estimated.
+        tick_s: seconds between two updates of the counter, as far as known before it was watched.
+        gain: relative error of scale, the same in every reading of this device (0.05 is 5 %).
+        max_power_w: more than this cannot be drawn; a reading that says so is refused.
+        always_draws: the device draws power whenever it is on, so a counter that stands still is a fault.
+        note: one sentence for the record: shared with others, MIG parent, and the like.
+    """
+
+    label: str
+    name: str
+    uuid: str
+    source: str
+    provenance: Provenance = "measured"
+    tick_s: float = 0.0
+    gain: float = 0.05
+    max_power_w: float = 10_000.0
+    always_draws: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One look at a device's counter.
+
+    Attributes:
+        label: the device's label.
+        t_ns: the time (of `Clock.now_ns`) that the counter's value stands for.
+        energy_uj: the counter, microjoules since some fixed moment.
+        power: samples of the power since the last reading, as `(t_ns, watts)`, oldest first; may be empty.
+        tick_s: the counter's update period where it was watched, seconds.
+    """
+
+    label: str
+    t_ns: int
+    energy_uj: int
+    power: tuple[tuple[int, float], ...] = ()
+    tick_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A device that could not be read this time.
+
+    Attributes:
+        label: the device's label.
+        why: what happened.
+        remedy: what to do about it.
+    """
+
+    label: str
+    why: str
+    remedy: str
+
+
+@runtime_checkable
+class EnergySource(Protocol):
+    """Where energy readings come from.
+
+    A source is opened, read from one thread only, and closed; it may then be opened again. `open` raises
+    `SourceUnavailable`; `read` never raises for a device that fails, it returns a `Failure` for it.
+
+    Attributes:
+        name: the source's name.
+        due_s: the longest time between two reads that this source bears, seconds.
+    """
+
+    name: str
+    due_s: float
+
+    def open(self, clock: Clock) -> Sequence[Device]:
+        """Find the devices and take hold of them.
+
+        Raises:
+            SourceUnavailable: nothing can be read here; says why and what to do.
+        """
+
+    def read(self) -> Sequence[Reading | Failure]:
+        """Read every device once; several readings a device are allowed, oldest first."""
+
+    def close(self) -> None:
+        """Let go of everything; never raises."""

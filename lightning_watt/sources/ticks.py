@@ -1,0 +1,140 @@
+"""Reads a slow counter at its ticks, where its value is exact.
+
+A counter that is updated every 100 ms is, at any moment, up to 100 ms old. At 300 W that is 30 J at either end of a window,
+and it makes a one-second share of the energy 10 % uncertain. So the update period is watched once, and from then on each
+read waits for the next tick (a few quick looks around the moment when it is expected): the value then stands for a time
+known to a millisecond. This costs about five calls a second instead of one, all in the reader's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lightning_watt.sources.base import Clock
+from lightning_watt.units import NS_PER_S
+
+POLL_NS = 1_000_000
+MARGIN_NS = 3_000_000
+SHARP_NS = 3_000_000
+"""A tick that was seen to lie within this time is sharp; a busy interpreter wakes a thread up later than that."""
+WATCH_NS = 600_000_000
+"""How long the counter is watched at first; one that shows no two sharp ticks meanwhile is read as it is."""
+FAST_NS = 5_000_000
+"""Below this period a read is as good as a tick."""
+MISSES = 3
+
+
+class TickReader:
+    """Reads one counter at its ticks.
+
+    Args:
+        read: returns the counter; may raise, which passes through.
+        clock: the host's clock.
+
+    Example:
+        >>> from lightning_watt.sources.base import HOST_CLOCK
+        >>> reader = TickReader(lambda: HOST_CLOCK.now_ns() // 20_000_000, HOST_CLOCK)  # ticks every 20 ms
+        >>> first, *_ = reader.read()
+        >>> round(reader.period_s, 2)
+        0.02
+    """
+
+    def __init__(self, read: Callable[[], int], clock: Clock) -> None:
+        self._read = read
+        self._clock = clock
+        self._opened = (clock.now_ns(), read())
+        self._anchor_ns = 0
+        self._tick_ns = 0
+        self._period_ns = 0.0
+        self._misses = 0
+        self._watched = False
+
+    @property
+    def period_s(self) -> float | None:
+        """The counter's update period in seconds; None before it was watched, or where it has none."""
+        return self._period_ns / NS_PER_S if self._period_ns else None
+
+    def read(self) -> list[tuple[int, int]]:
+        """The counter as `[(t_ns, value), ...]`, oldest first; each value stands for its time."""
+        if not self._watched:
+            self._watched = True
+            return self._watch()
+        if not self._period_ns or self._misses >= MISSES:
+            value = self._read()
+            return [(self._clock.now_ns(), value)]
+        return self._next_tick()
+
+    def _watch(self) -> list[tuple[int, int]]:
+        """Find two sharp ticks, and so the period and the time that the opening value stands for."""
+        opened_ns, opened = self._opened
+        until = self._clock.now_ns() + WATCH_NS
+        seen: list[_Tick] = []
+        before = self._read()
+        while len(seen) < 2 or not (seen[-1].sharp and seen[-2].sharp):
+            tick = self._wait_for_change(before, until)
+            if tick is None:
+                # A machine too busy to look in time, or a counter too slow to be waited for: it is read as it is.
+                return [self._opened, *((late.late_ns, late.value) for late in seen)]
+            seen.append(tick)
+            before = tick.value
+        first, last = seen[-2:]
+        period = float(last.middle_ns - first.middle_ns)
+        readings = [(tick.middle_ns, tick.value) for tick in (first, last)]
+        if period < FAST_NS:
+            return [self._opened, *readings]
+        self._anchor_ns, self._tick_ns, self._period_ns = first.middle_ns, last.middle_ns, period
+        age_ns = int((opened_ns - first.middle_ns) % period)
+        opening = (opened_ns - age_ns, opened)
+        return [opening, *readings] if opening[0] < readings[0][0] else readings
+
+    def _next_tick(self) -> list[tuple[int, int]]:
+        """The next tick and the one before it, which brackets whatever moment the read was asked for."""
+        now = self._clock.now_ns()
+        ahead = (now - self._tick_ns + MARGIN_NS) // self._period_ns + 1
+        due = self._tick_ns + int(ahead * self._period_ns)
+        self._clock.sleep(max(0, due - MARGIN_NS - now) / NS_PER_S)
+        before = self._read()
+        tick = self._wait_for_change(before, due + int(1.5 * self._period_ns))
+        if tick is None:
+            self._misses += 1
+            return [(self._clock.now_ns(), before)]
+        self._misses = 0
+        # The expected time, as far as what was seen allows it: a thread that was woken late still knows when the tick was.
+        whole = round((tick.middle_ns - self._tick_ns) / self._period_ns)
+        expected = self._tick_ns + int(whole * self._period_ns)
+        self._tick_ns = min(max(expected, tick.early_ns), tick.late_ns)
+        if tick.sharp:
+            # The period grows exact with the distance to the first tick; one missed or doubled tick must not bend it.
+            period = (self._tick_ns - self._anchor_ns) / max(1, round((self._tick_ns - self._anchor_ns) / self._period_ns))
+            if abs(period - self._period_ns) < 0.05 * self._period_ns:
+                self._period_ns = period
+        return [(self._tick_ns - int(self._period_ns), before), (self._tick_ns, tick.value)]
+
+    def _wait_for_change(self, before: int, until_ns: int) -> _Tick | None:
+        """Look every millisecond until the counter moves; its tick lies between the last two looks."""
+        looked = self._clock.now_ns()
+        while looked < until_ns:
+            self._clock.sleep(POLL_NS / NS_PER_S)
+            value = self._read()
+            now = self._clock.now_ns()
+            if value != before:
+                return _Tick(looked, now, value)
+            looked = now
+        return None
+
+
+class _Tick(NamedTuple):
+    """A tick, somewhere between two looks at the counter."""
+
+    early_ns: int
+    late_ns: int
+    value: int
+
+    @property
+    def middle_ns(self) -> int:
+        return (self.early_ns + self.late_ns) // 2
+
+    @property
+    def sharp(self) -> bool:
+        return self.late_ns - self.early_ns <= SHARP_NS

@@ -1,0 +1,88 @@
+"""The table at the end of a run: where the energy went, by stage and by device, each with its plus or minus."""
+
+from __future__ import annotations
+
+from tabulate import tabulate
+
+from lightning_watt.record import Record
+from lightning_watt.units import human_energy, wh
+
+
+def summary(record: Record) -> str:
+    """A record as text: energy by stage, energy by device, and what else is to be known."""
+    energy = record.energy
+    if energy.total_j is None or energy.uncertainty_j is None:
+        return "No energy was measured. " + (" ".join(record.missing) or "There is no source.")
+    total_s = sum(stage.seconds for stage in energy.by_stage.values())
+    stages: list[list[str]] = [
+        [
+            name,
+            f"{wh(stage.joules):.4g}",
+            f"{wh(stage.uncertainty_j):.2g}",
+            _ratio(stage.joules, stage.seconds),
+            f"{stage.seconds:.1f}",
+            _ratio(stage.joules, stage.batches),
+            _ratio(stage.joules, stage.samples),
+        ]
+        for name, stage in energy.by_stage.items()
+    ]
+    total = [
+        f"{wh(energy.total_j):.4g}",
+        f"{wh(energy.uncertainty_j):.2g}",
+        _ratio(energy.total_j, total_s),
+        f"{total_s:.1f}",
+    ]
+    stages.append(["total", *total, "", ""])
+    devices = [
+        [label, f"{wh(d.joules):.4g}", f"{wh(d.joules * d.gain):.2g}", _ratio(d.joules, total_s), d.source, d.name]
+        for label, d in energy.by_device.items()
+    ]
+    return "\n".join(
+        [
+            "",
+            _table(stages, ["stage", "Wh", "± Wh", "mean W", "s", "J/batch", "J/sample"], text=1),
+            "",
+            _table(devices, ["device", "Wh", "± Wh", "mean W", "source", "name"], text=1),
+            "",
+            *_sentences(record),
+        ]
+    )
+
+
+def _table(rows: list[list[str]], headers: list[str], text: int) -> str:
+    """Numbers stand as they were formatted, on the right; the first `text` columns and words on the left."""
+    words = {"source", "name"}
+    align = ["left" if i < text or header in words else "right" for i, header in enumerate(headers)]
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def _ratio(joules: float, by: float) -> str:
+    return f"{joules / by:.4g}" if by else "-"
+
+
+def _sentences(record: Record) -> list[str]:
+    """What stands below the tables: the energy in one sentence, lineage, CO2e, the accuracy and SAM, and notes."""
+    energy, sam, accuracy = record.energy, record.sam, record.accuracy
+    own_j = energy.total_j or 0.0
+    lines = [f"Energy {human_energy(own_j)} ± {human_energy(energy.uncertainty_j or 0.0)}, {energy.provenance}."]
+    if energy.provenance != "measured":
+        lines[0] += " An estimate is off by tens of percent: compare it with other estimates only."
+    inherited_j = sum(run.total_j for run in record.inherited)
+    if inherited_j:
+        lines.append(f"Inherited {human_energy(inherited_j)}; with it {human_energy(own_j + inherited_j)}.")
+    if record.co2e_g is not None:
+        lines.append(f"CO2e {record.co2e_g:.4g} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
+    if accuracy.last is not None:
+        value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else f"{sam.value:.4f}"
+        lines.append(
+            f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {sam.shifted:.4f}; "
+            f"E in {sam.unit}, alpha {sam.alpha:g}, beta {sam.beta:g}."
+        )
+    lines += [f"{label}: {device.note}" for label, device in energy.by_device.items() if device.note]
+    lines += [f"Missing: {sentence}" for sentence in record.missing if energy.provenance == "measured"]
+    return lines
+
+
+def print_summary(record: Record, where: str) -> None:
+    """Print it, and where the record is."""
+    print(summary(record) + (f"\nRecord: {where}" if where else ""), flush=True)  # noqa: T201 - it is what was asked for

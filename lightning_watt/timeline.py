@@ -1,0 +1,180 @@
+"""One device's rising energy curve: what it had used at any time between its readings, and how sure that is.
+
+Pure: no clock, no file, no driver. The counter's readings are the curve's fixed points. Between two of them the energy is
+laid out in the shape of the driver's own power samples, scaled so that it ends exactly at the next reading; without samples
+it is a straight line. A counter that goes backwards, or rises faster than the device can draw, has lost data: that stretch
+is bridged with the last known power and reported as a `Gap`, never passed on as zero and never as a negative number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_watt.sources.base import Device, Reading
+from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
+
+DEFAULT_TICK_S = 0.1
+"""Observed update periods of NVML's counter reach from 20 to 100 ms; until a counter was watched, the longest is assumed."""
+STANDSTILL_S = 3.0
+"""A counter that should move and has not for this long is said to stand still."""
+MAX_SAMPLES = 10_000
+"""Samples kept while a counter does not move: some minutes of them."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A stretch whose energy the counter lost.
+
+    Attributes:
+        device: the device's label.
+        start_ns: where it begins (host clock).
+        seconds: how long it is.
+        joules: what was charged for it, from the last known power; its uncertainty is all of it.
+        why: what the counter did.
+    """
+
+    device: str
+    start_ns: int
+    seconds: float
+    joules: float
+    why: str
+
+
+class Timeline:
+    """One device's energy over time.
+
+    Example:
+        >>> from lightning_watt.sources.base import Device, Reading
+        >>> line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-counter"))
+        >>> _ = line.add(Reading("gpu0", 0, 5_000_000)), line.add(Reading("gpu0", 1_000_000_000, 105_000_000))
+        >>> int(line.energy_uj_at([250_000_000])[0])  # a quarter of 100 J, in microjoules
+        25000000
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.tick_s = device.tick_s or (DEFAULT_TICK_S if device.always_draws else 0.0)
+        self.standing_still = False
+        self._counter_uj: int | None = None
+        self._t: list[int] = []
+        self._e: list[int] = []
+        self._samples: list[tuple[int, float]] = []
+        self._power_w = 0.0
+
+    @property
+    def started(self) -> bool:
+        """Whether there was a reading."""
+        return bool(self._t)
+
+    @property
+    def frontier_ns(self) -> int:
+        """The time up to which the energy is known."""
+        return self._t[-1] if self._t else 0
+
+    @property
+    def power_w(self) -> float:
+        """The last known power, watts."""
+        return self._power_w
+
+    def add(self, reading: Reading) -> Gap | None:
+        """Take one reading; readings older than the frontier say nothing new and are dropped.
+
+        Returns:
+            The gap that the reading revealed, if it did.
+        """
+        if reading.tick_s is not None:
+            self.tick_s = reading.tick_s
+        self._samples.extend(reading.power)
+        del self._samples[:-MAX_SAMPLES]
+        if self._counter_uj is None:
+            self._t, self._e, self._counter_uj = [reading.t_ns], [0], reading.energy_uj
+            return None
+        start, seconds = self._t[-1], (reading.t_ns - self._t[-1]) / NS_PER_S
+        if seconds <= 0:
+            return None
+        rise = reading.energy_uj - self._counter_uj
+        if rise == 0 and self.device.always_draws:
+            self.standing_still = seconds > STANDSTILL_S
+            return None
+        self.standing_still = False
+        self._counter_uj = reading.energy_uj
+        gap = None
+        # One tick more than the time between: a reading that is not aligned may hold one tick too many.
+        most = self.device.max_power_w * (seconds + self.tick_s) * UJ_PER_J
+        if not 0 <= rise <= most:
+            why = "the counter went backwards" if rise < 0 else "the counter rose faster than the device can draw"
+            rise = self._bridge_uj(start, reading.t_ns)
+            gap = Gap(self.device.label, start, seconds, rise / UJ_PER_J, why)
+        self._extend(reading.t_ns, rise)
+        self._power_w = rise / UJ_PER_J / seconds
+        return gap
+
+    def energy_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Microjoules used since the first reading, at each of the given times; flat outside of what is known."""
+        times = np.asarray(t_ns, dtype=np.int64)
+        if not self._t:
+            return np.zeros(times.shape, dtype=np.int64)
+        t0, e0 = self._t[0], self._e[0]
+        # Relative to the oldest knot, so that float64 is exact to far below a microjoule.
+        t = np.asarray(self._t, dtype=np.int64) - t0
+        e = np.asarray(self._e, dtype=np.int64) - e0
+        return np.rint(np.interp(times - t0, t, e)).astype(np.int64) + e0
+
+    def power_w_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+        """Mean watts over one tick to either side of each of the given times."""
+        times = np.asarray(t_ns, dtype=np.int64)
+        if len(self._t) < 2:
+            return np.full(times.shape, self._power_w)
+        reach = max(nanoseconds(self.tick_s), 1_000_000)
+        low = np.clip(times - reach, self._t[0], self._t[-1])
+        high = np.clip(times + reach, self._t[0], self._t[-1])
+        span_s = (high - low) / NS_PER_S
+        rise = self.energy_uj_at(high) - self.energy_uj_at(low)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(span_s > 0, rise / UJ_PER_J / span_s, self._power_w)
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what nobody will ask for again; the knot at or before `t_ns`, and one tick more, stay."""
+        cut = int(np.searchsorted(np.asarray(self._t), t_ns - nanoseconds(self.tick_s), side="right")) - 1
+        if cut > 0:
+            del self._t[:cut], self._e[:cut]
+
+    def _extend(self, t_ns: int, rise_uj: int) -> None:
+        """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly."""
+        t0, e0 = self._t[-1], self._e[-1]
+        times, watts = self._shape(t0, t_ns)
+        total = 0.0
+        if len(times) > 2:
+            piece = np.diff(times) * (watts[1:] + watts[:-1]) / 2
+            total = float(piece.sum())
+        if total > 0:
+            inner = np.rint(np.cumsum(piece)[:-1] * (rise_uj / total)).astype(np.int64)
+            self._t.extend(times[1:-1].tolist())
+            self._e.extend((e0 + inner).tolist())
+        self._t.append(t_ns)
+        self._e.append(e0 + rise_uj)
+        # The last sample before the frontier is where the next stretch's shape begins.
+        older = [s for s in self._samples if s[0] <= t_ns]
+        self._samples = older[-1:] + [s for s in self._samples if s[0] > t_ns]
+
+    def _shape(self, start_ns: int, end_ns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Times and watts from `start_ns` to `end_ns`, both included, by the samples; held flat beyond the last."""
+        known = sorted(s for s in self._samples if 0 <= s[1] <= self.device.max_power_w)
+        inside = [s[0] for s in known if start_ns < s[0] < end_ns]
+        times = np.unique(np.asarray([start_ns, *inside, end_ns], dtype=np.int64))
+        if not known:
+            return times, np.zeros(len(times))
+        at = np.asarray([s[0] for s in known], dtype=np.int64)
+        watts = np.asarray([s[1] for s in known])
+        return times, np.interp(times, at, watts)
+
+    def _bridge_uj(self, start_ns: int, end_ns: int) -> int:
+        """Energy of a lost stretch: by the power samples in it, or else by the last known power."""
+        times, watts = self._shape(start_ns, end_ns)
+        if len(times) > 2:
+            return int(np.sum(np.diff(times) * (watts[1:] + watts[:-1]) / 2) / NS_PER_S * UJ_PER_J)
+        return int(self._power_w * (end_ns - start_ns) / NS_PER_S * UJ_PER_J)

@@ -1,0 +1,141 @@
+"""What the Trainer knows: its devices, its place in the schedule, its model and machine. Both Lightning packages."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_watt.sources.nvml import visible_gpus
+
+
+def boards_in_use(trainer: Any) -> list[str]:
+    """UUIDs of the boards that this process computes on; empty on a CPU.
+
+    The UUID comes from CUDA itself, so it is right under every mask and order; where this torch does not tell it, the
+    mask is read as CUDA would.
+    """
+    device = getattr(trainer.strategy, "root_device", torch.device("cpu"))
+    if device.type != "cuda":
+        return []
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
+    if uuid is not None:
+        text = str(uuid)
+        return [text if text.startswith(("GPU-", "MIG-")) else f"GPU-{text}"]
+    visible = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
+    return [str(visible[index])] if index < len(visible) else []
+
+
+def logger_step(trainer: Any) -> int:
+    """The step that Lightning's own scalars are logged at, so that ours stand beside them."""
+    loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
+    return int(getattr(loop, "_batches_that_stepped", trainer.global_step))
+
+
+def batches_ahead(trainer: Any) -> dict[str, int]:
+    """Batches still to come by stage; empty where the schedule has no end that is known."""
+    per_epoch = trainer.num_training_batches
+    done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    ends = []
+    if trainer.max_epochs not in (None, -1) and math.isfinite(per_epoch):
+        ends.append(int(trainer.max_epochs * per_epoch))
+    if trainer.max_steps not in (None, -1):
+        ends.append(int(trainer.max_steps * trainer.accumulate_grad_batches))
+    if not ends or not math.isfinite(per_epoch) or not per_epoch:
+        return {}
+    train = max(0, min(ends) - done)
+    per_validation = sum(n for n in trainer.num_val_batches if math.isfinite(n))
+    every = getattr(trainer, "val_check_batch", None) or per_epoch
+    if not math.isfinite(every):
+        return {"train": train}
+    # A validation comes after each `every` batches, in one epoch of `check_val_every_n_epoch`.
+    runs = (min(ends) // every - done // every) // (trainer.check_val_every_n_epoch or 1)
+    return {"train": train, "validate": int(max(0, runs) * per_validation)}
+
+
+def stop_live_bar(trainer: Any) -> None:
+    """End Rich's live progress bar, which would draw itself over whatever is printed before its own teardown."""
+    stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
+    if stop is not None:
+        stop()
+
+
+def batch_size(batch: Any) -> int:
+    """Samples in a batch: the first dimension of its first tensor; 0 where there is none."""
+    if isinstance(batch, Tensor):
+        return int(batch.shape[0]) if batch.ndim else 1
+    if isinstance(batch, (list, tuple)):
+        items: Any = batch
+    elif isinstance(batch, Mapping):
+        items = batch.values()
+    else:
+        return 0
+    for item in items:
+        size = batch_size(item)
+        if size:
+            return size
+    return 0
+
+
+def model_facts(module: Any) -> dict[str, Any]:
+    """The model's name and size, and what it says about itself in `watt_model_info`."""
+    facts: dict[str, Any] = {
+        "name": type(module).__name__,
+        "params": sum(p.numel() for p in module.parameters() if not _is_lazy(p)),
+    }
+    said = getattr(module, "watt_model_info", None)
+    return {**facts, **said} if isinstance(said, Mapping) else facts
+
+
+def inherited_paths(module: Any) -> list[Path]:
+    """Runs and checkpoints that the module says it started from, in `watt_inherits`."""
+    said = getattr(module, "watt_inherits", None) or []
+    return [Path(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
+
+
+def hardware_facts(trainer: Any) -> dict[str, Any]:
+    """The machine."""
+    return {
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "accelerator": type(trainer.accelerator).__name__,
+        "world_size": trainer.world_size,
+        "nodes": trainer.num_nodes,
+        "precision": str(trainer.precision),
+    }
+
+
+def software_facts(trainer: Any) -> dict[str, Any]:
+    """The versions that matter to the numbers."""
+    from importlib.metadata import version
+
+    package = type(trainer).__module__.split(".")[0]
+    return {
+        "lightning_watt": version("lightning_watt"),
+        package: version(package.replace("_", "-")),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _is_lazy(parameter: Any) -> bool:
+    return isinstance(parameter, torch.nn.parameter.UninitializedParameter)
