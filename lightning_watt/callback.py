@@ -18,9 +18,11 @@ from lightning_watt import trainer_facts as facts
 from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number
 from lightning_watt.errors import WattError
+from lightning_watt.events import BatchEnd, BatchRow, LogPoint, Snapshot
 from lightning_watt.forecast import passes
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
+from lightning_watt.lineage import STATE_KEY
 from lightning_watt.loggers import log_record, log_snapshot
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.ranks import share_out
@@ -28,7 +30,7 @@ from lightning_watt.record import RECORD_NAME, Inherited, Status
 from lightning_watt.run_state import RunState
 from lightning_watt.sam import check_sam_arguments
 from lightning_watt.scribe import Scribe
-from lightning_watt.session import BatchEnd, BatchRow, LogPoint, Session, Snapshot
+from lightning_watt.session import Session
 from lightning_watt.sources.base import EnergySource
 from lightning_watt.sources.nvml import GPU
 from lightning_watt.summary import print_summary
@@ -132,7 +134,14 @@ class WattCallback(Callback):
         self._scribe: Scribe | None = None
         self._every = 1
         self._train_batches = 0
+        self._over_budget = False
         self._restored: dict[str, Any] | None = None
+
+    @property
+    @override
+    def state_key(self) -> str:
+        """Where the energy stands in a checkpoint; the same for subclasses, so that `energy_of` finds it."""
+        return STATE_KEY
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the arguments travel to another process: sources, files and threads stay where they are."""
@@ -286,16 +295,22 @@ class WattCallback(Callback):
         self._end_epoch(trainer, "predict", then="other")
 
     def _end_epoch(self, trainer: Any, stage: str, then: str) -> None:
-        session = self._session
-        if session is not None:
-            if stage != "predict":
-                self._look_for_accuracy(trainer, stage)
-            session.note(self._log_point(trainer))
-            session.end_epoch(self._run.metric.last)
-            if then != stage:
-                self._enter(then, trainer)
-            self._catch_up(trainer)
+        # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
+        self._close_epoch(trainer, stage, then)
         self._publish(trainer)
+
+    @never_raise
+    def _close_epoch(self, trainer: Any, stage: str, then: str) -> None:
+        session = self._session
+        if session is None:
+            return
+        if stage != "predict":
+            self._look_for_accuracy(trainer, stage)
+        session.note(self._log_point(trainer))
+        session.end_epoch(self._run.metric.last)
+        if then != stage:
+            self._enter(then, trainer)
+        self._catch_up(trainer)
 
     # -- the hooks of every batch --
 
@@ -392,20 +407,26 @@ class WattCallback(Callback):
 
     def _publish(self, trainer: Any) -> None:
         """Give every rank the values of this moment, for ModelCheckpoint and EarlyStopping, which follow this hook."""
-        values: dict[str, float] = {}
-        if self._session is not None and self._meter is not None:
-            values = tags(self._session.now(self._log_point(trainer)), self.scoring)
+        try:
+            known = self._session is not None and self._meter is not None
+            values = tags(self._session.now(self._log_point(trainer)), self.scoring) if self._session and known else {}
+        except Exception as error:  # noqa: BLE001 - the other ranks wait below
+            values = {}
+            self._run.voice.failed("the values of this moment", error)
         if trainer.world_size > 1:
-            values = trainer.strategy.broadcast(values, src=0)
+            values, self._over_budget = trainer.strategy.broadcast((values, self._over_budget), src=0)
+            trainer.should_stop = trainer.should_stop or self._over_budget
         trainer.callback_metrics.update(_tensors(values))
 
     def _mind_budget(self, trainer: Any, session: Session, snapshot: Snapshot) -> None:
-        if self.budget_kwh is None or trainer.state.fn != "fit" or trainer.should_stop:
+        if self.budget_kwh is None or trainer.state.fn != "fit" or self._over_budget:
             return
         rate = session.rates.get("train")
         if passes(self.budget_kwh * J_PER_KWH, snapshot.total_j, rate.mean if rate and rate.batches else 0.0):
-            trainer.should_stop = True
+            self._over_budget = True
             self._run.voice.warn(f"The budget of {self.budget_kwh:g} kWh is used up: the training stops here.")
+            if trainer.world_size == 1:  # several ranks stop together, at the epoch's end
+                trainer.should_stop = True
 
     # -- what the meter's thread does with it --
 

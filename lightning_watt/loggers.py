@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_watt.events import Snapshot
 from lightning_watt.record import Record, to_json
-from lightning_watt.session import Snapshot
 from lightning_watt.tags import Scoring, tags, tags_over_energy
 from lightning_watt.voice import Voice
 

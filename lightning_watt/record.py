@@ -151,9 +151,9 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         RecordError: there is none, it is broken, or a newer version wrote it; says which field and why.
 
     Example:
-        >>> read_record("/nowhere")
+        >>> read_record("/none")
         Traceback (most recent call last):
-        lightning_watt.errors.RecordError: /nowhere/watt.json: there is no such file. Did the run have WattCallback(record=True)?
+        lightning_watt.errors.RecordError: /none/watt.json: there is no such file. Did the run have WattCallback(record=True)?
     """
     file = Path(path)
     file = file if file.suffix == ".json" else file / RECORD_NAME
@@ -232,7 +232,8 @@ class RecordWriter:
         before = self._journal.tell()
         raw = msgspec.json.encode(line, enc_hook=_plain) + b"\n"
         if self._journal.write(raw) != len(raw):
-            self._journal.truncate(before)  # so that the next line does not continue this half one
+            # So that the next line does not continue this half one.
+            self._journal.seek(self._journal.truncate(before))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / JOURNAL_NAME))
 
     def close(self) -> None:

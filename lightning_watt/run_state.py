@@ -49,7 +49,8 @@ class RunState:
 
     def reach(self, name: str, value: float) -> None:
         """Note an accuracy."""
-        best = value if self.metric.best is None else max(self.metric.best, value)
+        before = self.metric.best if self.metric.metric == name else None
+        best = value if before is None else max(before, value)
         self.metric = Accuracy(metric=name, last=value, best=best)
 
     def inherit(self, paths: Iterable[Path]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_watt.events import BatchRow
 from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, Record, RecordWriter
-from lightning_watt.session import BatchRow
 
 BATCHES_NAME = "watt_batches.csv"
 

@@ -14,100 +14,15 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from lightning_watt.forecast import Forecast, Rate, forecast
+from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, Snapshot, Switch
+from lightning_watt.forecast import Rate, forecast
 from lightning_watt.ledger import Account, Ledger, Point
 from lightning_watt.marks import Mark
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, Stage
 from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
-
-
-class Switch(NamedTuple):
-    """From here on another account is charged."""
-
-    account: Account
-    batches: int
-    samples: int
-
-
-class LogPoint(NamedTuple):
-    """Here the trainer wants to know where it stands.
-
-    Attributes:
-        step: the loggers' step.
-        epoch: the trainer's epoch.
-        accuracy: the last known accuracy.
-        batches: batches so far.
-        samples: samples so far.
-        ahead: batches still to come, by stage, for the forecast.
-    """
-
-    step: int
-    epoch: int
-    accuracy: float | None
-    batches: int
-    samples: int
-    ahead: dict[str, int]
-
-
-class BatchEnd(NamedTuple):
-    """A batch ended here, and each batch is wanted."""
-
-    account: Account
-    batch: int
-    batches: int
-    samples: int
-
-
-class EpochEnd(NamedTuple):
-    """An epoch of a stage ended here."""
-
-    account: Account
-    accuracy: float | None
-    batches: int
-    samples: int
-
-
-class BatchRow(NamedTuple):
-    """One batch's energy, as it stands in `watt_batches.csv`."""
-
-    stage: str
-    epoch: int
-    batch: int
-    joules: float
-    seconds: float
-    uncertainty_j: float
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Where the run stands at one moment, everything up to it charged.
-
-    Attributes:
-        point: the log point that asked for it.
-        seconds: seconds since the run's first mark in this process.
-        total_j: joules of the run so far, earlier parts included.
-        uncertainty_j: plus or minus of that.
-        stage_j: joules by stage.
-        power_w: watts by device, mean since the snapshot before.
-        stretch_j: joules of the current stage since the snapshot before.
-        stretch_batches: its batches.
-        stretch_samples: its samples.
-        forecast: joules at the end of the schedule, if it can be told.
-    """
-
-    point: LogPoint
-    seconds: float
-    total_j: float
-    uncertainty_j: float
-    stage_j: dict[str, float]
-    power_w: dict[str, float]
-    stretch_j: float
-    stretch_batches: int
-    stretch_samples: int
-    forecast: Forecast | None = None
 
 
 @dataclass
@@ -153,7 +68,6 @@ class Session:
         self._logged: tuple[int, list[int], int, int, int] | None = None  # t_ns, device uj, stage uj, batches, samples
         self._batch_from: Point | None = None
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
-        self._validated = (0.0, 0)  # joules and batches of validation that the forecast knows
 
     # -- the trainer's thread -----------------------------------------------------------------------------------------
 
@@ -351,7 +265,6 @@ class Session:
                     rows.append(self._batch_row(payload, point))
                 elif isinstance(payload, EpochEnd):
                     self.accuracies[payload.account] = payload.accuracy
-                    self._learn_validation()
                     epoch_over = True
             if self._meter is not None:
                 lost, self._meter.gaps = self._meter.gaps, []
@@ -370,40 +283,43 @@ class Session:
         return Point(mark.t_ns, mark.energy_uj.tolist(), mark.edge_uj.tolist(), batches, samples)
 
     def _take_switch(self, switch: Switch, point: Point) -> None:
+        left = self.ledger.account
         if self.ledger.at is None:
             assert self._meter is not None
             self._begin_ns = self._begin_ns or point.t_ns
             self._outer_edges += _square(point)
             self.ledger.open([device.label for device in self._meter.devices], switch.account, point)
         else:
-            left = self.ledger.account
             self.ledger.switch(switch.account, point)
-            if left is not None and left.stage != switch.account.stage:
-                self._logged = None
+        if left is None or left.stage != switch.account.stage:
+            self._logged = self._standing(point)
         self._batch_from = point
 
-    def _snapshot(self, log_point: LogPoint, point: Point) -> Snapshot:
-        stages = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
+    def _standing(self, point: Point) -> tuple[int, list[int], int, int, int]:
+        """Time, each device's and the open stage's energy, batches and samples at a point."""
         stage = self.ledger.account.stage if self.ledger.account else "other"
-        now = (point.t_ns, list(point.energy_uj), stages.get(stage, 0), point.batches, point.samples)
-        before, self._logged = self._logged, now
-        stretch_uj = stretch_batches = stretch_samples = 0
+        entry = self.ledger.by_stage().get(stage)
+        return point.t_ns, list(point.energy_uj), entry.total_uj if entry else 0, point.batches, point.samples
+
+    def _snapshot(self, log_point: LogPoint, point: Point) -> Snapshot:
+        now = self._standing(point)
+        before, self._logged = self._logged or now, now
+        stretch_uj, stretch_batches, stretch_samples = now[2] - before[2], now[3] - before[3], now[4] - before[4]
+        passed_s = seconds(now[0] - before[0])
         power: dict[str, float] = {}
-        if before is not None:
-            stretch_uj, stretch_batches, stretch_samples = now[2] - before[2], now[3] - before[3], now[4] - before[4]
-            passed_s = seconds(now[0] - before[0])
-            if passed_s > 0:
-                power = {
-                    label: joules(uj - was) / passed_s
-                    for label, uj, was in zip(self.ledger.labels, now[1], before[1], strict=True)
-                }
-            self.rates.setdefault(stage, Rate()).add(joules(stretch_uj), stretch_batches)
+        if passed_s > 0:
+            power = {
+                label: joules(uj - was) / passed_s
+                for label, uj, was in zip(self.ledger.labels, now[1], before[1], strict=True)
+            }
+        if self.ledger.account is not None:
+            self.rates.setdefault(self.ledger.account.stage, Rate()).add(joules(stretch_uj), stretch_batches)
         return Snapshot(
             point=log_point,
             seconds=self._seconds(),
             total_j=joules(self.ledger.total_uj),
             uncertainty_j=self._uncertainty()[0],
-            stage_j={name: joules(uj) for name, uj in stages.items()},
+            stage_j={name: joules(entry.total_uj) for name, entry in self.ledger.by_stage().items()},
             power_w=power,
             stretch_j=joules(stretch_uj),
             stretch_batches=stretch_batches,
@@ -425,14 +341,6 @@ class Session:
             seconds(point.t_ns - start.t_ns),
             joules(math.hypot(edges, gain)),
         )
-
-    def _learn_validation(self) -> None:
-        """Tell the forecast what validation has used since it was last told."""
-        entry = self.ledger.by_stage().get("validate")
-        if entry is not None:
-            now = (joules(entry.total_uj), entry.batches)
-            self.rates.setdefault("validate", Rate()).add(now[0] - self._validated[0], now[1] - self._validated[1])
-            self._validated = now
 
     def _gain_uj(self, uj: dict[str, int]) -> float:
         """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""

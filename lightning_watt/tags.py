@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lightning_watt.events import Snapshot
 from lightning_watt.sam import sustainable_accuracy
-from lightning_watt.session import Snapshot
 from lightning_watt.units import EnergyUnit, kwh
 
 

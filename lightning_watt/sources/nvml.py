@@ -57,7 +57,7 @@ class NvmlSource:
 
     Args:
         gpus: `"all"` boards that NVML shows; `"visible"`, those that `CUDA_VISIBLE_DEVICES` leaves; or NVML indices and
-            UUIDs (`GPU-...` whole or shortened, `MIG-...`). A MIG slice stands for its parent board, whose counter it shares.
+            UUIDs (`GPU-...` whole or shortened, `MIG-...`). A MIG slice stands for its parent board.
         at_ticks: wait for the counter's tick at each read, which makes its value exact; see `sources.ticks`.
 
     Example:
@@ -350,7 +350,7 @@ class _Board:
         others = sorted({process.pid for process in running} - {os.getpid()})
         if not others:
             return ""
-        return f"Shared when it was opened: processes {', '.join(map(str, others[:8]))} were on it, and their energy is included."
+        return f"Shared when it was opened: processes {', '.join(map(str, others[:8]))} were on it; their energy is in."
 
 
 class _Integral:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from lightning_watt.sources.base import Clock, Device, Failure, Provenance, Reading
 from lightning_watt.units import UJ_PER_J, nanoseconds
@@ -38,7 +39,7 @@ class ReplaySource:
         gain: float = 0.05,
     ) -> None:
         for label, pairs in readings.items():
-            if not pairs or any(b[0] <= a[0] for a, b in zip(pairs, pairs[1:], strict=False)):
+            if not pairs or any(b[0] <= a[0] for a, b in pairwise(pairs)):
                 raise ValueError(f"replay: the readings of {label} need at least one pair, and times that rise.")
         if not readings:
             raise ValueError("replay: no readings were given.")

@@ -15,8 +15,9 @@ from lightning_watt.sources.base import Clock
 from lightning_watt.units import NS_PER_S
 
 POLL_NS = 1_000_000
-MARGIN_NS = 3_000_000
-SHARP_NS = 3_000_000
+MARGIN_NS = 1_500_000
+"""How far around its expected time a tick is looked for; the expectation is good to a fraction of this."""
+SHARP_NS = 2_500_000
 """A tick that was seen to lie within this time is sharp; a busy interpreter wakes a thread up later than that."""
 WATCH_NS = 600_000_000
 """How long the counter is watched at first; one that shows no two sharp ticks meanwhile is read as it is."""
@@ -66,37 +67,51 @@ class TickReader:
         return self._next_tick()
 
     def _watch(self) -> list[tuple[int, int]]:
-        """Find two sharp ticks, and so the period and the time that the opening value stands for."""
+        """Find the ticks' period and phase, and so the time that the opening value stands for."""
         opened_ns, opened = self._opened
         until = self._clock.now_ns() + WATCH_NS
         seen: list[_Tick] = []
         before = self._read()
-        while len(seen) < 2 or not (seen[-1].sharp and seen[-2].sharp):
+        while not self._locked(seen):
             tick = self._wait_for_change(before, until)
             if tick is None:
-                # A machine too busy to look in time, or a counter too slow to be waited for: it is read as it is.
-                return [self._opened, *((late.late_ns, late.value) for late in seen)]
+                break
             seen.append(tick)
             before = tick.value
-        first, last = seen[-2:]
-        period = float(last.middle_ns - first.middle_ns)
-        readings = [(tick.middle_ns, tick.value) for tick in (first, last)]
-        if period < FAST_NS:
+        readings = [(tick.middle_ns, tick.value) for tick in seen if tick.sharp]
+        if not self._period_ns or self._period_ns < FAST_NS:
+            # No tick worth waiting for, or a machine too busy to see it: the counter is read as it is.
+            self._period_ns = 0.0
             return [self._opened, *readings]
-        self._anchor_ns, self._tick_ns, self._period_ns = first.middle_ns, last.middle_ns, period
-        age_ns = int((opened_ns - first.middle_ns) % period)
+        period = self._period_ns
+        age_ns = int((opened_ns - self._anchor_ns) % period)
         opening = (opened_ns - age_ns, opened)
         return [opening, *readings] if opening[0] < readings[0][0] else readings
 
+    def _locked(self, seen: list[_Tick]) -> bool:
+        """Take the period from the ticks seen so far; True once ticks can be counted over a second by it."""
+        sharp = [i for i, tick in enumerate(seen) if tick.sharp]
+        if len(sharp) < 2:
+            return False
+        first, last = seen[sharp[0]], seen[sharp[-1]]
+        span = last.middle_ns - first.middle_ns
+        # No tick is missed while looking every millisecond, so those in between count, sharp or not.
+        self._anchor_ns, self._tick_ns = first.middle_ns, last.middle_ns
+        self._period_ns = span / (sharp[-1] - sharp[0])
+        # Two edges, each good to half a sharp tick, over `span`: over a second that may not grow to a third of a period.
+        return span * self._period_ns >= 3 * SHARP_NS * NS_PER_S / 2 or self._period_ns < FAST_NS
+
     def _next_tick(self) -> list[tuple[int, int]]:
         """The next tick and the one before it, which brackets whatever moment the read was asked for."""
-        now = self._clock.now_ns()
-        ahead = (now - self._tick_ns + MARGIN_NS) // self._period_ns + 1
-        due = self._tick_ns + int(ahead * self._period_ns)
-        self._clock.sleep(max(0, due - MARGIN_NS - now) / NS_PER_S)
-        before = self._read()
-        tick = self._wait_for_change(before, due + int(1.5 * self._period_ns))
-        if tick is None:
+        due = self._next_due_ns()
+        for margin in (MARGIN_NS, 4 * MARGIN_NS, int(self._period_ns)):
+            self._clock.sleep(max(0, due - margin - self._clock.now_ns()) / NS_PER_S)
+            before = self._read()
+            tick = self._wait_for_change(before, due + margin)
+            if tick is not None:
+                break
+            due = self._next_due_ns()  # not where it was expected: look around the next one, and wider
+        else:
             self._misses += 1
             return [(self._clock.now_ns(), before)]
         self._misses = 0
@@ -110,6 +125,11 @@ class TickReader:
             if abs(period - self._period_ns) < 0.05 * self._period_ns:
                 self._period_ns = period
         return [(self._tick_ns - int(self._period_ns), before), (self._tick_ns, tick.value)]
+
+    def _next_due_ns(self) -> int:
+        """When the next tick is expected that can still be waited for."""
+        ahead = (self._clock.now_ns() - self._tick_ns + MARGIN_NS) // self._period_ns + 1
+        return self._tick_ns + int(ahead * self._period_ns)
 
     def _wait_for_change(self, before: int, until_ns: int) -> _Tick | None:
         """Look every millisecond until the counter moves; its tick lies between the last two looks."""

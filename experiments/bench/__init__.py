@@ -1,0 +1,1 @@
+"""Benchmarks: what the callback costs, and how true its numbers are."""

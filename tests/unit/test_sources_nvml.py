@@ -1,0 +1,390 @@
+"""NVIDIA boards, through the real pynvml over the lab's driver."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pynvml
+import pytest
+
+from lightning_watt.errors import SourceUnavailable
+from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
+from lightning_watt.sources.nvml import RETRY_NS, NvmlSource, remedy_for, visible_gpus
+from tests.nvml_lab import UNKNOWN, Board, Fault, Lab, constant
+from tests.unit.doubles import MS, S
+
+AGE_S = 100.0
+ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
+SAMPLES = "nvmlDeviceGetSamples"
+USAGE = "nvmlDeviceGetPowerUsage"
+
+
+class LabClock:
+    """The host's clock, which can be set forward: the lab's counters do not follow, this package's waiting does."""
+
+    def __init__(self) -> None:
+        self.ahead_ns = 0
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() + self.ahead_ns
+
+    unix_ns = staticmethod(time.time_ns)
+    sleep = staticmethod(time.sleep)
+
+
+@contextmanager
+def machine(*boards: Board, **arguments) -> Iterator[Lab]:
+    """A lab that has run for `AGE_S` seconds."""
+    lab = Lab(boards, t0_ns=time.monotonic_ns() - round(AGE_S * S), **arguments)
+    with lab.running():
+        yield lab
+
+
+def opened(gpus="all", clock=HOST_CLOCK) -> tuple[NvmlSource, list[Device]]:
+    source = NvmlSource(gpus, at_ticks=False)
+    return source, source.open(clock)
+
+
+def labels(gpus) -> list[str]:
+    source, devices = opened(gpus)
+    source.close()
+    return [device.label for device in devices]
+
+
+# ---- which boards ----
+
+
+@pytest.mark.parametrize(
+    ("mask", "visible"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("-1", []),
+        ("1", [1]),
+        ("2,0", [2, 0]),
+        (" 2 , 0 ", [2, 0]),
+        ("0,-1,1", [0]),
+        ("0,7,1", [0]),
+        ("0,x,1", [0]),
+        ("GPU-ab,1", ["GPU-ab", 1]),
+        ("MIG-ab", ["MIG-ab"]),
+    ],
+)
+def test_a_mask_is_read_as_cuda_does(mask, visible):
+    assert visible_gpus(mask, 3) == visible
+
+
+def test_the_right_board_whatever_the_mask_holds(monkeypatch):
+    boards = Board(uuid="GPU-aaaa1111"), Board(uuid="GPU-bbbb2222", mig=2), Board(uuid="GPU-bbbb3333")
+    with machine(*boards) as lab:
+        slices = lab.mig_uuids(1)
+        for mask, expected in (
+            (None, ["gpu0", "gpu1", "gpu2"]),
+            ("1", ["gpu1"]),
+            ("2,0", ["gpu2", "gpu0"]),
+            ("GPU-bbbb3333,0", ["gpu2", "gpu0"]),
+            ("GPU-aa,1", ["gpu0", "gpu1"]),
+            ("1,GPU-aa,99", ["gpu1", "gpu0"]),
+            ("0,GPU-nowhere,1", ["gpu0"]),  # CUDA ends its list there, and so do we
+            ("0,GPU-bbbb,1", ["gpu0"]),  # two boards begin so
+            (slices[1], ["gpu1"]),
+            (f"{slices[0]},{slices[1]}", ["gpu1"]),  # the same board, once
+            ("2,2", ["gpu2"]),
+        ):
+            if mask is None:
+                monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+            else:
+                monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+            assert labels("visible") == expected, mask
+            assert labels("all") == ["gpu0", "gpu1", "gpu2"]
+        for mask in ("", "-1", "GPU-nowhere", "MIG-nowhere"):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+            with pytest.raises(SourceUnavailable, match="hides every board"):
+                opened("visible")
+
+
+def test_boards_are_chosen_by_number_and_by_name(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # what is asked for by name is not masked
+    with machine(Board(uuid="GPU-aaaa"), Board(uuid="GPU-bbbb", mig=1)) as lab:
+        assert labels([1]) == ["gpu1"]
+        assert labels([1, 0, 1]) == ["gpu1", "gpu0"]
+        assert labels(["GPU-bb"]) == labels(["bbbb"]) == labels(lab.mig_uuids(1)) == ["gpu1"]
+        assert labels(["GPU-aaaa", 0]) == ["gpu0"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "words"),
+    [
+        ([7], r"no board 7\. Boards here: 0: GPU-aaaa \(Left\), 1: GPU-aabb \(Right\)"),
+        ([-1], "no board -1"),
+        (["GPU-cc"], "no board with a UUID that begins with GPU-cc"),
+        (["GPU-aa"], "2 boards with a UUID"),
+        (["MIG-x"], "no MIG slice MIG-x"),
+        ("every", 'gpus="every" is none of'),
+    ],
+)
+def test_a_board_that_is_not_there_is_the_callers_mistake(gpus, words):
+    with machine(Board(uuid="GPU-aaaa", name="Left"), Board(uuid="GPU-aabb", name="Right")):
+        with pytest.raises(ValueError, match=words):
+            opened(gpus)
+        with pytest.raises(pynvml.NVMLError_Uninitialized):
+            pynvml.nvmlDeviceGetCount()  # and NVML was let go of
+
+
+def test_a_lost_board_among_others_is_not_among_all():
+    with machine(Board(), Board(faults=[Fault("lost")])):
+        assert labels("all") == ["gpu0"]
+        with pytest.raises(ValueError, match="no board 1"):
+            opened([1])
+
+
+# ---- what a board offers ----
+
+
+def test_a_device_says_what_it_is():
+    with machine(Board(name="NVIDIA H100", power_limits_w=(100, 700))) as lab:
+        _, [device] = opened()
+    assert device == Device(
+        "gpu0", "NVIDIA H100", lab.uuid(0), "nvml-counter", "measured", tick_s=0.0, gain=0.05, max_power_w=1400
+    )
+
+
+def test_notes_say_with_whom_the_counter_is_shared():
+    boards = Board(mig=2), Board(pids=[os.getpid(), 4242]), Board(pids=[os.getpid()]), Board(mig=0)
+    with machine(*boards) as lab:
+        _, [mig, busy, own, off] = opened()
+        _, [sliced] = opened([lab.mig_uuids(0)[0]])
+    assert "MIG is on" in mig.note
+    assert "4242" in busy.note
+    assert str(os.getpid()) not in busy.note
+    assert own.note == off.note == ""
+    assert f"{lab.mig_uuids(0)[0]} is one slice" in sliced.note
+    assert sliced.uuid == lab.uuid(0)
+
+
+def test_without_power_limits_only_the_impossible_is_refused():
+    fault = Fault("error", function="nvmlDeviceGetPowerManagementLimitConstraints", code=3)
+    with machine(Board(faults=[fault])):
+        assert opened()[1][0].max_power_w == 10_000
+
+
+@pytest.mark.parametrize(
+    ("board", "source", "due_s"),
+    [
+        (Board(), "nvml-counter", 1.0),
+        (Board(samples_ms=None), "nvml-counter", 1.0),
+        (Board(counter_ms=None), "nvml-power", 1.0),
+        (Board(counter_ms=None, samples_ms=None), "nvml-power", 0.1),
+        (Board(faults=[Fault("error", function=ENERGY, code=4)], samples_ms=None), "nvml-power", 0.1),  # no permission
+        (Board(faults=[Fault("error", function=ENERGY, code=UNKNOWN)]), "nvml-counter", 1.0),  # a passing fault
+        (Board(counter_ms=None, faults=[Fault("error", function=SAMPLES, code=6)]), "nvml-power", 0.1),  # none to be had
+    ],
+)
+def test_what_a_board_can_do_is_found_by_calling(board, source, due_s):
+    with machine(board):
+        found, [device] = opened()
+        assert (device.source, found.due_s) == (source, due_s)
+
+
+def test_an_old_driver_without_the_function_is_a_board_without_a_counter():
+    with machine(Board(), missing=[ENERGY]):
+        assert opened()[1][0].source == "nvml-power"
+
+
+# ---- reading ----
+
+
+def test_the_counter_is_read_in_microjoules_at_its_time():
+    with machine(Board(counter_ms=10, power=constant(200))) as lab:
+        source, _ = opened()
+        before_ns = time.monotonic_ns()
+        [reading] = source.read()
+        after_ns = time.monotonic_ns()
+    assert isinstance(reading, Reading)
+    assert before_ns <= reading.t_ns <= after_ns
+    assert lab.counter_mj(0, before_ns) * 1000 <= reading.energy_uj <= lab.counter_mj(0, after_ns) * 1000
+
+
+def test_at_ticks_the_value_stands_for_its_time():
+    with machine(Board(counter_ms=20, power=constant(200))) as lab:
+        source = NvmlSource("all")
+        source.open(HOST_CLOCK)
+        readings = [reading for _ in range(3) for reading in source.read()]
+        for reading in readings:
+            assert isinstance(reading, Reading)
+            true_uj = lab.boards[0].counter_start_mj * 1000 + lab.true_joules(0, lab.t0_ns, reading.t_ns) * 1e6
+            assert abs(reading.energy_uj - true_uj) < 200 * 1e6 * 0.025  # never off by more than a tick of 20 ms, and a late look
+        assert [r.t_ns for r in readings if isinstance(r, Reading)] == sorted(r.t_ns for r in readings if isinstance(r, Reading))
+
+
+def test_samples_come_once_on_the_hosts_clock():
+    with machine(Board(samples_ms=20, power=constant(150))) as lab:
+        source, _ = opened()
+        [first] = source.read()
+        time.sleep(0.1)
+        [second] = source.read()
+    assert isinstance(first, Reading)
+    assert isinstance(second, Reading)
+    assert len(first.power) >= 45  # a second of them
+    assert second.power
+    assert {watts for _, watts in (*first.power, *second.power)} == {150}
+    times = np.asarray([t_ns for t_ns, _ in (*first.power, *second.power)])
+    np.testing.assert_allclose(np.diff(times), 20 * MS, atol=2 * MS)  # none twice, none left out
+    assert np.abs((times - lab.t0_ns + 10 * MS) % (20 * MS) - 10 * MS).max() < 2 * MS  # when the lab took them
+
+
+def test_samples_of_garbage_are_left_out():
+    faults = [Fault("sample_raw", at_s=AGE_S - 0.5, until_s=AGE_S - 0.4, value=2**31), Fault("sample_time", at_s=AGE_S - 0.3)]
+    with machine(Board(samples_ms=20, power=constant(150), faults=faults)):
+        source, _ = opened()
+        [reading] = source.read()
+    assert isinstance(reading, Reading)
+    assert 20 <= len(reading.power) <= 36  # of the 35 before the stamps were lost, less 5
+    assert {watts for _, watts in reading.power} == {150}
+
+
+def test_a_board_without_a_counter_is_integrated_from_its_samples():
+    with machine(Board(counter_ms=None, samples_ms=10, power=constant(300))):
+        source, _ = opened()
+        [first] = source.read()
+        time.sleep(0.15)
+        [second] = source.read()
+    assert isinstance(first, Reading)
+    assert isinstance(second, Reading)
+    assert second.energy_uj - first.energy_uj == pytest.approx(300 * (second.t_ns - first.t_ns) / 1000, rel=1e-6)
+    assert second.t_ns - first.t_ns >= 0.1 * S
+
+
+def test_a_board_with_its_power_only_is_integrated_from_that():
+    with machine(Board(counter_ms=None, samples_ms=None, power=constant(300))):
+        source, _ = opened()
+        [first] = source.read()
+        time.sleep(0.05)
+        [second] = source.read()
+    assert isinstance(first, Reading)
+    assert isinstance(second, Reading)
+    assert second.energy_uj - first.energy_uj == pytest.approx(300 * (second.t_ns - first.t_ns) / 1000, rel=1e-6)
+
+
+# ---- what goes wrong ----
+
+
+def test_no_pynvml_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(SourceUnavailable, match="pip install nvidia-ml-py"):
+        opened()
+
+
+@pytest.mark.parametrize(("code", "words"), [(9, "modprobe"), (18, "restart the machine"), (4, "/dev/nvidia"), (999, "Reinstall")])
+def test_a_driver_that_does_not_start_says_why_and_the_remedy(code, words):
+    with machine(Board(), init_error=code), pytest.raises(SourceUnavailable, match=words) as caught:
+        opened()
+    assert "NVML does not start" in caught.value.why
+
+
+def test_a_machine_without_boards_says_so():
+    with machine(), pytest.raises(SourceUnavailable, match="shows no board"):
+        opened("all")
+
+
+def test_every_remedy_names_an_error_that_pynvml_has():
+    for code in range(1, 30):
+        error = pynvml.NVMLError(code)
+        assert remedy_for(error).endswith((".", "`."))
+    from lightning_watt.sources.nvml import REMEDIES
+
+    assert all(hasattr(pynvml, f"NVMLError_{name}") for name in REMEDIES)
+
+
+def test_a_lost_board_fails_alone_and_is_asked_again_later():
+    clock = LabClock()
+    with machine(Board(), Board(faults=[Fault("lost", at_s=AGE_S + 0.5)])) as lab:
+        source, devices = opened(clock=clock)
+        assert len(devices) == 2
+        assert all(isinstance(reading, Reading) for reading in source.read())
+        time.sleep(0.55)
+        good, failed = source.read()
+        assert isinstance(good, Reading)
+        assert isinstance(failed, Failure)
+        assert failed.label == "gpu1"
+        assert "Xid" in failed.remedy
+        calls = lab.calls(ENERGY)
+        assert [reading.label for reading in source.read()] == ["gpu0"]
+        assert lab.calls(ENERGY) == calls + 1  # a lost board's calls can be slow
+        clock.ahead_ns += RETRY_NS
+        assert [type(reading) for reading in source.read()] == [Reading, Failure]
+
+
+def test_a_passing_error_costs_one_reading():
+    with machine(Board(faults=[Fault("error", at_s=AGE_S + 0.3, until_s=AGE_S + 0.5, function=ENERGY)])):
+        source, _ = opened()
+        kinds = [type(source.read()[0])]
+        for wait_s in (0.35, 0.2):
+            time.sleep(wait_s)
+            kinds.append(type(source.read()[0]))
+    assert kinds == [Reading, Failure, Reading]
+
+
+def test_samples_that_fail_do_not_take_the_counter_with_them():
+    with machine(Board(faults=[Fault("error", at_s=AGE_S + 0.2, function=SAMPLES)])):
+        source, _ = opened()
+        [before] = source.read()
+        time.sleep(0.25)
+        [after] = source.read()
+    assert isinstance(before, Reading)
+    assert isinstance(after, Reading)
+    assert (bool(before.power), bool(after.power)) == (True, False)
+
+
+def test_samples_that_dry_up_are_said_where_they_are_all_there_is():
+    clock = LabClock()
+    with machine(Board(counter_ms=None, faults=[Fault("error", at_s=AGE_S + 0.2, function=SAMPLES, code=6)])):
+        source, _ = opened(clock=clock)
+        assert isinstance(source.read()[0], Reading)
+        time.sleep(0.25)
+        assert source.read() == []
+        clock.ahead_ns += 5 * S
+        [failed] = source.read()
+    assert isinstance(failed, Failure)
+    assert "no new power samples" in failed.why
+
+
+def test_a_power_board_that_fails_says_so():
+    with machine(Board(counter_ms=None, samples_ms=None, faults=[Fault("error", at_s=AGE_S + 0.1, function=USAGE)])):
+        source, _ = opened()
+        time.sleep(0.15)
+        [failed] = source.read()
+    assert isinstance(failed, Failure)
+
+
+def test_opening_where_the_counter_fails_for_a_moment_still_measures():
+    with machine(Board(counter_ms=20, faults=[Fault("error", at_s=0, until_s=AGE_S + 0.2, function=ENERGY)])):
+        source = NvmlSource("all")
+        source.open(HOST_CLOCK)
+        assert isinstance(source.read()[0], Failure)
+        time.sleep(0.25)
+        assert isinstance(source.read()[0], Reading)
+
+
+def test_closing_lets_go_of_the_driver_even_twice_or_when_it_is_gone():
+    with machine(Board()):
+        source, _ = opened()
+        source.close()
+        source.close()
+        with pytest.raises(pynvml.NVMLError_Uninitialized):
+            pynvml.nvmlDeviceGetCount()
+        assert source.read() == []
+        assert [device.label for device in source.open(HOST_CLOCK)] == ["gpu0"]
+        pynvml.nvmlShutdown()
+        source.close()
+
+
+def test_the_inventory_lists_every_board():
+    with machine(Board(uuid="GPU-aaaa", name="Left"), Board(uuid="GPU-bbbb", name="Right")):
+        source, _ = opened([1])
+        assert source.inventory() == [(0, "GPU-aaaa", "Left"), (1, "GPU-bbbb", "Right")]
