@@ -153,7 +153,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     Example:
         >>> read_record("/none")
         Traceback (most recent call last):
-        lightning_watt.errors.RecordError: /none/watt.json: there is no such file. Did the run have WattCallback(record=True)?
+        lightning_watt.errors.RecordError: /none/watt.json: there is no such file. Had the run a WattCallback(record=True)?
     """
     file = Path(path)
     file = file if file.suffix == ".json" else file / RECORD_NAME
@@ -163,7 +163,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
             raise RecordError(f"{file}: it has {size:,} bytes, and no record is larger than {MAX_BYTES:,}. It is not one.")
         raw = file.read_bytes()
     except FileNotFoundError as error:
-        raise RecordError(f"{file}: there is no such file. Did the run have WattCallback(record=True)?") from error
+        raise RecordError(f"{file}: there is no such file. Had the run a WattCallback(record=True)?") from error
     except OSError as error:
         raise RecordError(f"{file}: it cannot be read ({error}). Check its permissions.") from error
     try:

@@ -126,7 +126,7 @@ class SustainableAccuracy(torchmetrics.Metric):
         >>> metric = SustainableAccuracy(shifted=True)
         >>> metric.update(torch.tensor([1, 0, 2, 2]), torch.tensor([1, 0, 2, 1]), energy_kwh=0.5)
         >>> round(metric.compute().item(), 4)
-        1.1614
+        1.1619
     """
 
     is_differentiable = False

@@ -41,11 +41,13 @@ class EstimateSource:
         self.watts_per_core = watts_per_core
         self._clock: Clock | None = None
         self._most_s = 0.0
+        self._opening: list[Reading | Failure] = []
 
     def open(self, clock: Clock) -> list[Device]:
         """Describe the estimated CPU."""
         self._clock = clock
         self._most_s = 0.0
+        self._opening = [self._reading(clock)]
         threads = os.cpu_count() or 1
         return [
             Device(
@@ -63,14 +65,18 @@ class EstimateSource:
         ]
 
     def read(self) -> list[Reading | Failure]:
-        """Busy seconds so far, as energy."""
+        """Busy seconds so far, as energy; the first time also as it was at opening, which may have been a while ago."""
         assert self._clock is not None, "open the source first"
-        # A worker that ends between two looks moves from the second term to the first; the sum must not fall meanwhile.
-        self._most_s = max(self._most_s, busy_seconds())
-        return [Reading("cpu0", self._clock.now_ns(), round(self._most_s * self.watts_per_core * UJ_PER_J))]
+        opening, self._opening = self._opening, []
+        return [*opening, self._reading(self._clock)]
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _reading(self, clock: Clock) -> Reading:
+        # A worker that ends between two looks moves from the second term to the first; the sum must not fall meanwhile.
+        self._most_s = max(self._most_s, busy_seconds())
+        return Reading("cpu0", clock.now_ns(), round(self._most_s * self.watts_per_core * UJ_PER_J))
 
 
 def busy_seconds() -> float:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from lightning_watt.errors import SourceUnavailable
-from lightning_watt.sources.base import Clock, Device, Failure, Reading
-from lightning_watt.sources.ticks import TickReader
+from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading
+from lightning_watt.sources.ticks import Looks, TickReader, run_together
 from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J, UJ_PER_MJ
 
 GPU = int | str
@@ -72,6 +73,7 @@ class NvmlSource:
         self.at_ticks = at_ticks
         self.due_s = DUE_S
         self._boards: list[_Board] = []
+        self._clock: Clock = HOST_CLOCK
         self._nvml: ModuleType | None = None
 
     def open(self, clock: Clock) -> list[Device]:
@@ -82,6 +84,7 @@ class NvmlSource:
             ValueError: `gpus` names a board that is not there; the message lists those that are.
         """
         nvml = self._initialise()
+        self._clock = clock
         try:
             handles = self._select(nvml)
             self._boards = [_Board(nvml, index, handle, clock, note) for index, handle, note in handles]
@@ -100,7 +103,8 @@ class NvmlSource:
 
     def read(self) -> list[Reading | Failure]:
         """Read every board, each at its counter's next tick."""
-        return [found for board in self._boards for found in board.read()]
+        found = run_together([board.looks() for board in self._boards], self._clock)
+        return [reading for readings in found for reading in readings]
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -226,6 +230,9 @@ class _Board:
         self._has_counter = self._offers(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
         self._has_samples = self._skip_old_samples()
         self._integral = _Integral()
+        if not self._has_counter and not self._has_samples:
+            with suppress(nvml.NVMLError):  # the reads that follow will say so
+                self._integral.add(self._power_now())
         self.due_s = DUE_S if self._has_counter or self._has_samples else POWER_DUE_S
         self.device = Device(
             label=f"gpu{index}",
@@ -244,13 +251,16 @@ class _Board:
             except self._nvml.NVMLError:
                 self._ticks = None  # it failed just now; the reads that follow will say so
 
-    def read(self) -> list[Reading | Failure]:
+    def looks(self) -> Looks[list[Reading | Failure]]:
         if self._clock.now_ns() < self._retry_ns:
             return []
         try:
             if not self._has_counter:
                 return self._read_power()
-            values = self._ticks.read() if self._ticks else [(self._clock.now_ns(), self._counter_uj())]
+            if self._ticks is None:
+                values = [(self._clock.now_ns(), self._counter_uj())]
+            else:
+                values = yield from self._ticks.looks()
             samples = self._samples()
         except self._nvml.NVMLError as error:
             if isinstance(error, self._nvml.NVMLError_GpuIsLost):
@@ -267,18 +277,21 @@ class _Board:
         return readings
 
     def _read_power(self) -> list[Reading | Failure]:
-        if self._has_samples:
-            samples = self._samples()
-        else:
-            watts = self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000
-            samples = ((self._clock.now_ns(), watts),)
+        samples = self._samples() if self._has_samples else self._power_now()
         if not samples:
             if self._clock.now_ns() - self._integral.t_ns < SILENT_NS:
                 return []
             return [Failure(self.device.label, "The driver has no new power samples.", REINSTALL)]
-        for t_ns, watts in samples:
-            self._integral.add(t_ns, watts)
-        return [Reading(self.device.label, self._integral.t_ns, self._integral.uj, samples)]
+        first = not self._integral.handed_over
+        self._integral.add(samples)
+        now = Reading(self.device.label, self._integral.t_ns, self._integral.uj, samples)
+        self._integral.handed_over = True
+        # The first read may come a while after opening: what was used meanwhile is counted from the first sample on.
+        return [Reading(self.device.label, self._integral.start_ns, 0), now] if first else [now]
+
+    def _power_now(self) -> tuple[tuple[int, float], ...]:
+        watts = self._nvml.nvmlDeviceGetPowerUsage(self._handle) / 1000
+        return ((self._clock.now_ns(), watts),)
 
     def _counter_uj(self) -> int:
         return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) * UJ_PER_MJ
@@ -357,12 +370,17 @@ class _Integral:
     """Power over time as energy: straight lines between samples."""
 
     def __init__(self) -> None:
+        self.start_ns = 0
         self.t_ns = 0
         self.uj = 0
+        self.handed_over = False
         self._watts = 0.0
 
-    def add(self, t_ns: int, watts: float) -> None:
-        if self.t_ns and t_ns > self.t_ns:
-            self.uj += round((t_ns - self.t_ns) / NS_PER_S * (watts + self._watts) / 2 * UJ_PER_J)
-        if t_ns > self.t_ns:
-            self.t_ns, self._watts = t_ns, watts
+    def add(self, samples: Sequence[tuple[int, float]]) -> None:
+        for t_ns, watts in samples:
+            if not self.t_ns:
+                self.start_ns = t_ns
+            elif t_ns > self.t_ns:
+                self.uj += round((t_ns - self.t_ns) / NS_PER_S * (watts + self._watts) / 2 * UJ_PER_J)
+            if t_ns > self.t_ns:
+                self.t_ns, self._watts = t_ns, watts

@@ -38,6 +38,7 @@ class RaplSource:
         self.root = root
         self._zones: list[_Zone] = []
         self._clock: Clock | None = None
+        self._opening: list[Reading | Failure] = []
 
     def open(self, clock: Clock) -> list[Device]:
         """Find the zones.
@@ -72,12 +73,13 @@ class RaplSource:
             except (OSError, ValueError) as error:
                 raise SourceUnavailable(self.name, f"{zone.path} cannot be read: {error}.", "Check it by hand.") from error
         self._zones = zones
+        self._opening = [Reading(zone.device.label, clock.now_ns(), 0) for zone in zones]
         return [zone.device for zone in zones]
 
     def read(self) -> list[Reading | Failure]:
-        """Read every zone, its wraps undone."""
+        """Read every zone, its wraps undone; the first time also as it was at opening, which may have been a while ago."""
         assert self._clock is not None, "open the source first"
-        found: list[Reading | Failure] = []
+        found, self._opening = self._opening, []
         for zone in self._zones:
             try:
                 uj = zone.read_uj()
@@ -90,6 +92,7 @@ class RaplSource:
     def close(self) -> None:
         """Forget the zones."""
         self._zones = []
+        self._opening = []
 
 
 class _Zone:

@@ -60,7 +60,11 @@ def test_what_is_no_top_1_accuracy_is_left_alone(name):
 
 @pytest.mark.parametrize(
     ("stage", "order"),
-    [("train", ["val_acc", "acc", "train_acc"]), ("validate", ["val_acc", "acc", "train_acc"]), ("test", ["test_acc", "acc"])],
+    [
+        ("train", ["val_acc", "acc", "train_acc"]),
+        ("validate", ["val_acc", "acc", "train_acc"]),
+        ("test", ["test_acc", "acc"]),
+    ],
 )
 def test_validation_comes_before_training_and_a_test_keeps_to_its_own(stage, order):
     metrics = {name: i / 10 for i, name in enumerate(["train_acc", "acc", "val_acc", "test_acc"])}

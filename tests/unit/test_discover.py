@@ -38,7 +38,9 @@ def test_it_tells_what_is_here_and_of_the_rest_why_and_the_remedy():
     here, away = ReplaySource({"gpu0": [(0, 0)]}), AbsentSource()
     found = discover([here, away], clock=FakeClock())
     assert [device.label for device in found.devices] == ["gpu0"]
-    assert [(reason.source, reason.why, reason.remedy) for reason in found.missing] == [("absent", "It is not here.", "Buy one.")]
+    assert [(reason.source, reason.why, reason.remedy) for reason in found.missing] == [
+        ("absent", "It is not here.", "Buy one.")
+    ]
     assert str(found.missing[0]) == "absent: It is not here. Buy one."
     assert found.measured
 

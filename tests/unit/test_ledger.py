@@ -164,7 +164,9 @@ def test_every_joule_is_charged_once(moves):
         curve = [uj + rise for uj, rise in zip(curve, rises, strict=True)]
         point = at(t, *curve, batches=t, samples=2 * t, edge=1.0)
         if move == "reopen":  # what is used between a close and the next open is nobody's
-            ledger.close(at(t - 1, *(uj - rise for uj, rise in zip(curve, rises, strict=True)), batches=t - 1, samples=2 * t - 2))
+            ledger.close(
+                at(t - 1, *(uj - rise for uj, rise in zip(curve, rises, strict=True)), batches=t - 1, samples=2 * t - 2)
+            )
             ledger.open(labels, account, point)
             continue
         charged = [total + rise for total, rise in zip(charged, rises, strict=True)]
@@ -195,7 +197,9 @@ def runs(draw):
         samples = draw(st.lists(st.tuples(st.integers(-S, 0), st.floats(0, 800)), max_size=4))
         readings.append(Reading("gpu0", t, counter, tuple(sorted((t + ago, w) for ago, w in samples))))
         t += draw(st.integers(1, 3 * S))
-        rise = draw(st.one_of(st.integers(0, 800 * 10**6), st.just(0), st.integers(-(10**12), -1), st.integers(10**12, 10**14)))
+        rise = draw(
+            st.one_of(st.integers(0, 800 * 10**6), st.just(0), st.integers(-(10**12), -1), st.integers(10**12, 10**14))
+        )
         counter = max(0, counter + rise)
     edges = draw(st.lists(st.tuples(st.integers(start, t), accounts), max_size=12))
     return readings, sorted(edges), start, t

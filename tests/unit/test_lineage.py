@@ -61,7 +61,7 @@ def test_a_run_carries_what_its_record_says(tmp_path):
 
 def test_a_run_that_measured_nothing_carries_no_zero(tmp_path):
     directory = a_run(tmp_path, None, missing=["rapl: not here."])
-    with pytest.raises(RecordError, match="measured nothing.*rapl: not here"):
+    with pytest.raises(RecordError, match=r"measured nothing.*rapl: not here"):
         energy_of(directory)
 
 
@@ -90,7 +90,17 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, where, zipped):
 
 
 @pytest.mark.parametrize(
-    "content", [{}, {"callbacks": None}, {"callbacks": {}}, {"callbacks": {"Timer": {}}}, {"callbacks": [1]}, [1], 5, {"callbacks": {"WattCallback": 7}}]
+    "content",
+    [
+        {},
+        {"callbacks": None},
+        {"callbacks": {}},
+        {"callbacks": {"Timer": {}}},
+        {"callbacks": [1]},
+        [1],
+        5,
+        {"callbacks": {"WattCallback": 7}},
+    ],
 )
 def test_a_checkpoint_of_another_run_says_so(tmp_path, content):
     torch.save(content, tmp_path / "other.ckpt")
@@ -130,7 +140,9 @@ def test_what_is_not_there_or_no_checkpoint_says_so(tmp_path):
 
 
 def test_numbers_of_numpys_in_the_weights_do_not_keep_the_energy_from_being_read(tmp_path):
-    path = a_checkpoint(tmp_path / "last.ckpt", a_state(), hyper_parameters={"lr": 0.1, "sizes": [1, 2], "path": str(tmp_path)})
+    path = a_checkpoint(
+        tmp_path / "last.ckpt", a_state(), hyper_parameters={"lr": 0.1, "sizes": [1, 2], "path": str(tmp_path)}
+    )
     assert energy_of(path).own_j == 50
     a_checkpoint(path, a_state(), hyper_parameters={"lr": np.float64(0.1)})
     with pytest.raises(RecordError, match="Ask the run's directory"):

@@ -36,7 +36,10 @@ def a_record(**changes) -> Record:
         total_kwh=2.0,
         uncertainty_j=360_000.0,
         provenance="measured",
-        by_stage={"train": Stage(joules=7e6, seconds=60.0, batches=100, samples=1600), "other": Stage(joules=2e5, seconds=3.0)},
+        by_stage={
+            "train": Stage(joules=7e6, seconds=60.0, batches=100, samples=1600),
+            "other": Stage(joules=2e5, seconds=3.0),
+        },
         by_device={
             "gpu0": DeviceEnergy(joules=7.2e6, name="H100", uuid="GPU-0", source="nvml-counter", provenance="measured")
         },

@@ -155,9 +155,7 @@ def test_two_processes_give_the_sum_of_both():
     rank1 = SustainableAccuracy()
     rank1.update(torch.tensor([0]), torch.tensor([0]), energy_kwh=40)
     others = iter([rank1.correct, rank1.total, rank1.energy_kwh])
-    rank0 = SustainableAccuracy(
-        distributed_available_fn=lambda: True, dist_sync_fn=lambda mine, group: [mine, next(others)]
-    )
+    rank0 = SustainableAccuracy(distributed_available_fn=lambda: True, dist_sync_fn=lambda mine, group: [mine, next(others)])
     rank0.update(PREDS, TARGET, energy_kwh=60)
     assert rank0.compute().item() == pytest.approx(0.8192)
     assert (rank0.total.item(), rank0.energy_kwh.item()) == (4, 60)  # its own again, to go on with
@@ -200,5 +198,5 @@ def test_a_wrong_update_says_why_and_changes_nothing(update, word):
 
 @pytest.mark.parametrize("arguments", [{"alpha": math.inf}, {"beta": None}, {"unit": "eV"}])
 def test_wrong_arguments_are_refused_at_construction(arguments):
-    with pytest.raises(ValueError, match="alpha|beta|unit"):
+    with pytest.raises(ValueError, match=r"alpha|beta|unit"):
         SustainableAccuracy(**arguments)

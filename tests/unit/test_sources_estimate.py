@@ -16,7 +16,7 @@ from tests.unit.doubles import FakeClock
 
 
 def reading_of(source: EstimateSource) -> Reading:
-    [reading] = source.read()
+    reading = source.read()[-1]
     assert isinstance(reading, Reading)
     return reading
 
@@ -35,15 +35,19 @@ def test_it_is_labelled_an_estimate():
 
 
 def test_busy_seconds_times_watts(monkeypatch):
+    busy = iter([1.0, 2.5, 4.0])
+    monkeypatch.setattr(estimate, "busy_seconds", lambda: next(busy))
     clock, source = FakeClock(), EstimateSource(watts_per_core=8.0)
     source.open(clock)
-    monkeypatch.setattr(estimate, "busy_seconds", lambda: 2.5)
+    start_ns = clock.t_ns
     clock.sleep(3)
-    assert reading_of(source) == Reading("cpu0", clock.t_ns, 20_000_000)
+    # The first read comes with the reading of the opening, so that nothing is lost if it comes late.
+    assert source.read() == [Reading("cpu0", start_ns, 8_000_000), Reading("cpu0", clock.t_ns, 20_000_000)]
+    assert source.read() == [Reading("cpu0", clock.t_ns, 32_000_000)]
 
 
 def test_it_never_falls_when_a_worker_ends(monkeypatch):
-    busy = iter([5.0, 9.0, 6.0, 10.0])
+    busy = iter([0.0, 5.0, 9.0, 6.0, 10.0])
     monkeypatch.setattr(estimate, "busy_seconds", lambda: next(busy))
     source = EstimateSource(watts_per_core=1.0)
     source.open(FakeClock())

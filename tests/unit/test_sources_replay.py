@@ -48,7 +48,9 @@ def test_its_devices_are_what_they_are_said_to_be():
     assert isinstance(ReplaySource({"gpu0": [(0, 0)]}), EnergySource)
 
 
-@pytest.mark.parametrize("readings", [{}, {"gpu0": []}, {"gpu0": [(0, 1), (0, 2)]}, {"gpu0": [(0, 1)], "cpu0": [(2, 1), (1, 2)]}])
+@pytest.mark.parametrize(
+    "readings", [{}, {"gpu0": []}, {"gpu0": [(0, 1), (0, 2)]}, {"gpu0": [(0, 1)], "cpu0": [(2, 1), (1, 2)]}]
+)
 def test_readings_that_cannot_be_played_are_refused(readings):
     with pytest.raises(ValueError, match="replay"):
         ReplaySource(readings)

@@ -1,0 +1,216 @@
+"""Emoji: 3,655 pictures with their names, from Debian's colour font and the Unicode character database."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont, features
+from torch.utils.data import Dataset
+
+from experiments.data.base import Augment, DataMissingError, ImageData, stratified_split
+
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian's fonts-noto-color-emoji
+NAMES = Path("/usr/share/unicode/emoji/emoji-test.txt")  # Debian's unicode-data
+REMEDY = "Install it with `apt-get install fonts-noto-color-emoji unicode-data libfribidi0`."
+BITMAP_SIZE = 109  # the one size, in pixels an em, of the font's bitmaps (its CBLC table)
+SPLIT_SEED = 0  # the test pictures stay the same whatever the run's seed
+TEST_SHARE = 0.1
+_LINE = re.compile(r"(?P<points>[0-9A-F ]+?)\s*; fully-qualified\s*# \S+ E\S+ (?P<name>.+)")
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """One emoji: its characters, its name, and the Unicode group and subgroup it belongs to."""
+
+    text: str
+    name: str
+    group: str
+    subgroup: str
+
+
+def read_emoji(path: Path = NAMES) -> list[Emoji]:
+    """Read Unicode's list of emoji (UTS #51, emoji-test.txt), keeping the fully qualified ones.
+
+    Args:
+        path: The list, as Debian's `unicode-data` installs it.
+
+    Returns:
+        The emoji in the order of the list.
+    """
+    found: list[Emoji] = []
+    group = subgroup = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# group: "):
+            group = line.removeprefix("# group: ")
+        elif line.startswith("# subgroup: "):
+            subgroup = line.removeprefix("# subgroup: ")
+        elif match := _LINE.match(line):
+            text = "".join(chr(int(point, 16)) for point in match["points"].split())
+            found.append(Emoji(text, match["name"], group, subgroup))
+    return found
+
+
+def draw_emoji(texts: Sequence[str], font_path: Path, size: int) -> torch.Tensor:
+    """Take pictures out of a colour font and scale them.
+
+    Args:
+        texts: The characters of each emoji; several that join to one picture are shaped by Raqm.
+        font_path: A font with colour bitmaps of 109 px, such as Noto Color Emoji.
+        size: Side of the square pictures in pixels.
+
+    Returns:
+        Red, green, blue and alpha, not multiplied by alpha, uint8 of (emoji, 4, size, size).
+
+    Raises:
+        ValueError: If the font has no single picture for one of them.
+    """
+    font = ImageFont.truetype(str(font_path), BITMAP_SIZE, layout_engine=ImageFont.Layout.RAQM)
+    pictures = np.empty((len(texts), size, size, 4), dtype=np.uint8)
+    for row, text in enumerate(texts):
+        left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
+        if right - left > 2 * BITMAP_SIZE or right <= left or bottom <= top:
+            raise ValueError(
+                f"{font_path.name} draws {text!r} as {right - left} x {bottom - top} px and not as one picture: the "
+                f"font is older than the list of names, or Raqm cannot shape it. {REMEDY}"
+            )
+        side = max(right - left, bottom - top)
+        canvas = Image.new("RGBA", (side, side))
+        corner = ((side - right - left) // 2, (side - bottom - top) // 2)
+        ImageDraw.Draw(canvas).text(corner, text, font=font, embedded_color=True)
+        pictures[row] = np.asarray(canvas.resize((size, size), Image.Resampling.LANCZOS))
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+class EmojiSet(Dataset):
+    """Labelled pictures that hand out a whole batch at once, with captions or masks beside the labels."""
+
+    gives_batches = True  # tells the loader not to collate again
+
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        extra: Sequence[str] | torch.Tensor | None = None,
+        augment: Augment | None = None,
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.extra = extra
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        return tuple(part[0] for part in self.__getitems__([index]))
+
+    def __getitems__(self, indices: list[int]) -> tuple[Any, ...]:
+        """Return images, labels and what belongs to them at `indices`; the images are augmented together."""
+        images = self.images[indices]
+        batch = (self.augment(images) if self.augment else images), self.labels[indices]
+        if self.extra is None:
+            return batch
+        if isinstance(self.extra, torch.Tensor):
+            return *batch, self.extra[indices]
+        return *batch, [self.extra[index] for index in indices]
+
+
+class EmojiData(ImageData):
+    """Noto's emoji with their Unicode names: image-caption pairs, classes, and masks.
+
+    A tenth of each class is for testing, the same on every run. The split is by picture: the same gesture in
+    another skin tone may be on the other side, so that held-out captions are new combinations of known words
+    more often than new words.
+
+    Args:
+        classes: "group" (9 classes) or "subgroup" (99).
+        extra: What a batch holds after images and labels: "captions" (names, a list of strings), "masks" (alpha
+            in [0, 1], (batch, 1, side, side); not augmented, so use it without augmentation) or "none".
+        skin_tones: Keep the variants in five skin tones, about half of the pictures.
+        val_share: Share of the training pictures held out for validation.
+        background: Brightness that transparent pixels get, in [0, 1].
+        font_path: The colour font.
+        names_path: Unicode's emoji-test.txt.
+        **options: As for `ImageData`.
+
+    Raises:
+        ValueError: If `classes` or `extra` is none of the above, or masks are asked for with augmentation.
+    """
+
+    name = "emoji"
+    in_chans = 3
+    # Mean and deviation a channel of all 3,655 pictures of Noto Color Emoji 2.042, scaled to [0, 1], 32 px on white.
+    default_mean = (0.8210, 0.7775, 0.7403)
+    default_std = (0.2757, 0.2840, 0.3280)
+
+    def __init__(
+        self,
+        *,
+        classes: str = "group",
+        extra: str = "none",
+        skin_tones: bool = True,
+        val_share: float = 0.1,
+        background: float = 1.0,
+        font_path: str | Path = FONT,
+        names_path: str | Path = NAMES,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if classes not in ("group", "subgroup"):
+            raise ValueError(f"classes is {classes!r}; emoji are classed by group or subgroup")
+        if extra not in ("none", "captions", "masks"):
+            raise ValueError(f"extra is {extra!r}; a batch can hold captions, masks or none beside its labels")
+        if extra == "masks" and self.augment is not None:
+            raise ValueError("masks would not move with augmented pictures; ask for masks with augment=None")
+        self.classes = classes
+        self.extra = extra
+        self.skin_tones = skin_tones
+        self.val_share = val_share
+        self.background = background
+        self.font_path = Path(font_path)
+        self.names_path = Path(names_path)
+        if self.names_path.is_file():  # the names of the classes are known before the pictures are drawn
+            self._emoji()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw the pictures, put them on the background, normalise and split; a second call does nothing."""
+        if self.train_set is not None:
+            return
+        for path in (self.names_path, self.font_path):
+            if not path.is_file():
+                raise DataMissingError("emoji", str(path), REMEDY)
+        if not (features.check("raqm") and features.check("fribidi")):
+            raise DataMissingError("emoji", "Pillow, for the text layout Raqm with FriBiDi", REMEDY)
+        emoji = self._emoji()
+        index = {name: label for label, name in enumerate(self.class_names)}
+        labels = torch.tensor([index[self._class_of(item)] for item in emoji])
+        pictures = draw_emoji([item.text for item in emoji], self.font_path, self.image_size).float() / 255
+        alpha = pictures[:, 3:]
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        images = (pictures[:, :3] * alpha + self.background * (1 - alpha) - mean) / std
+        known, test = stratified_split(labels, TEST_SHARE, SPLIT_SEED)
+        kept, held_out = (known[part] for part in stratified_split(labels[known], self.val_share, self.seed))
+
+        def part(rows: torch.Tensor, augment: Augment | None = None) -> EmojiSet:
+            beside = {"none": None, "captions": [emoji[row].name for row in rows], "masks": alpha[rows]}
+            return EmojiSet(images[rows], labels[rows], beside[self.extra], augment)
+
+        self.train_set, self.val_set, self.test_set = part(kept, self.augment), part(held_out), part(test)
+
+    def _emoji(self) -> list[Emoji]:
+        """Return the chosen emoji, and note the names of their classes."""
+        emoji = read_emoji(self.names_path)
+        if not self.skin_tones:
+            emoji = [item for item in emoji if "skin tone" not in item.name]
+        self.class_names = tuple(dict.fromkeys(self._class_of(item) for item in emoji))
+        self.num_classes = len(self.class_names)
+        return emoji
+
+    def _class_of(self, item: Emoji) -> str:
+        """Return the class as words for a prompt: "face smiling", "animals & nature"."""
+        name = item.group if self.classes == "group" else item.subgroup
+        return name.lower().replace("-", " ")

@@ -1,0 +1,85 @@
+"""Contrastive image-text pretraining: CLIP's symmetric loss, and the recall of its retrieval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _pairs(images: Tensor, texts: Tensor) -> None:
+    if images.ndim != 2 or images.shape != texts.shape:
+        raise ValueError(
+            f"Image features have shape {tuple(images.shape)} and text features {tuple(texts.shape)}: row i "
+            "of both must be a pair, (pairs, features). Check that both towers project to the same width."
+        )
+
+
+def clip_contrastive(image_features: Tensor, text_features: Tensor, scale: Tensor | float) -> Tensor:
+    """Symmetric cross entropy over the cosine similarities of all pairs in a batch.
+
+    Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
+    arXiv 2103.00020, section 2.3 and figure 3: of all pairs (i, j) of a batch, the true ones are i = j; the
+    loss is the mean of the cross entropies along the rows (which text for this image) and the columns.
+
+    Args:
+        image_features: Projected images, (pairs, features), of any length: they are normalised here.
+        text_features: Projected captions, (pairs, features); row i belongs to image i.
+        scale: What the cosines are multiplied by, the inverse of the temperature.
+
+    Returns:
+        The loss in nats, a scalar; log(pairs) for towers that know nothing.
+
+    Raises:
+        ValueError: If the two do not have one shape (pairs, features).
+
+    Example:
+        >>> import torch
+        >>> features = torch.eye(4)
+        >>> clip_contrastive(features, features, scale=100.0) < 1e-6
+        tensor(True)
+    """
+    _pairs(image_features, text_features)
+    logits = (
+        scale * functional.normalize(image_features, dim=-1) @ functional.normalize(text_features, dim=-1).T
+    )
+    pairs = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, pairs) + functional.cross_entropy(logits.T, pairs)) / 2
+
+
+def retrieval_recall(queries: Tensor, gallery: Tensor, k: int) -> Tensor:
+    """Recall at k: how often the true partner is among the k most similar of the gallery.
+
+    A partner that ties with others counts after them, so that constant features score 0 and not 1. A blind
+    guess scores k / pairs.
+
+    Args:
+        queries: Features, (pairs, features), of any length.
+        gallery: Features, (pairs, features); row i is the true partner of query i.
+        k: How many candidates may be named.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Raises:
+        ValueError: If the shapes differ or k is not between 1 and the number of pairs.
+
+    Example:
+        >>> import torch
+        >>> retrieval_recall(torch.eye(3), torch.eye(3)[[0, 2, 1]], k=1)
+        tensor(0.3333)
+    """
+    _pairs(queries, gallery)
+    if not 1 <= k <= len(queries):
+        raise ValueError(
+            f"Recall at {k} among {len(queries)} pairs is not defined. "
+            "Choose 1 <= k <= pairs, or pass more pairs."
+        )
+    similarity = functional.normalize(queries, dim=-1) @ functional.normalize(gallery, dim=-1).T
+    partner = similarity.diagonal().unsqueeze(1)
+    ahead = (~(similarity < partner)).sum(dim=1) - 1  # not `>=`: a NaN is a miss as well
+    return (ahead < k).float().mean()

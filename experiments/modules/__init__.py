@@ -1,0 +1,1 @@
+"""LightningModules of the study: supervised, masked and contrastive training, and the recipes they share."""
