@@ -250,6 +250,7 @@ class WattCallback(Callback):
     @override
     @never_raise
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._look_once_more(trainer)
         self._enter("train", trainer)
 
     @override
@@ -260,6 +261,7 @@ class WattCallback(Callback):
     @override
     @never_raise
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._look_once_more(trainer)
         self._enter("other", trainer)
 
     @override
@@ -311,6 +313,13 @@ class WattCallback(Callback):
         if then != stage:
             self._enter(then, trainer)
         self._catch_up(trainer)
+
+    def _look_once_more(self, trainer: Any) -> None:
+        """A module's own `on_train_epoch_end` comes after ours; what it logs there belongs to the epoch that is over."""
+        before = self._run.metric.last
+        self._look_for_accuracy(trainer, "train")
+        if self._session is not None and self._run.metric.last != before:
+            self._session.end_epoch(self._run.metric.last)
 
     # -- the hooks of every batch --
 
@@ -419,7 +428,7 @@ class WattCallback(Callback):
         trainer.callback_metrics.update(_tensors(values))
 
     def _mind_budget(self, trainer: Any, session: Session, snapshot: Snapshot) -> None:
-        if self.budget_kwh is None or trainer.state.fn != "fit" or self._over_budget:
+        if self.budget_kwh is None or trainer.state.fn != "fit":
             return
         rate = session.rates.get("train")
         if passes(self.budget_kwh * J_PER_KWH, snapshot.total_j, rate.mean if rate and rate.batches else 0.0):

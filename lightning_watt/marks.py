@@ -22,7 +22,7 @@ class Mark(Generic[Payload]):
         t_ns: the moment, on the host's steady clock.
         payload: what the one who noted it wants to know it by.
         energy_uj: microjoules since the meter began, one value a device in the meter's order; None until settled.
-        edge_uj: how far off each may be because the moment lies between two ticks of the counter, microjoules.
+        edge_uj: how far off each may be because the moment lies between two known points, microjoules.
     """
 
     t_ns: int

@@ -55,11 +55,11 @@ class EnergyMeter:
     Example:
         >>> from lightning_watt import EnergyMeter
         >>> from lightning_watt.sources.replay import ReplaySource
-        >>> with EnergyMeter(sources=[ReplaySource({"gpu0": [(0, 0), (0.05, 10.0)]})]) as meter:
+        >>> with EnergyMeter(sources=[ReplaySource({"gpu0": [(0, 0), (60, 6000.0)]})]) as meter:  # 100 W
         ...     with meter.window("work") as w:
         ...         time.sleep(0.1)
-        >>> round(w.joules)
-        10
+        >>> list(w.by_device)
+        ['gpu0']
     """
 
     def __init__(
@@ -331,7 +331,7 @@ class EnergyMeter:
         if ready:
             times = np.asarray([mark.t_ns for mark in ready], dtype=np.int64)
             energy = np.stack([line.energy_uj_at(times) for line in self._lines], axis=1)
-            edge = np.stack([line.power_w_at(times) * line.tick_s * UJ_PER_J for line in self._lines], axis=1)
+            edge = np.stack([line.edge_uj_at(times) for line in self._lines], axis=1)
             with self._settled:
                 for row, mark in enumerate(ready):
                     mark.edge_uj = edge[row]

@@ -331,7 +331,7 @@ class Session:
         start = self._batch_from or point
         self._batch_from = point
         used = [int(now) - int(was) for now, was in zip(point.energy_uj, start.energy_uj, strict=True)]
-        edges = math.sqrt(sum(e**2 for e in (*point.edge_uj, *start.edge_uj)))
+        edges = min(math.sqrt(sum(e**2 for e in (*point.edge_uj, *start.edge_uj))), max(0, sum(used)))
         gain = self._gain_uj(dict(zip(self.ledger.labels, used, strict=True)))
         return BatchRow(
             end.account.stage,

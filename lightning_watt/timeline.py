@@ -19,6 +19,8 @@ from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
 DEFAULT_TICK_S = 0.1
 """Observed update periods of NVML's counter reach from 20 to 100 ms; until a counter was watched, the longest is assumed."""
+READ_NS = 1_000_000
+"""A reading's own time is good to this."""
 STANDSTILL_S = 3.0
 """A counter that should move and has not for this long is said to stand still."""
 MAX_SAMPLES = 10_000
@@ -58,6 +60,7 @@ class Timeline:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.tick_s = device.tick_s or (DEFAULT_TICK_S if device.always_draws else 0.0)
+        self._late_s = self.tick_s  # how old a reading may be: one tick, until the readings are taken at the ticks
         self.standing_still = False
         self._counter_uj: int | None = None
         self._t: list[int] = []
@@ -87,7 +90,7 @@ class Timeline:
             The gap that the reading revealed, if it did.
         """
         if reading.tick_s is not None:
-            self.tick_s = reading.tick_s
+            self.tick_s, self._late_s = reading.tick_s, 0.0
         self._samples.extend(reading.power)
         del self._samples[:-MAX_SAMPLES]
         if self._counter_uj is None:
@@ -136,6 +139,26 @@ class Timeline:
         rise = self.energy_uj_at(high) - self.energy_uj_at(low)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(span_s > 0, rise / UJ_PER_J / span_s, self._power_w)
+
+    def edge_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+        """Microjoules by which the energy at each of the given times may be off.
+
+        The curve is known where it was read or sampled. Elsewhere it is as uncertain as the power around times the distance
+        to the nearest known point. Where the power jumps from one stretch to the next, the jump may lie anywhere between, so
+        half a stretch of the difference is uncertain too. A reading that was not taken at a tick may be one tick old.
+        """
+        times = np.asarray(t_ns, dtype=np.int64)
+        if len(self._t) < 2:
+            return np.zeros(times.shape)
+        t = np.asarray(self._t, dtype=np.int64)
+        stretch = np.diff(t).astype(np.float64)
+        slope = np.pad(np.diff(np.asarray(self._e, dtype=np.int64)) / stretch, 1, mode="edge")
+        highest = np.maximum(np.maximum(slope[:-2], slope[1:-1]), slope[2:])
+        jump = np.maximum(np.abs(np.diff(slope))[:-1], np.abs(np.diff(slope))[1:]) * stretch / 2
+        at = np.clip(np.searchsorted(t, times, side="right") - 1, 0, len(t) - 2)
+        distance = np.minimum(np.abs(times - t[at]), np.abs(t[at + 1] - times))
+        edges: NDArray[np.float64] = highest[at] * (distance + READ_NS + nanoseconds(self._late_s)) + jump[at]
+        return edges
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what nobody will ask for again; the knot at or before `t_ns`, and one tick more, stay."""

@@ -58,9 +58,9 @@ class Window:
 
     @property
     def boundary_j(self) -> float:
-        """Joules that may lie on the wrong side of the edges: one update period of power at each, added in squares."""
-        _, edge_uj = self._settled()
-        return math.sqrt(float((edge_uj**2).sum())) / UJ_PER_J
+        """Joules that may lie on the wrong side of the edges; both edges and all devices in squares, at most all of them."""
+        used_uj, edge_uj = self._settled()
+        return min(math.sqrt(float((edge_uj**2).sum())), float(used_uj.sum())) / UJ_PER_J
 
     @property
     def gain_j(self) -> float:

@@ -135,7 +135,7 @@ class TickReader:
         """The next tick and the one or two before it, which bracket the moment that the read was asked for."""
         asked = self._read()
         due = self._next_due_ns()
-        for attempt, margin in enumerate((MARGIN_NS, 4 * MARGIN_NS, int(self._period_ns))):
+        for attempt, margin in enumerate((MARGIN_NS, 4 * MARGIN_NS, int(self._period_ns))):  # noqa: B007 - read below
             yield due - margin
             before = self._read()
             tick = yield from self._wait_for_change(before, due + margin)

@@ -72,7 +72,7 @@ LAYERS: list[dict[str, set[str]]] = [
 ]
 # 5 is `experiments`, which uses what `lightning_watt` makes public, and the public names of these modules:
 # sources, to pass to a meter; and units, because conversions live there alone.
-PUBLIC_MODULES = ("lightning_watt.sources.", "lightning_watt.units")
+PUBLIC_MODULES = ("lightning_watt.sources.", "lightning_watt.units", "lightning_watt.errors", "lightning_watt.record")
 
 LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 OUTSIDE_OF = {name: libraries for layer in LAYERS for name, libraries in layer.items()}

@@ -1,0 +1,72 @@
+"""The writer of a run's files: a file system that fails is told of once, and written again when it works again."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from lightning_watt.events import BatchRow
+from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, read_journal, read_record
+from lightning_watt.scribe import BATCHES_NAME, Scribe
+from tests.unit.test_record import a_record
+
+ROWS = [BatchRow("train", 0, i, 1.25 + i, 0.01, 0.1) for i in range(3)]
+
+
+def write_all(scribe: Scribe) -> None:
+    scribe.record(a_record())
+    scribe.journal({"t": 1.0, "total_j": 5.0})
+    scribe.batches(ROWS)
+
+
+def test_the_three_files(tmp_path):
+    scribe = Scribe(tmp_path / "version_0", pytest.fail)
+    write_all(scribe)
+    scribe.batches([])
+    scribe.close()
+    scribe.close()
+    assert read_record(tmp_path / "version_0") == a_record()
+    assert read_journal(tmp_path / "version_0") == [{"t": 1.0, "total_j": 5.0}]
+    with (tmp_path / "version_0" / BATCHES_NAME).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["stage", "epoch", "batch", "joules", "seconds", "uncertainty_j"]
+    assert [(row["stage"], int(row["batch"]), float(row["joules"])) for row in rows] == [
+        ("train", 0, 1.25),
+        ("train", 1, 2.25),
+        ("train", 2, 3.25),
+    ]
+
+
+def test_a_resumed_run_goes_on_below_without_a_second_heading(tmp_path):
+    for _ in range(2):
+        scribe = Scribe(tmp_path, pytest.fail)
+        scribe.batches(ROWS)
+        scribe.close()
+    assert len((tmp_path / BATCHES_NAME).read_text().splitlines()) == 1 + 2 * len(ROWS)
+
+
+def test_no_batches_no_file(tmp_path):
+    scribe = Scribe(tmp_path / "logs", pytest.fail)
+    scribe.batches([])
+    scribe.close()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_what_cannot_be_written_is_told_once_a_file_and_written_when_it_can_be(tmp_path):
+    told: list[str] = []
+    place = tmp_path / "logs"
+    place.write_text("a file where the directory should be")
+    scribe = Scribe(place, told.append)
+    for _ in range(3):
+        write_all(scribe)
+    assert len(told) == 3
+    for name in (RECORD_NAME, JOURNAL_NAME, BATCHES_NAME):
+        assert sum(f"{place / name} cannot" in sentence for sentence in told) == 1
+    place.unlink()
+    write_all(scribe)
+    scribe.close()
+    assert read_record(place) == a_record()
+    assert read_journal(place) == [{"t": 1.0, "total_j": 5.0}]
+    assert (place / BATCHES_NAME).read_text().count("train") == len(ROWS)
+    assert len(told) == 3
