@@ -24,9 +24,10 @@ from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
 from lightning_watt.loggers import log_record, log_snapshot
+from lightning_watt.marks import marker_for
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.ranks import share_out
-from lightning_watt.record import RECORD_NAME, Inherited, Status
+from lightning_watt.record import RECORD_NAME, Accuracy, Inherited, Status
 from lightning_watt.run_state import RunState
 from lightning_watt.sam import check_sam_arguments
 from lightning_watt.scribe import Scribe
@@ -135,6 +136,7 @@ class WattCallback(Callback):
         self._every = 1
         self._train_batches = 0
         self._over_budget = False
+        self._recorded = False
         self._restored: dict[str, Any] | None = None
 
     @property
@@ -183,12 +185,15 @@ class WattCallback(Callback):
         run.software = facts.software_facts(trainer)
         run.inherit(facts.inherited_paths(pl_module))
         session = self._session = self._session or Session()
-        meter = self._meter = EnergyMeter(share.boards if self.gpus == "auto" else self.gpus, self.sources, self.interval)
+        marker, instead = marker_for(trainer.strategy.root_device)
+        run.marks = marker.kind
+        gpus = share.boards if self.gpus == "auto" else self.gpus
+        meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker)
         if self.record and trainer.is_global_zero:
             self._scribe = Scribe(directory, meter.complaints.append)
         session.on_settled = self._write
         session.begin(meter, Account("other", 0))
-        run.missing = [str(reason) for reason in meter.missing]
+        run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
         if share.hosts > 1:
             run.missing.append(f"{share.hosts - 1} other nodes: their energy is not in this record.")
 
@@ -210,7 +215,8 @@ class WattCallback(Callback):
             return
         session.end()
         run.status = status
-        if self._train_batches and run.metric.last is None:
+        self._restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
+        if status == "completed" and self._train_batches and run.metric.last is None:
             self._tell_missing_accuracy()
         self._catch_up(trainer)
         self._meter = None
@@ -362,7 +368,12 @@ class WattCallback(Callback):
         if self._session is None:
             return {}
         inherited = [{"path": run.path, "total_j": run.total_j} for run in self._run.inherited]
-        return {"session": self._session.state_dict(), "inherited": inherited}
+        metric = self._run.metric
+        return {
+            "session": self._session.state_dict(),
+            "inherited": inherited,
+            "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
+        }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -374,6 +385,8 @@ class WattCallback(Callback):
         if restored is not None and self._session is not None:
             self._session.absorb(restored["session"])
             self._run.inherit_known(Inherited(**run) for run in restored["inherited"])
+            if self._run.metric.metric is None:
+                self._run.metric = Accuracy(**restored["accuracy"])
 
     # -- what the trainer's thread does with what was settled --
 
@@ -455,7 +468,8 @@ class WattCallback(Callback):
             }
         )
         scribe.batches(rows)
-        if epoch_over:
+        if epoch_over or not self._recorded:
+            self._recorded = True
             scribe.record(self._run.to_record(session, self.scoring))
 
     # -- words --

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lightning_watt.errors import SourceUnavailable, WattError
-from lightning_watt.marks import Mark
+from lightning_watt.marks import HostMarker, Mark, Marker
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
 from lightning_watt.sources.discover import open_sources
 from lightning_watt.sources.nvml import GPU
@@ -47,6 +47,7 @@ class EnergyMeter:
         gpus: `"visible"`: the boards that `CUDA_VISIBLE_DEVICES` leaves; `"all"`: every board; or NVML indices and UUIDs.
         sources: `"auto"`: those boards and the CPU's RAPL, or an estimate where there is neither; or your own sources.
         interval: seconds between two reads of the counters.
+        marker: what a moment is: the host's clock by default; `marks.CudaMarker` for a GPU's own stream.
         clock: the host's clock, replaceable for tests.
 
     Raises:
@@ -68,6 +69,7 @@ class EnergyMeter:
         sources: str | Sequence[EnergySource] = "auto",
         interval: float = 1.0,
         *,
+        marker: Marker | None = None,
         clock: Clock = HOST_CLOCK,
     ) -> None:
         if not interval > 0:
@@ -76,6 +78,7 @@ class EnergyMeter:
         self._sources = sources
         self._interval = interval
         self._clock = clock
+        self._marker = marker or HostMarker(clock)
         self._listener: Listener | None = None
         self._opened: list[tuple[EnergySource, list[Device]]] = []
         self._lines: list[Timeline] = []
@@ -193,7 +196,7 @@ class EnergyMeter:
 
     def mark(self, payload: Any = None) -> Mark[Any]:
         """Note this moment. Costs about a microsecond, whatever the driver does."""
-        mark = Mark(self._clock.now_ns(), payload)
+        mark = self._marker.mark(payload)
         self._marks.append(mark)
         return mark
 
@@ -324,7 +327,9 @@ class EnergyMeter:
         """Fill in the marks that the curves have passed; at the end, all of them."""
         frontier = self._frontier_ns()
         ready: list[Mark[Any]] = []
-        while self._marks and (everything or self._marks[0].t_ns <= frontier):
+        while self._marks and self._marker.resolve(self._marks[0], wait=everything):
+            if self._marks[0].t_ns > frontier and not everything:
+                break
             ready.append(self._marks.popleft())
         if frontier and not everything:
             ready.append(Mark(frontier, None))

@@ -126,6 +126,7 @@ class Record(msgspec.Struct, kw_only=True):
     model: dict[str, Any] = {}
     software: dict[str, Any] = {}
     session: str = ""
+    marks: str = "host"
     started_unix: float = 0.0
     updated_unix: float = 0.0
     resumed_j: float = 0.0

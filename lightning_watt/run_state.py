@@ -33,6 +33,7 @@ class RunState:
         software: the versions.
         missing: what could not be measured, why, and the remedy.
         forecast_kwh: the last forecast.
+        marks: what a batch's edge is: `host` time or `cuda-events`.
     """
 
     voice: Voice = field(default_factory=Voice)
@@ -46,6 +47,7 @@ class RunState:
     software: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     forecast_kwh: float | None = None
+    marks: str = "host"
 
     def reach(self, name: str, value: float) -> None:
         """Note an accuracy."""
@@ -92,6 +94,7 @@ class RunState:
             model=self.model,
             software=self.software,
             session=session.id,
+            marks=self.marks,
             started_unix=session.started_unix,
             updated_unix=time.time(),
             resumed_j=joules(session.resumed_uj),

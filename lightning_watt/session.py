@@ -164,6 +164,9 @@ class Session:
             if self.id in sessions or set(sessions) & set(self.absorbed):
                 return
             earlier = {label: DeviceEnergy(joules=0.0, **about) for label, about in state["devices"].items()}
+            self.accuracies |= {
+                Account(str(stage), int(epoch)): accuracy for stage, epoch, accuracy in state.get("accuracies", [])
+            }
             rename = {
                 label: f"{label}@{about.uuid}"
                 for label, about in earlier.items()
@@ -181,7 +184,13 @@ class Session:
                 label: {"name": d.name, "uuid": d.uuid, "source": d.source, "provenance": d.provenance, "gain": d.gain}
                 for label, d in self.devices.items()
             }
-            return {"sessions": [*self.absorbed, self.id], "ledger": self.ledger.state_dict(), "devices": about}
+            accuracies = [[account.stage, account.epoch, value] for account, value in self.accuracies.items()]
+            return {
+                "sessions": [*self.absorbed, self.id],
+                "ledger": self.ledger.state_dict(),
+                "devices": about,
+                "accuracies": accuracies,
+            }
 
     # -- either thread ------------------------------------------------------------------------------------------------
 

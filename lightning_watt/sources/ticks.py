@@ -101,7 +101,7 @@ class TickReader:
         opened_ns, opened = self._opened
         until = self._clock.now_ns() + WATCH_NS
         seen: list[_Tick] = []
-        before = self._read()
+        before = shown = self._read()
         while not self._locked(seen):
             tick = yield from self._wait_for_change(before, until)
             if tick is None:
@@ -114,8 +114,12 @@ class TickReader:
             self._period_ns = 0.0
             return [self._opened, *readings]
         period = self._period_ns
-        age_ns = int((opened_ns - self._anchor_ns) % period)
-        opening = (opened_ns - age_ns, opened)
+        if shown == opened:
+            # No tick since: it stands for the one before the first that was seen, even where that is close to the opening.
+            since = 1 + next(i for i, tick in enumerate(seen) if tick.sharp)
+            opening = (min(opened_ns, self._anchor_ns - int(since * period)), opened)
+        else:
+            opening = (opened_ns - int((opened_ns - self._anchor_ns) % period), opened)
         return [opening, *readings] if opening[0] < readings[0][0] else readings
 
     def _locked(self, seen: list[_Tick]) -> bool:
@@ -146,11 +150,10 @@ class TickReader:
             self._misses += 1
             return [(self._clock.now_ns(), before)]
         self._misses = 0
-        if tick.late_ns - tick.early_ns > self._period_ns:
-            # Held up for more than a period, by the driver or the machine: the value is as new as its arrival.
-            return [(tick.late_ns, tick.value)]
-        # The expected time, as far as what was seen allows it: a thread that was woken late still knows when the tick was.
-        whole = round((tick.middle_ns - self._tick_ns) / self._period_ns)
+        held_up = tick.late_ns - tick.early_ns > self._period_ns
+        # The last tick that was due by the second look, as far as what was seen allows it: a thread that was woken late, or
+        # held up by the driver, still knows when the tick was.
+        whole = (tick.late_ns + SHARP_NS - self._tick_ns) // self._period_ns
         expected = self._tick_ns + int(whole * self._period_ns)
         self._tick_ns = min(max(expected, tick.early_ns), tick.late_ns)
         if tick.sharp:
@@ -158,6 +161,8 @@ class TickReader:
             period = (self._tick_ns - self._anchor_ns) / max(1, round((self._tick_ns - self._anchor_ns) / self._period_ns))
             if abs(period - self._period_ns) < 0.05 * self._period_ns:
                 self._period_ns = period
+        if held_up:
+            return [(self._tick_ns, tick.value)]  # and nobody knows how many ticks ago it showed what it did before
         readings = [(self._tick_ns - int(self._period_ns), before), (self._tick_ns, tick.value)]
         if asked != before and attempt == 0:
             # It was asked so shortly before a tick that this one was let pass.

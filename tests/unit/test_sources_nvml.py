@@ -15,6 +15,7 @@ import pytest
 from lightning_watt.errors import SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
 from lightning_watt.sources.nvml import RETRY_NS, NvmlSource, remedy_for, visible_gpus
+from lightning_watt.sources.ticks import SHARP_NS
 from tests.nvml_lab import UNKNOWN, Board, Fault, Lab, constant
 from tests.unit.doubles import MS, S
 
@@ -218,12 +219,10 @@ def test_at_ticks_the_value_stands_for_its_time():
         for reading in readings:
             assert isinstance(reading, Reading)
             true_uj = lab.boards[0].counter_start_mj * 1000 + lab.true_joules(0, lab.t0_ns, reading.t_ns) * 1e6
-            assert (
-                abs(reading.energy_uj - true_uj) < 200 * 1e6 * 0.025
-            )  # never off by more than a tick of 20 ms, and a late look
-        assert [r.t_ns for r in readings if isinstance(r, Reading)] == sorted(
-            r.t_ns for r in readings if isinstance(r, Reading)
-        )
+            assert abs(reading.energy_uj - true_uj) < 200 * 1e6 * 0.025  # never off by more than a tick, and a late look
+        times = [reading.t_ns for reading in readings if isinstance(reading, Reading)]
+        assert np.diff(times).min() > -SHARP_NS  # one tick may be told of twice, by two reads
+        source.close()
 
 
 def test_samples_come_once_on_the_hosts_clock():

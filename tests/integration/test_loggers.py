@@ -1,0 +1,165 @@
+"""What reaches each kind of logger, read back from the files that it wrote."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_watt import read_record
+from lightning_watt.record import Record, to_json
+from lightning_watt.units import J_PER_KWH
+from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
+
+pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
+STEP_S = 0.03
+ENERGY = {"watt/energy_kwh", "watt/train/energy_kwh", "watt/validate/energy_kwh", "watt/uncertainty_kwh"}
+SCORES = {"watt/accuracy", "watt/sam_shifted", "watt_vs_energy/accuracy", "watt_vs_energy/sam_shifted"}
+RATES = {"watt/power_w", "watt/gpu0/power_w", "watt/joules_per_batch", "watt/joules_per_sample"}
+WANTED = ENERGY | SCORES | RATES
+
+
+def fit(pl, directory: Path, loggers: Any, batches: int = 8, callback: Any = None, **options: Any) -> Any:
+    """A fit of a second on 100 W."""
+    callback = callback or watt(gpus="auto", sources=[Steady()])
+    trained = trainer(pl, directory, callback, logger=loggers, **options)
+    trained.fit(module(pl, step_s=STEP_S), loader(batches), loader(3))
+    return trained
+
+
+def events(directory: str | Path) -> EventAccumulator:
+    return EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def columns(directory: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Every metric of a `metrics.csv` as (step, value)."""
+    with (Path(directory) / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in rows[0]}
+
+
+def record_of(trained: Any) -> Record:
+    return read_record(trained.log_dir)
+
+
+def test_tensorboard(pl, tmp_path):
+    trained = fit(pl, tmp_path, pl.loggers.TensorBoardLogger(tmp_path))
+    found = events(trained.log_dir)
+    assert sorted(WANTED - set(found.Tags()["scalars"])) == []
+    for event in found.Scalars("watt/power_w"):
+        assert event.value == pytest.approx(100.0, rel=0.02)
+    last_j = found.Scalars("watt/energy_kwh")[-1].value * J_PER_KWH
+    assert last_j == pytest.approx(record_of(trained).energy.total_j, rel=0.05)
+    # Our curves stand beside Lightning's own: the same steps.
+    steps = {event.step for event in found.Scalars("watt/energy_kwh")}
+    assert {event.step for event in found.Scalars("train_loss")} <= steps
+
+
+def test_tensorboard_keeps_the_record(ptl, tmp_path):
+    trained = fit(ptl, tmp_path, ptl.loggers.TensorBoardLogger(tmp_path))
+    (text,) = events(trained.log_dir).Tensors("watt/record/text_summary")
+    body = text.tensor_proto.string_val[0].decode()
+    assert body == f"```json\n{to_json(record_of(trained)).decode()}\n```"
+
+
+def test_csv(ptl, tmp_path):
+    trained = fit(ptl, tmp_path, ptl.loggers.CSVLogger(tmp_path))
+    found = columns(trained.log_dir)
+    assert sorted(WANTED - set(found)) == []
+    kwh = [value for _, value in found["watt/energy_kwh"]]
+    assert kwh == sorted(kwh)
+    assert {step for step, _ in found["train_loss"]} <= {step for step, _ in found["watt/energy_kwh"]}
+    assert all(not math.isnan(value) for values in found.values() for _, value in values)
+
+
+def test_two_loggers_get_the_same(pl, tmp_path):
+    loggers = [pl.loggers.CSVLogger(tmp_path, name="csv"), pl.loggers.TensorBoardLogger(tmp_path, name="board")]
+    trained = fit(pl, tmp_path, loggers)
+    one, other = columns(loggers[0].log_dir), events(loggers[1].log_dir)
+    for tag in sorted(WANTED):
+        if tag.startswith("watt/"):
+            theirs = other.Scalars(tag)
+            assert [step for step, _ in one[tag]] == [event.step for event in theirs]
+            assert [value for _, value in one[tag]] == pytest.approx([event.value for event in theirs], rel=1e-5)
+    assert {step for step, _ in one["watt_vs_energy/accuracy"]} == {
+        event.step for event in other.Scalars("watt_vs_energy/accuracy")
+    }
+    assert Path(loggers[0].log_dir) == Path(trained.log_dir)  # the record stands with the first logger
+    assert record_of(trained).status == "completed"
+    assert not (Path(loggers[1].log_dir) / "watt.json").exists()
+
+
+def test_without_a_logger_the_record_is_in_the_root_directory(ptl, tmp_path):
+    trained = fit(ptl, tmp_path, False)
+    assert read_record(tmp_path).energy.total_j > 0
+    assert "watt/energy_kwh" in trained.callback_metrics
+
+
+class FlatTyre(Exception):
+    """What a logger of somebody's raises."""
+
+
+def angry_logger(pl, method: str) -> Any:
+    """A real logger of this package, one of whose methods raises."""
+
+    class AngryLogger(pl.loggers.CSVLogger):
+        pass
+
+    own = getattr(AngryLogger, method)
+
+    def angry(self, *args, **kwargs):
+        metrics = args[0] if args else kwargs.get("metrics", {})
+        if method == "save" or any(name.startswith("watt") for name in metrics):
+            raise FlatTyre
+        return own(self, *args, **kwargs)
+
+    setattr(AngryLogger, method, angry)
+    return AngryLogger
+
+
+def test_a_logger_that_raises_is_told_once_and_the_others_go_on(ptl, tmp_path, words):
+    angry = angry_logger(ptl, "log_metrics")(tmp_path, name="angry")
+    good = ptl.loggers.TensorBoardLogger(tmp_path, name="good")
+    trained = fit(ptl, tmp_path, [angry, good])
+    sentence = words.take("does not take the energy")
+    assert sentence.startswith("AngryLogger")
+    assert "FlatTyre" in sentence
+    assert sorted(WANTED - set(events(good.log_dir).Tags()["scalars"])) == []
+    assert "train_loss" in columns(angry.log_dir)  # the training's own metrics are as they were
+    assert trained.state.finished
+    assert record_of(trained).warnings == [sentence]
+
+
+def test_power_is_logged_even_with_one_log_point_an_epoch(ptl, tmp_path):
+    """The default of 50 steps between two log points, and epochs that are shorter."""
+    trained = fit(ptl, tmp_path, ptl.loggers.CSVLogger(tmp_path), batches=4, log_every_n_steps=50)
+    found = columns(trained.log_dir)
+    assert sorted(RATES - set(found)) == []
+    assert [value for _, value in found["watt/power_w"]] == pytest.approx([100.0] * len(found["watt/power_w"]), rel=0.02)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "points"), [(4, 1, 4), (None, 8, 2), (None, 1, 16), (1, 50, 16)])
+def test_log_every_n_steps_is_ours_or_the_trainers(ptl, tmp_path, words, ours, theirs, points):
+    callback = watt(gpus="auto", sources=[Steady()], log_every_n_steps=ours)
+    trained = trainer(
+        ptl, tmp_path, callback, logger=ptl.loggers.CSVLogger(tmp_path), log_every_n_steps=theirs, limit_val_batches=0
+    )
+    trained.fit(module(ptl, step_s=0.002), loader(8))
+    words.take("No accuracy was logged")
+    steps = [step for step, _ in columns(trained.log_dir)["watt/energy_kwh"]]
+    # Beside those every n steps there is one at each of the two epochs' ends.
+    assert len(steps) == points + 2
+
+
+def test_log_points_that_settle_after_the_end_are_logged_too(ptl, tmp_path):
+    """What a run used in its last moments is known only when its last reading is in, after the last epoch's hook."""
+    callback = watt(gpus="auto", sources=[Steady()], interval=60.0)
+    trained = fit(ptl, tmp_path, ptl.loggers.CSVLogger(tmp_path), callback=callback)
+    found = columns(trained.log_dir)
+    # Eight steps an epoch, the end of its validation and its own.
+    assert len(found["watt/energy_kwh"]) == 2 * (8 + 1 + 1)
+    assert found["watt/energy_kwh"][-1][1] * J_PER_KWH == pytest.approx(record_of(trained).energy.total_j, rel=0.02)

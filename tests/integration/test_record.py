@@ -1,0 +1,395 @@
+"""The run's files and the checkpoint's energy: how runs end, how they are killed, and how they go on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_watt import WattCallback, energy_of, read_record
+from lightning_watt.errors import RecordError
+from lightning_watt.record import read_journal
+from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
+from tests.nvml_lab import Board, Lab, constant
+
+pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
+ROOT = Path(__file__).parents[2]
+
+
+def steady(**options: Any) -> WattCallback:
+    return watt(gpus="auto", sources=[Steady()], **options)
+
+
+def child(directory: Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """A training in a process of its own; see child.py."""
+    directory.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.integration.child", json.dumps({"directory": str(directory), **options})]
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finished(process: subprocess.Popen[str]) -> None:
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+
+
+def whole(directory: Path) -> Any:
+    """The record, its sums found right."""
+    record = read_record(directory)
+    stages, devices = record.energy.by_stage.values(), record.energy.by_device.values()
+    assert sum(stage.joules for stage in stages) == pytest.approx(record.energy.total_j, rel=1e-9)
+    assert sum(device.joules for device in devices) == pytest.approx(record.energy.total_j, rel=1e-9)
+    return record
+
+
+# ---- how runs end ----
+
+
+def failing(error: BaseException, stage: str, batch: int = 2, epoch: int = 1, action: Any = None) -> Any:
+    """Raises in that batch of that stage, the given number of epochs on."""
+    seen = itertools.count()
+
+    def on_batch(now: str, index: int) -> None:
+        if now == stage and index == batch and next(seen) == epoch:
+            raise error
+
+    return on_batch
+
+
+class BurntToast(Exception):
+    """What a training raises."""
+
+
+@pytest.mark.parametrize("stage", ["train", "validate"])
+def test_a_run_that_raised_is_failed_and_keeps_its_energy(pl, tmp_path, stage):
+    trained = trainer(pl, tmp_path, steady(), max_epochs=5)
+    with pytest.raises(BurntToast):
+        trained.fit(module(pl, step_s=0.01, on_batch=failing(BurntToast(), stage)), loader(4), loader(3))
+    record = whole(tmp_path)
+    assert record.status == "failed"
+    assert record.energy.by_stage["train"].batches == {"train": 6, "validate": 8}[stage]
+    assert record.energy.total_j > 10 * 0.01 * 100
+    assert read_journal(tmp_path)[-1]["total_j"] == pytest.approx(record.energy.total_j)
+
+
+def test_a_run_that_raises_before_its_first_batch_is_failed(ptl, tmp_path):
+    tiny = module(ptl)
+    tiny.on_fit_start = lambda: (_ for _ in ()).throw(BurntToast)
+    with pytest.raises(BurntToast):
+        trainer(ptl, tmp_path, steady()).fit(tiny, loader(2), loader(1))
+    assert whole(tmp_path).status == "failed"
+
+
+def test_an_interrupted_run_says_so(pl, tmp_path):
+    trained = trainer(pl, tmp_path, steady(), max_epochs=5)
+    with pytest.raises(SystemExit):
+        trained.fit(module(pl, on_batch=failing(KeyboardInterrupt(), "train")), loader(4), loader(2))
+    assert whole(tmp_path).status == "interrupted"
+
+
+def test_a_terminated_run_says_so(ptl, tmp_path):
+    def on_batch(stage, index):
+        if stage == "train" and index == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        trainer(ptl, tmp_path, steady(), max_epochs=5).fit(module(ptl, on_batch=on_batch), loader(4), loader(2))
+    assert whole(tmp_path).status == "interrupted"
+
+
+def test_a_run_after_a_failed_one_goes_on_with_the_same_callback(ptl, tmp_path):
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
+    with pytest.raises(BurntToast):
+        trained.fit(module(ptl, on_batch=failing(BurntToast(), "train", epoch=0)), loader(4), loader(2))
+    before = whole(tmp_path).energy
+    trained.fit(module(ptl), loader(4), loader(2))
+    record = whole(tmp_path)
+    assert record.status == "completed"
+    assert record.energy.by_stage["train"].batches == before.by_stage["train"].batches + 4
+    assert record.energy.total_j > before.total_j
+
+
+def test_while_it_runs_the_record_says_running(ptl, tmp_path):
+    """Written at every epoch's end by the meter's thread."""
+    seen: list[str] = []
+
+    def on_batch(stage, index):
+        if stage == "train" and (tmp_path / "watt.json").exists():
+            seen.append(read_record(tmp_path).status)
+
+    trainer(ptl, tmp_path, steady(), max_epochs=3).fit(module(ptl, step_s=0.02, on_batch=on_batch), loader(10), loader(2))
+    assert set(seen) == {"running"}
+    assert read_record(tmp_path).status == "completed"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["watt.json", "watt.jsonl"]  # no half files stay
+
+
+# ---- killed ----
+
+
+def test_a_killed_process_loses_at_most_one_interval(tmp_path):
+    lab = Lab([Board(power=constant(250), counter_ms=10)])
+    interval = 0.25
+    process = child(
+        tmp_path,
+        lab.env(),
+        watt={"interval": interval},
+        trainer={"max_epochs": 10_000},
+        module={"step_s": 0.02},
+        batches=[10, 2],
+    )
+    try:
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline and process.poll() is None:
+            if (tmp_path / "watt.json").exists() and len(read_journal(tmp_path)) >= 12:
+                break
+            time.sleep(0.05)
+        before = read_journal(tmp_path)
+    finally:
+        process.kill()
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL, out
+    assert len(before) >= 12, out
+    lines = read_journal(tmp_path)
+    assert lines[: len(before)] == before  # what another process could read before the kill is there after it
+    # A line an interval, each with the energy up to its own read: so what is lost is what came after the last.
+    gaps = [later["t"] - line["t"] for line, later in itertools.pairwise(lines)]
+    assert statistics.median(gaps) < 1.5 * interval
+    used = [(later["total_j"] - line["total_j"]) for line, later in itertools.pairwise(lines[2:])]
+    assert statistics.median(used) == pytest.approx(250 * statistics.median(gaps[2:]), rel=0.25)
+    record = whole(tmp_path)
+    assert record.status == "running"
+    assert 0 < record.energy.total_j <= lines[-1]["total_j"]
+
+
+# ---- going on ----
+
+
+@pytest.mark.parametrize("place", ["same directory", "another directory"])
+def test_a_resumed_run_goes_on_where_its_checkpoint_was(pl, tmp_path, place):
+    first, second = (tmp_path, tmp_path) if place == "same directory" else (tmp_path / "1", tmp_path / "2")
+    trained = trainer(pl, first, steady(), max_epochs=1)
+    trained.fit(module(pl, step_s=0.01), loader(6), loader(2))
+    path = tmp_path / "one.ckpt"
+    trained.save_checkpoint(path)
+    before = whole(first).energy
+    again = trainer(pl, second, steady(), max_epochs=2)
+    again.fit(module(pl, step_s=0.01), loader(6), loader(2), ckpt_path=path, weights_only=True)
+    record = whole(second)
+    assert record.resumed_j == pytest.approx(before.total_j, rel=1e-9)
+    assert record.energy.total_j > before.total_j + 6 * 0.01 * 100
+    stages = record.energy.by_stage
+    assert (stages["train"].batches, stages["validate"].batches) == (12, 4)
+    assert list(record.energy.by_device) == ["gpu0"]
+    assert float(again.callback_metrics["watt/energy_kwh"]) * 3.6e6 == pytest.approx(record.energy.total_j, rel=0.1)
+    assert [(row.stage, row.epoch) for row in record.epochs] == [
+        ("train", 0),
+        ("validate", 0),
+        ("train", 1),
+        ("validate", 1),
+    ]
+
+
+def test_the_best_accuracy_survives_a_resume(ptl, tmp_path):
+    accuracy, path = [0.9, 0.6], tmp_path / "one.ckpt"
+    trained = trainer(ptl, tmp_path / "1", steady(), max_epochs=1)
+    trained.fit(module(ptl, accuracy=accuracy), loader(3), loader(1))
+    trained.save_checkpoint(path)
+    again = trainer(ptl, tmp_path / "2", steady(), max_epochs=2)
+    again.fit(module(ptl, accuracy=accuracy), loader(3), loader(1), ckpt_path=path, weights_only=True)
+    found = whole(tmp_path / "2").accuracy
+    assert (found.last, found.best) == (pytest.approx(0.6), pytest.approx(0.9))
+
+
+def test_resuming_with_the_callback_itself_counts_nothing_twice(ptl, tmp_path):
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
+    tiny = module(ptl, step_s=0.01)
+    trained.fit(tiny, loader(6), loader(2))
+    path = tmp_path / "one.ckpt"
+    trained.save_checkpoint(path)
+    before = whole(tmp_path).energy.total_j
+    trained.fit_loop.max_epochs = 2
+    trained.fit(tiny, loader(6), loader(2), ckpt_path=path, weights_only=True)
+    record = whole(tmp_path)
+    assert record.energy.by_stage["train"].batches == 12
+    assert (record.resumed_j, record.energy.total_j > before) == (0, True)
+
+
+def test_a_checkpoint_of_a_resumed_run_can_be_resumed(ptl, tmp_path):
+    path, totals = None, [0.0]
+    for epochs in (1, 2, 3):
+        trained = trainer(ptl, tmp_path / str(epochs), steady(), max_epochs=epochs)
+        trained.fit(module(ptl, step_s=0.01), loader(4), loader(2), ckpt_path=path, weights_only=True)
+        path = tmp_path / f"{epochs}.ckpt"
+        trained.save_checkpoint(path)
+        totals.append(whole(tmp_path / str(epochs)).energy.total_j)
+        assert energy_of(path).total_j == pytest.approx(totals[-1], rel=1e-9)
+    assert totals == sorted(totals)
+    assert read_record(tmp_path / "3").energy.by_stage["train"].batches == 12
+
+
+def test_a_resumed_run_in_a_new_process_goes_on(tmp_path):
+    lab = Lab([Board(power=constant(250), counter_ms=10), Board(power=constant(50), counter_ms=10)])
+    path = tmp_path / "one.ckpt"
+    shared = {"env": lab.env(), "module": {"step_s": 0.02}}
+    finished(child(tmp_path / "1", trainer={"max_epochs": 1}, save=str(path), **shared))
+    finished(child(tmp_path / "2", trainer={"max_epochs": 2}, ckpt_path=str(path), **shared))
+    first, second = whole(tmp_path / "1").energy, whole(tmp_path / "2")
+    assert second.resumed_j == pytest.approx(first.total_j, rel=1e-9)
+    assert second.energy.by_stage["train"].batches == 12
+    for label in ("gpu0", "gpu1"):
+        assert second.energy.by_device[label].joules > first.by_device[label].joules
+    # The pause between the two processes was nobody's: all seconds are those of the accounts.
+    seconds = sum(stage.seconds for stage in second.energy.by_stage.values())
+    assert second.energy.total_j == pytest.approx(300 * seconds, rel=0.1)
+
+
+def test_a_test_of_a_foreign_checkpoint_does_not_give_its_energy_to_the_next_fit(ptl, tmp_path):
+    foreign = trainer(ptl, tmp_path / "foreign", steady(), max_epochs=1)
+    foreign.fit(module(ptl, step_s=0.02), loader(6), loader(2))
+    path = tmp_path / "foreign.ckpt"
+    foreign.save_checkpoint(path)
+    trained = trainer(ptl, tmp_path / "own", steady(), max_epochs=1)
+    tiny = module(ptl)
+    trained.test(tiny, loader(2), ckpt_path=path, weights_only=True, verbose=False)
+    trained.fit(tiny, loader(3), loader(1))
+    record = whole(tmp_path / "own")
+    assert record.energy.by_stage["train"].batches == 3
+    assert record.resumed_j == 0
+
+
+# ---- what a checkpoint carries ----
+
+
+def test_each_checkpoint_carries_the_energy_up_to_it(pl, tmp_path):
+    every = pl.callbacks.ModelCheckpoint(tmp_path / "all", "{epoch}", save_top_k=-1, every_n_epochs=1)
+    trained = trainer(pl, tmp_path, every, steady(), max_epochs=3, enable_checkpointing=True)
+    trained.fit(module(pl, step_s=0.03), loader(6), loader(2))
+    carried = [energy_of(tmp_path / "all" / f"epoch={epoch}.ckpt").total_j for epoch in range(3)]
+    total_j = whole(tmp_path).energy.total_j
+    assert carried == sorted(carried)
+    assert 0 < carried[0] < carried[2] <= total_j
+    # The last one is behind by what its last read had not seen: the interval of 0.1 s, and what a busy machine adds.
+    assert carried[2] > 0.5 * total_j
+
+
+def test_a_checkpoint_loads_without_running_code(ptl, tmp_path):
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
+    tiny = module(ptl)
+    tiny.watt_inherits = [fitted(ptl, tmp_path / "before")]
+    trained.fit(tiny, loader(3), loader(1))
+    trained.save_checkpoint(tmp_path / "one.ckpt")
+    state = torch.load(tmp_path / "one.ckpt", weights_only=True)["callbacks"]["WattCallback"]
+    assert json.loads(json.dumps(state)) == state  # plain values, and nothing else
+    assert state["inherited"][0]["total_j"] > 0
+
+
+def test_a_subclass_saves_under_the_same_key(ptl, tmp_path):
+    class Mine(WattCallback):
+        pass
+
+    trained = trainer(ptl, tmp_path, Mine(sources=[Steady()]), max_epochs=1)
+    trained.fit(module(ptl), loader(3), loader(1))
+    trained.save_checkpoint(tmp_path / "one.ckpt")
+    assert energy_of(tmp_path / "one.ckpt").total_j == pytest.approx(whole(tmp_path).energy.total_j, rel=1e-9)
+
+
+def test_energy_of_says_what_is_wrong(ptl, tmp_path):
+    bare = trainer(ptl, tmp_path, max_epochs=1)
+    bare.fit(module(ptl), loader(2), loader(1))
+    bare.save_checkpoint(tmp_path / "bare.ckpt")
+    (tmp_path / "torn.ckpt").write_bytes((tmp_path / "bare.ckpt").read_bytes()[:200])
+    for name, why in [("bare.ckpt", "no WattCallback"), ("torn.ckpt", "cannot be read"), ("none.ckpt", "no such file")]:
+        with pytest.raises(RecordError, match=why):
+            energy_of(tmp_path / name)
+    with pytest.raises(RecordError, match="record=True"):
+        energy_of(tmp_path)
+
+
+# ---- lineage ----
+
+
+def fitted(pl: Any, directory: Path) -> Path:
+    """The run directory of a short fit."""
+    trainer(pl, directory, steady(), max_epochs=1).fit(module(pl, step_s=0.01), loader(4), loader(2))
+    return directory
+
+
+@pytest.mark.parametrize("kind", ["directory", "record", "checkpoint"])
+def test_a_run_inherits_what_its_module_says(pl, tmp_path, kind):
+    trained = trainer(pl, tmp_path / "pretrain", steady(), max_epochs=1)
+    trained.fit(module(pl, step_s=0.01), loader(4), loader(2))
+    trained.save_checkpoint(tmp_path / "pretrain.ckpt")
+    paths = {"directory": "pretrain", "record": "pretrain/watt.json", "checkpoint": "pretrain.ckpt"}
+    path = tmp_path / paths[kind]
+    before_j = whole(tmp_path / "pretrain").energy.total_j
+    tiny = module(pl)
+    tiny.watt_inherits = str(path)
+    finetune = trainer(pl, tmp_path / "finetune", steady(sam_unit="J"), max_epochs=1)
+    finetune.fit(tiny, loader(4), loader(2))
+    record = whole(tmp_path / "finetune")
+    (inherited,) = record.inherited
+    assert (inherited.path, inherited.total_j) == (str(path), pytest.approx(before_j, rel=1e-9))
+    carried = energy_of(tmp_path / "finetune")
+    assert (carried.own_j, carried.total_j) == (record.energy.total_j, pytest.approx(record.energy.total_j + before_j))
+    assert record.sam.shifted_with_inherited < record.sam.shifted
+    # A third run inherits all of it.
+    finetune.save_checkpoint(tmp_path / "finetune.ckpt")
+    assert energy_of(tmp_path / "finetune.ckpt").total_j == pytest.approx(carried.total_j, rel=1e-9)
+
+
+def test_what_cannot_be_inherited_is_told_and_is_not_zero(ptl, tmp_path, words):
+    tiny = module(ptl)
+    tiny.watt_inherits = [tmp_path / "nowhere"]
+    trainer(ptl, tmp_path, steady(), max_epochs=1).fit(tiny, loader(3), loader(1))
+    sentence = words.take("inherits is not known")
+    assert str(tmp_path / "nowhere") in sentence
+    record = whole(tmp_path)
+    assert record.inherited == []
+    assert record.warnings == [sentence]
+
+
+# ---- other keys ----
+
+
+def test_best_belongs_to_the_metric_that_is_named(ptl, tmp_path):
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
+    tiny = module(ptl, accuracy=[0.9])
+    trained.fit(tiny, loader(3), loader(1))
+    assert read_record(tmp_path).accuracy.best == pytest.approx(0.9)
+    trained.test(tiny, loader(2), verbose=False)
+    accuracy = read_record(tmp_path).accuracy
+    assert (accuracy.metric, accuracy.last, accuracy.best) == ("test_acc", pytest.approx(0.25), pytest.approx(0.25))
+
+
+def test_what_a_model_says_about_itself_is_in_the_record(ptl, tmp_path):
+    tiny = module(ptl)
+    tiny.watt_model_info = {"family": "linear", "input": (8,), "dtype": torch.float32}
+    trainer(ptl, tmp_path, steady(), max_epochs=1).fit(tiny, loader(3), loader(1))
+    model = read_record(tmp_path).model
+    assert (model["name"], model["params"], model["family"]) == ("Tiny", 18, "linear")
+    assert (model["input"], model["dtype"]) == ([8], "torch.float32")
+
+
+def test_without_a_record_no_file_is_written(ptl, tmp_path):
+    trained = trainer(ptl, tmp_path, steady(record=False, batches=True), max_epochs=1)
+    trained.fit(module(ptl), loader(3), loader(1))
+    assert list(tmp_path.iterdir()) == []
+    assert "watt/energy_kwh" in trained.callback_metrics
+
+
+def test_an_interval_of_its_own_reaches_the_journal(ptl, tmp_path):
+    """Fewer reads, fewer lines; what is asked for at stage edges comes in between."""
+    for name, interval in (("often", 0.1), ("seldom", 60.0)):
+        trained = trainer(ptl, tmp_path / name, steady(interval=interval), max_epochs=1, num_sanity_val_steps=0)
+        trained.fit(module(ptl, step_s=0.05), loader(16), loader(1))
+    often, seldom = (len(read_journal(tmp_path / name)) for name in ("often", "seldom"))
+    assert seldom <= 4 < 8 <= often
