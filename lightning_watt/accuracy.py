@@ -32,7 +32,7 @@ def find_accuracy(metrics: Mapping[str, Any], wanted: str = "auto", stage: str =
         The metric's name and value; None where there is none, or its value is not a number yet.
 
     Raises:
-        WattError: the value lies outside of [0, 1]; says the likely cause.
+        WattError: the value lies outside of [0, 1], or is not one number; says the likely cause.
 
     Example:
         >>> find_accuracy({"train_loss": 0.2, "val/acc": 0.91, "train_acc": 0.99})
@@ -41,7 +41,10 @@ def find_accuracy(metrics: Mapping[str, Any], wanted: str = "auto", stage: str =
     name = wanted if wanted != "auto" else _usual(metrics, stage)
     if name is None or name not in metrics:
         return None
-    value = float(metrics[name])
+    try:
+        value = float(metrics[name])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WattError(f"The accuracy {name!r} is not one number ({error}), so there is no SAM. Log one.") from error
     if math.isnan(value):
         return None
     if not 0 <= value <= 1:

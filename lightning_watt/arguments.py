@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def check_choice(name: str, value: Any, words: tuple[str, ...]) -> None:
-    """One of some words, or a list.
+def check_choice(
+    name: str, value: Any, words: tuple[str, ...], what: str, fits: Callable[[Any], bool], *, empty: bool = False
+) -> None:
+    """One of some words, or a list whose every entry fits.
+
+    Args:
+        name: the argument's name.
+        value: what was given.
+        words: the words that are allowed.
+        what: what the list's entries are.
+        fits: whether an entry is one.
+        empty: an empty list is allowed.
 
     Raises:
         ValueError: it is neither.
 
     Example:
-        >>> check_choice("gpus", "al", ("auto", "all"))
+        >>> check_choice("gpus", "al", ("auto", "all"), "indices", lambda entry: isinstance(entry, int))
         Traceback (most recent call last):
-        ValueError: gpus is 'al': give 'auto' or 'all', or a list.
+        ValueError: gpus is 'al': give 'auto' or 'all', or a list of indices.
     """
     is_word = isinstance(value, str) and value in words
     is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    if not is_word and not is_list:
-        raise ValueError(f"{name} is {value!r}: give {' or '.join(map(repr, words))}, or a list.")
+    if is_word or (is_list and (value or empty) and all(fits(entry) for entry in value)):
+        return
+    raise ValueError(f"{name} is {value!r}: give {' or '.join(map(repr, words))}, or a list of {what}.")
+
+
+def check_switch(name: str, value: Any) -> None:
+    """True or False.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is not True and value is not False:
+        raise ValueError(f"{name} is {value!r}: give True or False.")
 
 
 def check_number(

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from lightning_watt import trainer_facts as facts
 from lightning_watt.accuracy import find_accuracy
-from lightning_watt.arguments import check_choice, check_count, check_number
+from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, Snapshot
 from lightning_watt.forecast import passes
@@ -32,8 +32,8 @@ from lightning_watt.run_state import RunState
 from lightning_watt.sam import check_sam_arguments
 from lightning_watt.scribe import Scribe
 from lightning_watt.session import Session
-from lightning_watt.sources.base import EnergySource
-from lightning_watt.sources.nvml import GPU
+from lightning_watt.sources.base import EnergySource, is_source
+from lightning_watt.sources.nvml import GPU, is_gpu
 from lightning_watt.summary import print_summary
 from lightning_watt.tags import Scoring, tags
 from lightning_watt.units import J_PER_KWH, EnergyUnit, kwh, wh
@@ -60,7 +60,7 @@ class WattCallback(Callback):
     Args:
         accuracy: the logged metric that SAM uses, in [0, 1]; `"auto"` finds the usual names.
         gpus: `"auto"`: the devices that the Trainer uses; `"all"`: every board that NVML shows, whatever the mask, also
-            beside a CPU Trainer; or NVML indices and UUIDs.
+            beside a CPU Trainer; or NVML indices and UUIDs, none of them for the CPU alone.
         sources: `"auto"`: NVML and RAPL, or a labelled estimate where there is neither; or a list of `EnergySource`.
         alpha: how much accuracy counts in SAM.
         beta: SAM's scale.
@@ -103,14 +103,16 @@ class WattCallback(Callback):
         super().__init__()
         if not isinstance(accuracy, str) or not accuracy:
             raise ValueError(f'accuracy is {accuracy!r}: give the name of a logged metric, or "auto".')
-        check_choice("gpus", gpus, ("auto", "all"))
-        check_choice("sources", sources, ("auto",))
+        check_choice("gpus", gpus, ("auto", "all"), "NVML indices and UUIDs", is_gpu, empty=True)
+        check_choice("sources", sources, ("auto",), "`EnergySource` objects", is_source)
         check_sam_arguments(alpha, beta, sam_unit)
         check_number("interval", interval, "the seconds between two reads of the counters", above=0.0)
         check_count("log_every_n_steps", log_every_n_steps, "the training batches between two log rows")
         check_number("budget_kwh", budget_kwh, "the kWh that the training may use", above=0.0, optional=True)
         check_number("pue", pue, "the building's power over its computers' power", at_least=1.0)
         check_number("carbon_intensity", carbon_intensity, "grams of CO2e a kWh", at_least=0.0, optional=True)
+        check_switch("record", record)
+        check_switch("batches", batches)
         self.accuracy = accuracy
         self.gpus = gpus
         self.sources = sources
@@ -147,7 +149,9 @@ class WattCallback(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the arguments travel to another process: sources, files and threads stay where they are."""
-        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+        # `log` and `log_dict` are the module's, which Lightning hangs on every callback.
+        not_ours = {"log", "log_dict"}
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_") and name not in not_ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -194,6 +198,9 @@ class WattCallback(Callback):
         session.on_settled = self._write
         session.begin(meter, Account("other", 0))
         run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
+        if not isinstance(self.sources, str):
+            for reason in meter.missing:
+                run.voice.warn(str(reason))  # it was asked for
         if share.hosts > 1:
             run.missing.append(f"{share.hosts - 1} other nodes: their energy is not in this record.")
 
@@ -216,7 +223,8 @@ class WattCallback(Callback):
         session.end()
         run.status = status
         self._restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
-        if status == "completed" and self._train_batches and run.metric.last is None:
+        out_of_range = "accuracy range" in run.voice.said
+        if status == "completed" and self._train_batches and run.metric.last is None and not out_of_range:
             self._tell_missing_accuracy()
         self._catch_up(trainer)
         self._meter = None
@@ -430,8 +438,9 @@ class WattCallback(Callback):
     def _publish(self, trainer: Any) -> None:
         """Give every rank the values of this moment, for ModelCheckpoint and EarlyStopping, which follow this hook."""
         try:
-            known = self._session is not None and self._meter is not None
-            values = tags(self._session.now(self._log_point(trainer)), self.scoring) if self._session and known else {}
+            session = self._session
+            known = session is not None and self._meter is not None and bool(session.devices)
+            values = tags(session.now(self._log_point(trainer)), self.scoring) if session and known else {}
         except Exception as error:  # noqa: BLE001 - the other ranks wait below
             values = {}
             self._run.voice.failed("the values of this moment", error)

@@ -147,6 +147,8 @@ class EnergyMeter:
         self._thread = None
         if thread.is_alive():
             self._stop = threading.Event()
+            if self._listener is not None:  # batches and stages count, even where their energy is not known
+                self._settle(everything=True, wait=False)
             self.complaints.append(
                 f"The energy reader did not answer for {limit_s:g} s at the end, so the last readings are missing: "
                 "the driver hangs; check `nvidia-smi` and the kernel log."
@@ -166,6 +168,11 @@ class EnergyMeter:
     def devices(self) -> tuple[Device, ...]:
         """The devices that are read."""
         return tuple(line.device for line in self._lines)
+
+    @property
+    def answered(self) -> tuple[Device, ...]:
+        """The devices that have been read at least once; of the others nothing is known, which is not zero."""
+        return tuple(line.device for line in self._lines if line.started)
 
     @property
     def ticks_s(self) -> dict[str, float]:
@@ -224,6 +231,10 @@ class EnergyMeter:
             return self._settled.wait_for(lambda: mark.energy_uj is not None or self._thread is None, limit_s) and (
                 mark.energy_uj is not None
             )
+
+    def now_ns(self) -> int:
+        """The clock that marks and readings are on."""
+        return self._clock.now_ns()
 
     def energy_now_uj(self) -> list[int]:
         """Each device's energy by now: what is known, and from there on at the last known power."""
@@ -323,12 +334,13 @@ class EnergyMeter:
         newest = max(answering)
         return min((t for t in answering if newest - t < nanoseconds(STALE_S)), default=newest)
 
-    def _settle(self, *, everything: bool) -> None:
-        """Fill in the marks that the curves have passed; at the end, all of them."""
+    def _settle(self, *, everything: bool, wait: bool = True) -> None:
+        """Fill in the marks that the curves have passed; at the end, all of them, for which it waits for the device."""
         frontier = self._frontier_ns()
         ready: list[Mark[Any]] = []
-        while self._marks and self._marker.resolve(self._marks[0], wait=everything):
-            if self._marks[0].t_ns > frontier and not everything:
+        while self._marks:
+            resolved = self._marker.resolve(self._marks[0], wait=everything and wait)
+            if not everything and (not resolved or self._marks[0].t_ns > frontier):
                 break
             ready.append(self._marks.popleft())
         if frontier and not everything:

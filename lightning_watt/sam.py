@@ -27,7 +27,7 @@ def check_sam_arguments(alpha: float, beta: float, unit: str) -> None:
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{name} is {value!r}: SAM needs a finite number; the usual one is 5.")
-    if unit not in J_PER:
+    if not isinstance(unit, str) or unit not in J_PER:
         raise ValueError(f"The unit {unit!r} is unknown: choose one of {', '.join(J_PER)}.")
 
 

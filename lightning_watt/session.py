@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, Snapshot, Switch
@@ -67,6 +68,7 @@ class Session:
         self._begin_ns = 0
         self._logged: tuple[int, list[int], int, int, int] | None = None  # t_ns, device uj, stage uj, batches, samples
         self._batch_from: Point | None = None
+        self._entered: deque[tuple[int, Account]] = deque()  # switches that are noted and not settled
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
 
     # -- the trainer's thread -----------------------------------------------------------------------------------------
@@ -80,17 +82,8 @@ class Session:
         """Start to charge what a meter reads; the meter is started here."""
         self._meter, self._account = meter, account
         self._logged = None
+        self._entered.clear()
         meter.start(self._settle)
-        for device in meter.devices:
-            self.devices[device.label] = DeviceEnergy(
-                joules=0.0,
-                name=device.name,
-                uuid=device.uuid,
-                source=device.source,
-                provenance=device.provenance,
-                gain=device.gain,
-                note=device.note,
-            )
         self.switch(account)
 
     def end(self) -> bool:
@@ -110,7 +103,9 @@ class Session:
         """The trainer enters another stage or epoch."""
         left, self._account = self._account, account
         if self._meter is not None:
-            self._meter.mark(Switch(account, self.batches, self.samples))
+            with self._lock:
+                mark = self._meter.mark(Switch(account, self.batches, self.samples))
+                self._entered.append((mark.t_ns, account))
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge tells best what lies on either side
 
@@ -132,11 +127,9 @@ class Session:
         """
         energy = self._meter.energy_now_uj() if self._meter is not None else []
         with self._lock:
-            ahead = 0
-            if self.ledger.at is not None:
-                ahead = max(0, sum(energy) - sum(int(uj) for uj in self.ledger.at.energy_uj))
-            stage_uj = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
-            stage_uj[self._account.stage] = stage_uj.get(self._account.stage, 0) + ahead
+            stage_uj: dict[str, float] = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
+            for stage, uj in self._unsettled(sum(energy)):
+                stage_uj[stage] = stage_uj.get(stage, 0.0) + uj
             power = dict(zip(self.ledger.labels, self._meter.power_now_w() if self._meter else [], strict=False))
             stage_j = {stage: joules(uj) for stage, uj in stage_uj.items()}
             total_j = sum(stage_j.values())
@@ -153,6 +146,20 @@ class Session:
                 forecast=forecast(total_j, point.ahead, self.rates),
             )
 
+    def _unsettled(self, energy_uj: int) -> list[tuple[str, float]]:
+        """What has been used since the last settled point, shared out by time among the stages that were entered since."""
+        at, account = self.ledger.at, self.ledger.account
+        if at is None or account is None or self._meter is None:
+            return []
+        ahead_uj = max(0, energy_uj - sum(int(uj) for uj in at.energy_uj))
+        now_ns = self._meter.now_ns()
+        edges = [(at.t_ns, account), *self._entered, (now_ns, account)]
+        whole_ns = max(1, now_ns - at.t_ns)
+        return [
+            (entered.stage, ahead_uj * max(0, until_ns - since_ns) / whole_ns)
+            for (since_ns, entered), (until_ns, _) in pairwise(edges)
+        ]
+
     def absorb(self, state: dict[str, Any]) -> None:
         """Add an earlier part of this run, from its checkpoint; a part that is here already is not added again.
 
@@ -164,13 +171,15 @@ class Session:
             if self.id in sessions or set(sessions) & set(self.absorbed):
                 return
             earlier = {label: DeviceEnergy(joules=0.0, **about) for label, about in state["devices"].items()}
+            uuids = {label: device.uuid for label, device in self.devices.items()}
+            uuids |= {device.label: device.uuid for device in (self._meter.devices if self._meter else ())}
             self.accuracies |= {
                 Account(str(stage), int(epoch)): accuracy for stage, epoch, accuracy in state.get("accuracies", [])
             }
             rename = {
                 label: f"{label}@{about.uuid}"
                 for label, about in earlier.items()
-                if label in self.devices and self.devices[label].uuid != about.uuid
+                if uuids.get(label, about.uuid) != about.uuid
             }
             self.resumed_uj += self.ledger.absorb(state["ledger"], rename)
             self.absorbed += sessions
@@ -259,6 +268,7 @@ class Session:
         rows: list[BatchRow] = []
         epoch_over = False
         with self._lock:
+            self._meet_devices()
             for mark in marks:
                 payload = mark.payload
                 if self.ledger.at is None and not isinstance(payload, Switch):
@@ -268,7 +278,7 @@ class Session:
                     self._take_switch(payload, point)
                     continue
                 self.ledger.charge(point)
-                if isinstance(payload, LogPoint):
+                if isinstance(payload, LogPoint) and self.devices:
                     self.ready.append(self._snapshot(payload, point))
                 elif isinstance(payload, BatchEnd):
                     rows.append(self._batch_row(payload, point))
@@ -282,6 +292,20 @@ class Session:
         if self.on_settled is not None:
             self.on_settled(rows, epoch_over)
 
+    def _meet_devices(self) -> None:
+        """Enter the devices that have been read for the first time."""
+        for device in self._meter.answered if self._meter is not None else ():
+            if device.label not in self.devices or self.devices[device.label].uuid != device.uuid:
+                self.devices[device.label] = DeviceEnergy(
+                    joules=0.0,
+                    name=device.name,
+                    uuid=device.uuid,
+                    source=device.source,
+                    provenance=device.provenance,
+                    gain=device.gain,
+                    note=device.note,
+                )
+
     def _point(self, mark: Mark[Any]) -> Point:
         """A settled mark as a point of the ledger; a mark without counts ended no batch."""
         assert mark.energy_uj is not None
@@ -292,6 +316,8 @@ class Session:
         return Point(mark.t_ns, mark.energy_uj.tolist(), mark.edge_uj.tolist(), batches, samples)
 
     def _take_switch(self, switch: Switch, point: Point) -> None:
+        if self._entered:
+            self._entered.popleft()
         left = self.ledger.account
         if self.ledger.at is None:
             assert self._meter is not None

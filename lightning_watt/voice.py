@@ -38,5 +38,6 @@ class Voice:
 
     def failed(self, what: str, error: Exception) -> None:
         """Something of ours failed inside a training: the stack goes to the log, a sentence to the user."""
-        log.error("%s failed", what, exc_info=error)
+        if what not in self.said:
+            log.error("%s failed", what, exc_info=error)
         self.warn(f"{what} failed ({error!r}); the training goes on. Please report it.", what)

@@ -124,3 +124,8 @@ class EnergySource(Protocol):
 
     def close(self) -> None:
         """Let go of everything; never raises."""
+
+
+def is_source(value: object) -> bool:
+    """Whether this is a source, and not its class or its name."""
+    return isinstance(value, EnergySource) and not isinstance(value, type)

@@ -107,6 +107,13 @@ def _try_to_open(
     except SourceUnavailable as error:
         missing.append(error)
         return
+    except ValueError:
+        raise  # a wrong argument, which is for whoever gave it
+    except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything; the others go on
+        missing.append(
+            SourceUnavailable(source.name, f"It raised {error!r} when it was opened.", "Report it to its author.")
+        )
+        return
     if not devices:
         source.close()
         missing.append(SourceUnavailable(source.name, "It opened and has no device.", "Check what it should read."))

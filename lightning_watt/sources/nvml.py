@@ -53,6 +53,11 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
+def is_gpu(value: object) -> bool:
+    """Whether this can name a board: a whole number or a string."""
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
 class NvmlSource:
     """Reads NVIDIA boards.
 

@@ -9,6 +9,7 @@ known to a millisecond. This costs about five calls a second instead of one, all
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -114,12 +115,11 @@ class TickReader:
             self._period_ns = 0.0
             return [self._opened, *readings]
         period = self._period_ns
-        if shown == opened:
-            # No tick since: it stands for the one before the first that was seen, even where that is close to the opening.
-            since = 1 + next(i for i, tick in enumerate(seen) if tick.sharp)
-            opening = (min(opened_ns, self._anchor_ns - int(since * period)), opened)
-        else:
-            opening = (opened_ns - int((opened_ns - self._anchor_ns) % period), opened)
+        # Opened close to a tick, the clock does not tell on which side of it; whether the value has changed since does.
+        ticks = 1 + next(i for i, tick in enumerate(seen) if tick.sharp)
+        if shown != opened:
+            ticks = max(ticks + 1, math.ceil((self._anchor_ns - opened_ns) / period))
+        opening = (min(opened_ns, self._anchor_ns - int(ticks * period)), opened)
         return [opening, *readings] if opening[0] < readings[0][0] else readings
 
     def _locked(self, seen: list[_Tick]) -> bool:

@@ -99,7 +99,7 @@ def test_without_a_logger_the_record_is_in_the_root_directory(ptl, tmp_path):
     assert "watt/energy_kwh" in trained.callback_metrics
 
 
-class FlatTyre(Exception):
+class FlatTyreError(Exception):
     """What a logger of somebody's raises."""
 
 
@@ -114,7 +114,7 @@ def angry_logger(pl, method: str) -> Any:
     def angry(self, *args, **kwargs):
         metrics = args[0] if args else kwargs.get("metrics", {})
         if method == "save" or any(name.startswith("watt") for name in metrics):
-            raise FlatTyre
+            raise FlatTyreError
         return own(self, *args, **kwargs)
 
     setattr(AngryLogger, method, angry)
@@ -127,7 +127,7 @@ def test_a_logger_that_raises_is_told_once_and_the_others_go_on(ptl, tmp_path, w
     trained = fit(ptl, tmp_path, [angry, good])
     sentence = words.take("does not take the energy")
     assert sentence.startswith("AngryLogger")
-    assert "FlatTyre" in sentence
+    assert "FlatTyreError" in sentence
     assert sorted(WANTED - set(events(good.log_dir).Tags()["scalars"])) == []
     assert "train_loss" in columns(angry.log_dir)  # the training's own metrics are as they were
     assert trained.state.finished

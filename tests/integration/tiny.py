@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -25,6 +28,7 @@ QUIET = (
     "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning",
 )
 BATCH = 4
+ROOT = Path(__file__).parents[2]
 
 
 @cache
@@ -168,7 +172,7 @@ class Steady:
     name = "steady"
     due_s = 1.0
 
-    def __init__(self, watts: float = 100.0, label: str = "gpu0", on_read: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, watts: float = 100.0, label: str = "gpu0", on_read: Callable[[], None] | None = None) -> None:
         self.watts, self.label, self.on_read = watts, label, on_read
         self.is_open = False
 
@@ -177,7 +181,8 @@ class Steady:
         return [Device(self.label, "a steady device", f"uuid-{self.label}", self.name, tick_s=0.001)]
 
     def read(self) -> list[Reading | Failure]:
-        self.on_read()
+        if self.on_read is not None:
+            self.on_read()
         now = self.clock.now_ns()
         return [Reading(self.label, now, int(now * self.watts / 1000))]  # 1 W is 1 uJ in 1000 ns
 
@@ -188,3 +193,20 @@ class Steady:
 def package(name: str) -> ModuleType:
     """One of `PACKAGES`, imported."""
     return import_module(name)
+
+
+def start_child(directory: Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Start a training in a process of its own; child.py says what the options are."""
+    directory.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.integration.child", json.dumps({"directory": str(directory), **options})]
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finished(process: subprocess.Popen[str], limit_s: float = 240.0) -> str:
+    """What it printed, once it has ended well."""
+    try:
+        out, _ = process.communicate(timeout=limit_s)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out[-5000:]
+    return out

@@ -212,6 +212,10 @@ class Lab:
         lab_library.nvmlLabThreads.restype = ctypes.c_size_t
         return set(room[: lab_library.nvmlLabThreads(room, len(room))])
 
+    def forget_calls(self) -> None:
+        """Start both counts over, so that they tell of what follows."""
+        self._loaded().nvmlLabForgetCalls()
+
     # ---- the scenario file ----
 
     def scenario(self) -> Path:

@@ -101,3 +101,9 @@ def test_not_a_number_yet_is_nothing_yet():
 def test_what_lies_outside_says_the_likely_cause(value, word):
     with pytest.raises(WattError, match=f"'val_acc'.*{word}"):
         find_accuracy({"val_acc": value})
+
+
+@pytest.mark.parametrize("value", [torch.tensor([0.5, 0.6]), "good", None, [0.5]])
+def test_what_is_not_one_number_is_said(value):
+    with pytest.raises(WattError, match="'val_acc' is not one number"):
+        find_accuracy({"val_acc": value})

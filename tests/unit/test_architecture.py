@@ -38,7 +38,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {
         "sources.discover": set(),
         "timeline": {"numpy"},
-        "marks": {"numpy"},
+        "marks": {"numpy", "torch"},
         "ledger": set(),
         "forecast": set(),
         "accuracy": set(),

@@ -6,18 +6,36 @@ import math
 
 import pytest
 
-from lightning_watt.arguments import check_choice, check_count, check_number
+from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 
 
-@pytest.mark.parametrize("value", ["auto", "all", [0, 1], (), ["GPU-a"]])
-def test_a_word_or_a_list_is_a_choice(value):
-    check_choice("gpus", value, ("auto", "all"))
+def check_gpus(value, *, empty: bool = False) -> None:
+    check_choice("gpus", value, ("auto", "all"), "indices", lambda entry: isinstance(entry, int), empty=empty)
 
 
-@pytest.mark.parametrize("value", ["al", "", b"auto", 0, None])
+@pytest.mark.parametrize("value", ["auto", "all", [0, 1], (3,), range(2)])
+def test_a_word_or_a_list_that_fits_is_a_choice(value):
+    check_gpus(value)
+
+
+@pytest.mark.parametrize("value", ["al", "", b"auto", 0, None, [], [0, "1"], {0, 1}])
 def test_anything_else_is_none(value):
-    with pytest.raises(ValueError, match=r"gpus is .*: give 'auto' or 'all', or a list"):
-        check_choice("gpus", value, ("auto", "all"))
+    with pytest.raises(ValueError, match=r"gpus is .*: give 'auto' or 'all', or a list of indices\."):
+        check_gpus(value)
+
+
+def test_nothing_can_be_a_choice_where_it_is_allowed():
+    check_gpus([], empty=True)
+    with pytest.raises(ValueError, match="gpus"):
+        check_gpus("", empty=True)
+
+
+@pytest.mark.parametrize("value", [1, 0, None, "True"])
+def test_a_switch_is_on_or_off(value):
+    check_switch("record", True)
+    check_switch("record", False)
+    with pytest.raises(ValueError, match="give True or False"):
+        check_switch("record", value)
 
 
 @pytest.mark.parametrize(

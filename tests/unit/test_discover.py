@@ -133,6 +133,18 @@ def test_a_source_that_raises_leaves_no_other_open():
     assert first.closed_count == 1
 
 
+def test_a_source_whose_opening_fails_is_missing_and_the_others_go_on():
+    class Broken(ScriptedSource):
+        def open(self, clock):
+            raise ZeroDivisionError("oops")
+
+    good = ScriptedSource(labels=("gpu1",))
+    opened, [reason] = open_sources("all", [Broken(name="broken"), good], FakeClock())
+    assert [source for source, _ in opened] == [good]
+    assert reason.source == "broken"
+    assert "ZeroDivisionError('oops')" in reason.why
+
+
 def test_a_source_without_devices_is_missing():
     empty = ScriptedSource(labels=())
     opened, [reason] = open_sources("all", [empty], FakeClock())

@@ -175,3 +175,18 @@ def test_what_the_driver_raises_comes_through():
     clock.sleep(1.0)
     with pytest.raises(RuntimeError, match="lost"):
         reader.read()
+
+
+@pytest.mark.parametrize("after_us", [-200, -5, 1, 200])
+@pytest.mark.parametrize("watched_after_ms", [0, 0.5, 40, 130, 260])
+def test_opened_close_to_a_tick_it_is_known_on_which_side(after_us, watched_after_ms):
+    clock = FakeClock(50 * S + after_us * 1000, look_ns=1000)
+    counter = SlowCounter(clock, 100)
+    reader = TickReader(counter, clock)
+    clock.sleep(watched_after_ms / 1000)
+    (first_ns, first_uj), *_ = reader.read()
+    assert first_uj == counter.energy_uj(50 * S if after_us > 0 else 50 * S - 100 * MS)
+    tolerance = 2 * MS
+    if watched_after_ms > 100 and abs(after_us) < 1000:
+        tolerance += 100 * MS  # only a value that has not changed more than once since tells
+    assert abs(errors_ns([(first_ns, first_uj)], counter)[0]) <= tolerance

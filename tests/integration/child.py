@@ -1,0 +1,70 @@
+"""A training in a process of its own: `python -m tests.integration.child '{"directory": ...}'`.
+
+The tests start it where a process is killed, resumed, run on several ranks, or has only one Lightning package. Keys, all
+but `directory` optional: `package`, `runs` (fit, validate, test, predict), `trainer`, `watt`, `module` (keyword arguments),
+`steady` (watts of a made-up source; without it the sources are the lab's), `batches` (train, validate), `ckpt_path`,
+`monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end). It leaves `rank<N>.json` in the directory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+# So that the lab's fake boards are not taken for CUDA devices; `gpus="all"` looks past the mask.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def nvml_calls(function: str) -> int | None:
+    """How often this process called the lab; None where the lab is not visible."""
+    try:
+        return int(ctypes.CDLL("libnvidia-ml.so.1").nvmlLabCalls(function.encode()))
+    except (OSError, AttributeError):
+        return None
+
+
+def main(options: dict[str, Any]) -> None:
+    pl = import_module(options.get("package", "pytorch_lightning"))  # first, so that the callback finds it loaded
+    from tests.integration import tiny
+
+    directory = Path(options["directory"])
+    settings = dict(options.get("watt", {}))
+    if "steady" in options:
+        settings |= {"gpus": "auto", "sources": [tiny.Steady(options["steady"])]}
+    callback = tiny.watt(**settings)
+    callbacks = [callback]
+    if "monitor" in options:
+        callbacks.insert(
+            0, pl.callbacks.ModelCheckpoint(directory / "best", "{epoch}", monitor=options["monitor"], mode="max")
+        )
+        options.setdefault("trainer", {})["enable_checkpointing"] = True
+    trained = tiny.trainer(pl, directory, *callbacks, **options.get("trainer", {}))
+    train, validate = options.get("batches", (6, 3))
+    data = {"fit": (tiny.loader(train), tiny.loader(validate))}
+    module = tiny.module(pl, **options.get("module", {}))
+    for run in options.get("runs", ["fit"]):
+        extra = {"ckpt_path": options["ckpt_path"], "weights_only": True} if run == "fit" and "ckpt_path" in options else {}
+        getattr(trained, run)(module, *data.get(run, (tiny.loader(validate),)), **extra)
+    if "save" in options:
+        trained.save_checkpoint(options["save"])
+    best = trained.checkpoint_callback
+    answer = {
+        "rank": trained.global_rank,
+        "metrics": {name: float(value) for name, value in trained.callback_metrics.items()},
+        "epoch": trained.current_epoch,
+        "best": best.best_model_path if best is not None else None,
+        "score": float(best.best_model_score) if best is not None and best.best_model_score is not None else None,
+        "nvml_calls": nvml_calls("nvmlDeviceGetTotalEnergyConsumption"),
+        "said": list(callback._run.voice.said.values()),
+        "loaded": sorted({"pytorch_lightning", "lightning.pytorch"} & set(sys.modules)),
+    }
+    (directory / f"rank{trained.global_rank}.json").write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

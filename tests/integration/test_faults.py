@@ -1,0 +1,232 @@
+"""Things that break while a training runs: it goes on, every sum stays whole, and each fault is said once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_watt import read_record
+from lightning_watt.record import Record, read_journal
+from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
+from tests.nvml_lab import Board, Fault, Lab, constant
+
+pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
+ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
+
+
+def board(watts: float, *faults: Fault, **options: Any) -> Board:
+    return Board(power=constant(watts), faults=faults, **{"counter_ms": 10} | options)
+
+
+def fit(pl: Any, directory: Path, callback: Any, *others: Any, step_s: float = 0.05, **options: Any) -> Record:
+    """A fit of some two seconds; returns its record, the sums found right."""
+    trained = trainer(pl, directory, callback, *others, **options)
+    trained.fit(module(pl, step_s=step_s), loader(12), loader(4))
+    assert trained.state.finished
+    record = read_record(directory)
+    assert record.status == "completed"
+    if record.energy.total_j is not None:
+        assert sum(stage.joules for stage in record.energy.by_stage.values()) == pytest.approx(record.energy.total_j)
+        assert sum(device.joules for device in record.energy.by_device.values()) == pytest.approx(record.energy.total_j)
+        assert all(device.joules >= 0 for device in record.energy.by_device.values())
+    totals = [line["total_j"] for line in read_journal(directory)]
+    assert totals == sorted(totals)
+    return record
+
+
+def seconds(record: Record) -> float:
+    return sum(stage.seconds for stage in record.energy.by_stage.values())
+
+
+# ---- boards ----
+
+
+def test_a_board_that_is_lost_is_told_and_the_other_goes_on(pl, tmp_path, words):
+    with Lab([board(300, Fault("lost", at_s=0.8)), board(120)]).running():
+        record = fit(pl, tmp_path, watt())
+        lost, well = (record.energy.by_device[label].joules for label in ("gpu0", "gpu1"))
+        sentence = words.take("gpu0 could not be read")
+        assert "fell off the bus" in sentence
+    assert well == pytest.approx(120 * seconds(record), rel=0.05)
+    assert 0 < lost < 300 * 0.85  # what it used until then, and nothing made up
+    assert record.warnings == [sentence]
+
+
+def test_all_boards_lost_ends_the_counting_and_not_the_training(ptl, tmp_path, words):
+    with Lab([board(300, Fault("lost", at_s=0.8))]).running():
+        record = fit(ptl, tmp_path, watt())
+    words.take("gpu0 could not be read")
+    assert 0 < record.energy.total_j < 300 * 0.85
+    assert record.energy.by_stage["train"].batches == 24
+
+
+def test_a_passing_error_loses_nothing(ptl, tmp_path, words):
+    """The counter goes on behind the error, so the next answer holds what was used meanwhile."""
+    with Lab([board(200, Fault("error", at_s=0.6, until_s=1.2, function=ENERGY))]).running():
+        record = fit(ptl, tmp_path, watt())
+    words.take("gpu0 could not be read")
+    assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.06)
+
+
+def test_a_counter_that_starts_over_is_bridged_and_told(pl, tmp_path, words):
+    with Lab([board(200, Fault("reset", at_s=0.9))]).running():
+        record = fit(pl, tmp_path, watt())
+    assert "went backwards" in words.take("gpu0: the counter")
+    assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.1)
+    (gap,) = record.gaps
+    assert gap.device == "gpu0"
+    assert gap.joules <= record.energy.boundary_j  # what was bridged is uncertain
+
+
+def test_a_counter_that_jumps_is_not_believed(ptl, tmp_path, words):
+    with Lab([board(200, Fault("jump", at_s=0.9, millijoules=10**9))]).running():
+        record = fit(ptl, tmp_path, watt())
+    assert "faster than the device can draw" in words.take("gpu0: the counter")
+    assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.1)
+
+
+@pytest.mark.parametrize("missing", ["counter", "counter and samples"])
+def test_a_board_without_a_counter_falls_back_to_its_power(ptl, tmp_path, missing):
+    options = {"counter_ms": None} | ({"samples_ms": None} if "samples" in missing else {})
+    with Lab([board(150, **options)], t0_ns=time.monotonic_ns() - 5 * 10**9).running():
+        record = fit(ptl, tmp_path, watt())
+    device = record.energy.by_device["gpu0"]
+    assert (device.source, device.provenance) == ("nvml-power", "measured")
+    assert device.joules == pytest.approx(150 * seconds(record), rel=0.15)
+
+
+# ---- the driver that hangs ----
+
+
+class Watched:
+    """A callback that counts the lab's calls anew once the sources are open, and notes the training's thread."""
+
+    def __new__(cls, pl: Any, lab: Lab) -> Any:
+        class Watching(pl.Callback):
+            def on_fit_start(self, trainer, module):
+                self.thread = threading.get_native_id()
+                lab.forget_calls()
+
+            def on_train_end(self, trainer, module):
+                self.callers = lab.calling_threads()
+
+        return Watching()
+
+
+def test_the_training_never_calls_the_driver(pl, tmp_path, lab):
+    watched = Watched(pl, lab)
+    fit(pl, tmp_path, watt(batches=True), watched, step_s=0.02)
+    assert lab.calls(ENERGY) > 5
+    assert len(watched.callers) == 1
+    assert watched.thread not in watched.callers
+
+
+def test_a_driver_that_hangs_holds_up_nothing_but_the_end(ptl, tmp_path, words):
+    """Each read of the counter takes three seconds: the fit's batches are over while the first is still under way."""
+    lab = Lab([board(200, Fault("hang", at_s=0.5, until_s=60, function=ENERGY, delay_ms=3000))])
+    with lab.running():
+        watched = Watched(ptl, lab)
+        record = fit(ptl, tmp_path, watt(), watched, max_epochs=1)
+        assert watched.thread not in watched.callers
+    # The end waits for a read that is under way, with a limit. What was not read by then is told, and its batches are not
+    # in the account either: the joules a batch stay true.
+    train = record.energy.by_stage["train"]
+    assert train.joules / train.batches == pytest.approx(200 * 0.05, rel=0.3)
+    if train.batches < 12:
+        words.take("did not answer")
+
+
+@pytest.mark.slow
+def test_a_driver_that_never_answers_cannot_keep_the_run_from_ending(ptl, tmp_path, words):
+    release = threading.Event()
+    stuck = Steady(on_read=lambda: None)
+
+    def hang() -> None:
+        if stuck.hanging:
+            release.wait(60)
+
+    stuck.hanging, stuck.on_read = False, hang
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[stuck]), max_epochs=1)
+    tiny = module(ptl, step_s=0.05)
+    tiny.on_train_epoch_start = lambda: setattr(stuck, "hanging", True)
+    try:
+        trained.fit(tiny, loader(12), loader(2))
+    finally:
+        release.set()
+    assert trained.state.finished
+    words.take("did not answer for 5 s")
+    record = read_record(tmp_path)
+    assert record.status == "completed"
+    assert record.energy.total_j < 100 * 0.6
+
+
+# ---- sources ----
+
+
+def test_nothing_measurable_is_an_estimate_that_says_so(pl, tmp_path, capsys):
+    """No board, no RAPL: what this machine has without the lab."""
+    with Lab([], init_error=9).running():
+        trained = trainer(pl, tmp_path, watt(), max_epochs=1)
+        trained.fit(module(pl), loader(6), loader(2))
+    record = read_record(tmp_path)
+    if "cpu0" in record.energy.by_device and record.energy.by_device["cpu0"].source == "rapl":
+        pytest.skip("this machine has RAPL, so something is measured")
+    assert record.energy.provenance == "estimated"
+    assert [(label, d.source) for label, d in record.energy.by_device.items()] == [("cpu0", "estimate")]
+    assert any("nvml" in sentence for sentence in record.missing)
+    assert "estimated. An estimate is off by tens of percent" in capsys.readouterr().out
+
+
+def test_a_source_that_raises_once_is_told_once_and_loses_nothing(ptl, tmp_path, words):
+    reads = iter(range(10**6))
+
+    def sometimes() -> None:
+        if next(reads) in (3, 5, 7):
+            raise RuntimeError("cosmic ray")
+
+    record = fit(ptl, tmp_path, watt(gpus="auto", sources=[Steady(on_read=sometimes)]))
+    assert "cosmic ray" in words.take("gpu0 could not be read")
+    assert record.energy.total_j == pytest.approx(100 * seconds(record), rel=0.02, abs=1)
+
+
+def test_a_source_that_always_raises_is_told_and_is_not_zero(ptl, tmp_path, words):
+    def always() -> None:
+        raise RuntimeError("no luck")
+
+    other = Steady(50.0, label="gpu1")
+    record = fit(ptl, tmp_path, watt(gpus="auto", sources=[Steady(on_read=always), other]))
+    words.take("gpu0 could not be read")
+    assert record.energy.by_device["gpu1"].joules == pytest.approx(50 * seconds(record), rel=0.05, abs=1)
+    # Missing is not zero: a device that never gave a reading has no row, or a row that says so.
+    assert "gpu0" not in record.energy.by_device
+
+
+def test_what_only_ever_raised_has_no_total(ptl, tmp_path, words):
+    def always() -> None:
+        raise RuntimeError("no luck")
+
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[Steady(on_read=always)]), max_epochs=1)
+    trained.fit(module(ptl, step_s=0.02), loader(6), loader(2))
+    words.take("gpu0 could not be read")
+    record = read_record(tmp_path)
+    assert record.energy.total_j is None
+    assert not {name for name in trained.callback_metrics if name.endswith("energy_kwh")}
+
+
+def test_sources_are_closed_when_the_run_ends_however_it_ends(ptl, tmp_path):
+    source = Steady()
+    fit(ptl, tmp_path, watt(gpus="auto", sources=[source]), step_s=0.0, max_epochs=1)
+    assert not source.is_open
+
+    def on_batch(stage, index):
+        assert source.is_open
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        trainer(ptl, tmp_path, watt(gpus="auto", sources=[source])).fit(module(ptl, on_batch=on_batch), loader(2))
+    assert not source.is_open
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lightning_watt")]
