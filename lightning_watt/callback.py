@@ -18,12 +18,12 @@ from lightning_watt import trainer_facts as facts
 from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import WattError
-from lightning_watt.events import BatchEnd, BatchRow, LogPoint, Snapshot
+from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart, Snapshot
 from lightning_watt.forecast import passes
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
-from lightning_watt.loggers import log_record, log_snapshot
+from lightning_watt.loggers import log_histogram, log_record, log_snapshot
 from lightning_watt.marks import marker_for
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.ranks import share_out
@@ -323,7 +323,7 @@ class WattCallback(Callback):
         if stage != "predict":
             self._look_for_accuracy(trainer, stage)
         session.note(self._log_point(trainer))
-        session.end_epoch(self._run.metric.last)
+        session.end_epoch(self._run.metric.last, facts.logger_step(trainer))
         if then != stage:
             self._enter(then, trainer)
         self._catch_up(trainer)
@@ -333,7 +333,7 @@ class WattCallback(Callback):
         before = self._run.metric.last
         self._look_for_accuracy(trainer, "train")
         if self._session is not None and self._run.metric.last != before:
-            self._session.end_epoch(self._run.metric.last)
+            self._session.end_epoch(self._run.metric.last, facts.logger_step(trainer))
 
     # -- the hooks of every batch --
 
@@ -348,6 +348,26 @@ class WattCallback(Callback):
         if self._train_batches % self._every == 0:
             self._look_for_accuracy(trainer, "train")
             session.note(self._log_point(trainer))
+
+    @override
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self._start_part("forward")
+
+    @override
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        self._start_part("backward")
+
+    @override
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self._start_part("optimizer")
+
+    def _start_part(self, part: str) -> None:
+        if not self.batches or self._session is None:
+            return
+        try:
+            self._session.note(PartStart(part))
+        except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
+            self._run.voice.failed(part, error)
 
     def _count(self, trainer: Any, session: Session, batch: Any, batch_idx: int) -> None:
         session.batches += 1
@@ -429,6 +449,9 @@ class WattCallback(Callback):
             last = session.ready.popleft()
             if trainer.is_global_zero:
                 log_snapshot(trainer.loggers, last, self.scoring, self._run.voice)
+        while session.histograms:
+            step, values = session.histograms.popleft()
+            log_histogram(trainer.loggers, values, step, self._run.voice)
         if last is not None:
             self._run.forecast_kwh = kwh(last.forecast.joules) if last.forecast else None
             trainer.callback_metrics.update(_tensors(tags(last, self.scoring)))

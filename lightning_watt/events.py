@@ -46,11 +46,18 @@ class BatchEnd(NamedTuple):
     samples: int
 
 
+class PartStart(NamedTuple):
+    """A part of a training step begins here: one of `batches.PARTS`."""
+
+    part: str
+
+
 class EpochEnd(NamedTuple):
-    """An epoch of a stage ended here."""
+    """An epoch of a stage ended here; `step` is the loggers'."""
 
     account: Account
     accuracy: float | None
+    step: int
     batches: int
     samples: int
 

@@ -96,6 +96,13 @@ class Epoch(msgspec.Struct, kw_only=True):
     accuracy: float | None = None
 
 
+class Part(msgspec.Struct, kw_only=True):
+    """What one part of the training steps used; known only with `WattCallback(batches=True)`."""
+
+    joules: float
+    seconds: float
+
+
 class Inherited(msgspec.Struct, kw_only=True):
     """A run whose result this one started from, and the energy that it carries, its own inheritance included."""
 
@@ -121,6 +128,7 @@ class Record(msgspec.Struct, kw_only=True):
     accuracy: Accuracy
     sam: Sam
     epochs: list[Epoch] = []
+    parts: dict[str, Part] = {}
     inherited: list[Inherited] = []
     hardware: dict[str, Any] = {}
     model: dict[str, Any] = {}

@@ -89,6 +89,7 @@ class RunState:
                 shifted_with_inherited=whole_shifted,
             ),
             epochs=session.epochs(),
+            parts=dict(session.book.parts),
             inherited=list(self.inherited),
             hardware=self.hardware,
             model=self.model,

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, Snapshot, Switch
+from lightning_watt.batches import BatchBook
+from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, PartStart, Snapshot, Switch
 from lightning_watt.forecast import Rate, forecast
 from lightning_watt.ledger import Account, Ledger, Point
 from lightning_watt.marks import Mark
@@ -36,6 +37,8 @@ class Session:
         batches: batches so far; the trainer's thread counts here.
         samples: samples so far; likewise.
         ready: snapshots that have been settled and wait to be logged.
+        histograms: the loggers' step and each batch's joules, of training epochs that wait to be logged.
+        book: each batch's energy, where it is wanted.
         accuracies: the accuracy at the end of every finished epoch of every stage.
         gaps: what counters lost.
         rates: joules a batch by stage, for the forecast.
@@ -52,6 +55,8 @@ class Session:
     batches: int = 0
     samples: int = 0
     ready: deque[Snapshot] = field(default_factory=deque)
+    histograms: deque[tuple[int, list[float]]] = field(default_factory=deque)
+    book: BatchBook = field(default_factory=BatchBook)
     accuracies: dict[Account, float | None] = field(default_factory=dict)
     gaps: list[LostData] = field(default_factory=list)
     rates: dict[str, Rate] = field(default_factory=dict)
@@ -67,7 +72,6 @@ class Session:
         self._account = Account("other", 0)
         self._begin_ns = 0
         self._logged: tuple[int, list[int], int, int, int] | None = None  # t_ns, device uj, stage uj, batches, samples
-        self._batch_from: Point | None = None
         self._entered: deque[tuple[int, Account]] = deque()  # switches that are noted and not settled
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
 
@@ -109,14 +113,14 @@ class Session:
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge tells best what lies on either side
 
-    def note(self, payload: LogPoint | BatchEnd | EpochEnd) -> None:
+    def note(self, payload: LogPoint | BatchEnd | PartStart | EpochEnd) -> None:
         """Note a moment."""
         if self._meter is not None:
             self._meter.mark(payload)
 
-    def end_epoch(self, accuracy: float | None) -> None:
+    def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
-        self.note(EpochEnd(self._account, accuracy, self.batches, self.samples))
+        self.note(EpochEnd(self._account, accuracy, step, self.batches, self.samples))
         if self._meter is not None:
             self._meter.ask()
 
@@ -265,7 +269,6 @@ class Session:
     # -- the meter's thread -------------------------------------------------------------------------------------------
 
     def _settle(self, marks: Sequence[Mark[Any]]) -> None:
-        rows: list[BatchRow] = []
         epoch_over = False
         with self._lock:
             self._meet_devices()
@@ -280,9 +283,13 @@ class Session:
                 self.ledger.charge(point)
                 if isinstance(payload, LogPoint) and self.devices:
                     self.ready.append(self._snapshot(payload, point))
+                elif isinstance(payload, PartStart):
+                    self.book.start_part(payload.part, point)
                 elif isinstance(payload, BatchEnd):
-                    rows.append(self._batch_row(payload, point))
+                    self.book.end_batch(payload, point, self._gains())
                 elif isinstance(payload, EpochEnd):
+                    if payload.account.stage == "train" and (values := self.book.take_epoch()):
+                        self.histograms.append((payload.step, values))
                     self.accuracies[payload.account] = payload.accuracy
                     epoch_over = True
             if self._meter is not None:
@@ -290,7 +297,7 @@ class Session:
                 self.gaps += [LostData(device=g.device, seconds=g.seconds, joules=g.joules, why=g.why) for g in lost]
         self.news = True
         if self.on_settled is not None:
-            self.on_settled(rows, epoch_over)
+            self.on_settled(self.book.take_rows(), epoch_over)
 
     def _meet_devices(self) -> None:
         """Enter the devices that have been read for the first time."""
@@ -328,7 +335,7 @@ class Session:
             self.ledger.switch(switch.account, point)
         if left is None or left.stage != switch.account.stage:
             self._logged = self._standing(point)
-        self._batch_from = point
+        self.book.enter(switch.account, point)
 
     def _standing(self, point: Point) -> tuple[int, list[int], int, int, int]:
         """Time, each device's and the open stage's energy, batches and samples at a point."""
@@ -362,20 +369,8 @@ class Session:
             forecast=forecast(joules(self.ledger.total_uj), log_point.ahead, self.rates),
         )
 
-    def _batch_row(self, end: BatchEnd, point: Point) -> BatchRow:
-        start = self._batch_from or point
-        self._batch_from = point
-        used = [int(now) - int(was) for now, was in zip(point.energy_uj, start.energy_uj, strict=True)]
-        edges = min(math.sqrt(sum(e**2 for e in (*point.edge_uj, *start.edge_uj))), max(0, sum(used)))
-        gain = self._gain_uj(dict(zip(self.ledger.labels, used, strict=True)))
-        return BatchRow(
-            end.account.stage,
-            end.account.epoch,
-            end.batch,
-            joules(sum(used)),
-            seconds(point.t_ns - start.t_ns),
-            joules(math.hypot(edges, gain)),
-        )
+    def _gains(self) -> list[float]:
+        return [device.gain for device in self._meter.devices] if self._meter is not None else []
 
     def _gain_uj(self, uj: dict[str, int]) -> float:
         """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""

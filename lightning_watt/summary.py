@@ -78,6 +78,10 @@ def _sentences(record: Record) -> list[str]:
             f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {sam.shifted:.4f}; "
             f"E in {sam.unit}, alpha {sam.alpha:g}, beta {sam.beta:g}."
         )
+    if record.parts:
+        whole_j = sum(part.joules for part in record.parts.values()) or 1.0
+        shares = ", ".join(f"{name} {part.joules / whole_j:.0%}" for name, part in record.parts.items())
+        lines.append(f"Training steps: {shares}.")
     lines += [f"{label}: {device.note}" for label, device in energy.by_device.items() if device.note]
     lines += [f"Missing: {sentence}" for sentence in record.missing if energy.provenance == "measured"]
     return lines

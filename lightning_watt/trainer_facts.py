@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -117,16 +118,22 @@ def hardware_facts(trainer: Any) -> dict[str, Any]:
 
 def software_facts(trainer: Any) -> dict[str, Any]:
     """The versions that matter to the numbers."""
-    from importlib.metadata import version
-
     package = type(trainer).__module__.split(".")[0]
     return {
-        "lightning_watt": version("lightning_watt"),
-        package: version(package.replace("_", "-")),
+        "lightning_watt": _version("lightning_watt"),
+        package: _version(package),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None for a package that was put on the path and not installed."""
+    try:
+        return version(package.replace("_", "-"))
+    except PackageNotFoundError:
+        return None
 
 
 def _cpu_name() -> str:

@@ -41,9 +41,12 @@ class Window:
 
     @property
     def by_device(self) -> dict[str, float]:
-        """Joules by device label."""
+        """Joules by device label; a device that was never read is not in it, because nothing is known of it."""
         used, _ = self._settled()
-        return {device.label: int(uj) / UJ_PER_J for device, uj in zip(self._meter.devices, used, strict=True)}
+        known = self._meter.answered
+        return {
+            device.label: int(uj) / UJ_PER_J for device, uj in zip(self._meter.devices, used, strict=True) if device in known
+        }
 
     @property
     def joules(self) -> float:
@@ -74,7 +77,7 @@ class Window:
         return math.hypot(self.boundary_j, self.gain_j)
 
     def __repr__(self) -> str:
-        settled = self.end is not None and self.end.energy_uj is not None
+        settled = self.end is not None and self.end.energy_uj is not None and self._meter.answered
         return f"Window({self.name!r}, {f'{self.joules:.4g} J' if settled else 'open'}, {self.seconds:.4g} s)"
 
     def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -86,6 +89,9 @@ class Window:
                     f"The energy of window {self.name!r} is not known: the counters did not pass its edge. "
                     "Was it read after the meter had stopped, or does the driver hang?"
                 )
+        if not self._meter.answered:
+            why = " ".join(self._meter.complaints)
+            raise WattError(f"The energy of window {self.name!r} is not known: no device has been read. {why}")
         first_uj, last_uj = self.start.energy_uj, last.energy_uj
         first_edge, last_edge = self.start.edge_uj, last.edge_uj
         assert first_uj is not None

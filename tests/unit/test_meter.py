@@ -213,25 +213,33 @@ def test_a_driver_that_hangs_does_not_hold_up_who_marks():
 # ---- sources that misbehave, on a clock that stands still ----
 
 
-def test_a_source_that_blocks_holds_up_neither_marks_nor_the_end():
-    free, clock = threading.Event(), FakeClock()
-    source = ScriptedSource(before_read=lambda: free.wait(30) and None)
+@pytest.mark.parametrize("good_reads", [0, 1])
+def test_a_source_that_blocks_holds_up_neither_marks_nor_the_end(good_reads):
+    free, clock, reads = threading.Event(), FakeClock(), []
+
+    def block() -> None:
+        reads.append(clock.t_ns)
+        if len(reads) > good_reads:
+            free.wait(30)
+
+    source = ScriptedSource(before_read=block)
     meter = EnergyMeter(sources=[source], clock=clock).start()
     try:
-        marks = [meter.mark(i) for i in range(100)]
+        assert meter.wait_for(meter.total.start, limit_s=10 if good_reads else 0.05) == bool(good_reads)
+        clock.sleep(1)
         with meter.window("work") as window:
             clock.sleep(1)
-        assert marks[0].energy_uj is None
+        marks = [meter.mark(i) for i in range(100)]
         assert not meter.wait_for(marks[-1], limit_s=0.05)
         assert meter.stop(limit_s=0.05) is False
         [complaint] = meter.complaints
         assert "did not answer for 0.05 s" in complaint
         with pytest.raises(WattError, match="window 'work' is not known"):
-            _ = window.joules
+            _ = window.joules  # which is not zero
+        assert "Window('work'" in repr(window)
     finally:
         free.set()
-    [reader] = readers() or [None]
-    if reader is not None:
+    for reader in readers():
         reader.join(10)
     assert source.closed_count == 1
 
@@ -335,7 +343,7 @@ def test_a_source_that_raises_does_not_stop_the_others():
         with meter.window("work") as window:
             assert meter.wait_for(meter.mark())
             clock.sleep(2)
-        assert window.by_device == {"gpu0": 0, "gpu1": pytest.approx(200), "gpu2": pytest.approx(200)}
+        assert window.by_device == {"gpu1": pytest.approx(200), "gpu2": pytest.approx(200)}
     assert [s.closed_count for s in sources] == [1, 1, 1]
     assert sum("ZeroDivisionError" in complaint for complaint in meter.complaints) == 1
     assert sum("gpu9" in complaint for complaint in meter.complaints) == 1
@@ -358,6 +366,19 @@ def test_a_device_that_comes_back_counts_what_it_used_meanwhile():
         clock.sleep(1)
     assert meter.total.by_device == {"gpu0": pytest.approx(6100), "gpu1": pytest.approx(6100)}
     assert len(meter.complaints) == 1
+
+
+def test_a_device_that_was_never_read_used_nobody_knows_what():
+    class Dead(ScriptedSource):
+        def read(self):
+            return [Failure("gpu0", "Gone.", "Wait.")]
+
+    clock = FakeClock()
+    with EnergyMeter(sources=[Dead()], clock=clock) as meter, meter.window("work") as window:
+        clock.sleep(1)
+    with pytest.raises(WattError, match=r"window 'work' is not known: no device has been read\. gpu0 could not be read"):
+        _ = window.joules
+    assert "Window('work', open" in repr(window)
 
 
 @pytest.mark.parametrize("others", [(), ("gpu1",)])
