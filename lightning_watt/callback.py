@@ -421,9 +421,16 @@ class WattCallback(Callback):
     def _log_point(self, trainer: Any) -> LogPoint:
         session = self._session
         assert session is not None
-        ahead = facts.batches_ahead(trainer) if trainer.state.fn == "fit" else {}
-        step, epoch = facts.logger_step(trainer), int(trainer.current_epoch)
-        return LogPoint(step, epoch, self._run.metric.last, session.batches, session.samples, ahead)
+        fitting = trainer.state.fn == "fit"
+        return LogPoint(
+            step=facts.logger_step(trainer),
+            epoch=int(trainer.current_epoch),
+            accuracy=self._run.metric.last,
+            batches=session.batches,
+            samples=session.samples,
+            ahead=facts.batches_ahead(trainer) if fitting else {},
+            per_batch=not (fitting and session.account.stage == "validate"),
+        )
 
     def _look_for_accuracy(self, trainer: Any, stage: str) -> None:
         metrics = trainer.callback_metrics

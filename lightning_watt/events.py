@@ -27,6 +27,7 @@ class LogPoint(NamedTuple):
         batches: batches so far.
         samples: samples so far.
         ahead: batches still to come, by stage, for the forecast.
+        per_batch: joules per batch are wanted; not at a validation inside a fit, whose curve they would cut up.
     """
 
     step: int
@@ -35,6 +36,7 @@ class LogPoint(NamedTuple):
     batches: int
     samples: int
     ahead: dict[str, int]
+    per_batch: bool = True
 
 
 class BatchEnd(NamedTuple):
