@@ -276,8 +276,11 @@ class EnergyMeter:
                 if not stop.is_set():
                     time.sleep(max(0.0, read_s + MIN_READ_GAP_S - time.monotonic()))
         finally:
+            # A driver that answers only now must not take a source away from the run that has opened it since.
+            held = [source for source, _ in self._opened] if opened is not self._opened else []
             for source, _ in opened:
-                source.close()
+                if not any(source is other for other in held):
+                    source.close()
             with self._settled:
                 self._settled.notify_all()
 

@@ -20,7 +20,7 @@ from typing import Any
 from lightning_watt.batches import BatchBook
 from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, PartStart, Snapshot, Switch
 from lightning_watt.forecast import Rate, forecast
-from lightning_watt.ledger import Account, Ledger, Point
+from lightning_watt.ledger import Account, Entry, Ledger, Point
 from lightning_watt.marks import Mark
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, Stage
@@ -71,7 +71,10 @@ class Session:
         self._meter: EnergyMeter | None = None
         self._account = Account("other", 0)
         self._begin_ns = 0
-        self._logged: tuple[int, list[int], int, int, int] | None = None  # t_ns, device uj, stage uj, batches, samples
+        self._logged: Point | None = None  # the last log point of the stage, or the stage's beginning
+        self._stretch_from: dict[
+            str, tuple[int, int, int]
+        ] = {}  # by stage: microjoules, batches, samples at its last log point
         self._entered: deque[tuple[int, Account]] = deque()  # switches that are noted and not settled
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
 
@@ -186,6 +189,8 @@ class Session:
                 if uuids.get(label, about.uuid) != about.uuid
             }
             self.resumed_uj += self.ledger.absorb(state["ledger"], rename)
+            for stage, entry in self.ledger.by_stage().items():  # what came before is no stretch of this part
+                self._stretch_from[stage] = (entry.total_uj, entry.batches, entry.samples)
             self.absorbed += sessions
             for label, about in earlier.items():
                 self.devices.setdefault(rename.get(label, label), about)
@@ -334,28 +339,27 @@ class Session:
         else:
             self.ledger.switch(switch.account, point)
         if left is None or left.stage != switch.account.stage:
-            self._logged = self._standing(point)
+            self._logged = point
         self.book.enter(switch.account, point)
 
-    def _standing(self, point: Point) -> tuple[int, list[int], int, int, int]:
-        """Time, each device's and the open stage's energy, batches and samples at a point."""
-        stage = self.ledger.account.stage if self.ledger.account else "other"
-        entry = self.ledger.by_stage().get(stage)
-        return point.t_ns, list(point.energy_uj), entry.total_uj if entry else 0, point.batches, point.samples
-
     def _snapshot(self, log_point: LogPoint, point: Point) -> Snapshot:
-        now = self._standing(point)
-        before, self._logged = self._logged or now, now
-        stretch_uj, stretch_batches, stretch_samples = now[2] - before[2], now[3] - before[3], now[4] - before[4]
-        passed_s = seconds(now[0] - before[0])
+        before, self._logged = self._logged or point, point
+        passed_s = seconds(point.t_ns - before.t_ns)
         power: dict[str, float] = {}
         if passed_s > 0:
             power = {
-                label: joules(uj - was) / passed_s
-                for label, uj, was in zip(self.ledger.labels, now[1], before[1], strict=True)
+                label: joules(int(uj) - int(was)) / passed_s
+                for label, uj, was in zip(self.ledger.labels, point.energy_uj, before.energy_uj, strict=True)
             }
-        if self.ledger.account is not None:
-            self.rates.setdefault(self.ledger.account.stage, Rate()).add(joules(stretch_uj), stretch_batches)
+        # By the stage's own account, so that a validation in between does not cut a stretch of training in two.
+        stage = self.ledger.account.stage if self.ledger.account else "other"
+        entry = self.ledger.by_stage().get(stage, Entry())
+        standing = (entry.total_uj, entry.batches, entry.samples)
+        earlier = self._stretch_from.get(stage, (0, 0, 0))
+        stretch_uj, stretch_batches, stretch_samples = (now - was for now, was in zip(standing, earlier, strict=True))
+        if stretch_batches > 0:
+            self._stretch_from[stage] = standing
+            self.rates.setdefault(stage, Rate()).add(joules(stretch_uj), stretch_batches)
         return Snapshot(
             point=log_point,
             seconds=self._seconds(),
