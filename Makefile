@@ -17,6 +17,15 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 
 install: $(VENV)/.installed ## make .venv and install everything, locked
 
+study: install ## all eight families through their whole life at tiny, then a table (about 15 minutes on two cores)
+	$(PY) -m experiments.run -m study=tiny
+
+bench: install ## what the callback costs, how true a batch's joules are, and both beside the peers
+	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet "zeus>=0.16" codecarbon carbontracker
+	$(PY) -m experiments.bench.overhead
+	$(PY) -m experiments.bench.fidelity
+	$(PY) -m experiments.bench.peers
+
 demo: install ## train a small ResNet on real digits and say what it cost
 	$(PY) -m experiments.run model=resnet phase=pretrain data=digits scale=tiny
 
@@ -42,4 +51,4 @@ clean: ## remove what the other targets made, except runs/
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.PHONY: install demo test lint types check lock clean help
+.PHONY: install study bench demo test lint types check lock clean help

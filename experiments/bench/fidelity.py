@@ -16,7 +16,7 @@ import pynvml
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from experiments.bench.overhead import RESULTS, about
+from experiments.bench.about import RESULTS, about
 from lightning_watt import EnergyMeter
 from tests.nvml_lab import Board, Lab, square
 

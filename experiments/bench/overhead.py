@@ -10,8 +10,6 @@ import contextlib
 import gc
 import io
 import logging
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,7 +18,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +27,10 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
+from experiments.bench.about import RESULTS, about
 from lightning_watt import WattCallback
 from tests.nvml_lab import Board, Lab, square
 
-RESULTS = Path(__file__).parent / "results"
 BOARDS = [Board(power=square(300, 80, 0.81)), Board(power=square(300, 80, 1.3))]
 
 
@@ -141,7 +138,14 @@ def hook_cost() -> list[Row]:
     empty = statistics.median(per_call_us(lambda i: None))
     for name, options in (("hooks a batch", {}), ("hooks a batch, batches=True", {"batches": True})):
         callback, trainer, module = started(log_every_n_steps=10**9, **options)
-        taken = per_call_us(lambda i, c=callback, t=trainer, m=module: c.on_train_batch_end(t, m, None, batch, i))
+
+        def hooks(i: int, c: WattCallback = callback, t: pl.Trainer = trainer, m: Step = module) -> None:
+            c.on_train_batch_start(t, m, batch, i)
+            c.on_before_backward(t, m, None)
+            c.on_before_optimizer_step(t, m, None)
+            c.on_train_batch_end(t, m, None, batch, i)
+
+        taken = per_call_us(hooks)
         callback.teardown(trainer, module, "fit")
         median = statistics.median(taken) - empty
         p99 = statistics.quantiles(taken, n=100)[98] - empty
@@ -225,18 +229,6 @@ def reader_share(seconds: float = 20.0) -> Row:
     share = (used() - before) / (time.perf_counter() - start)
     callback.teardown(trainer, module, "fit")
     return Row("the reader's thread, share of one CPU", f"{share:.3%}", f"two boards, over {seconds:g} s", "< 0.1 %")
-
-
-def about() -> str:
-    """The machine and the versions."""
-    versions = []
-    for package in ("torch", "pytorch-lightning", "nvidia-ml-py", "zeus"):
-        with contextlib.suppress(PackageNotFoundError):
-            versions.append(f"{package} {version(package)}")
-    return (
-        f"{os.cpu_count()} CPUs ({platform.machine()}), load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
-        + ", ".join(versions)
-    )
 
 
 def main() -> None:

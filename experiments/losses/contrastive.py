@@ -44,9 +44,7 @@ def clip_contrastive(image_features: Tensor, text_features: Tensor, scale: Tenso
         tensor(True)
     """
     _pairs(image_features, text_features)
-    logits = (
-        scale * functional.normalize(image_features, dim=-1) @ functional.normalize(text_features, dim=-1).T
-    )
+    logits = scale * functional.normalize(image_features, dim=-1) @ functional.normalize(text_features, dim=-1).T
     pairs = torch.arange(len(logits), device=logits.device)
     return (functional.cross_entropy(logits, pairs) + functional.cross_entropy(logits.T, pairs)) / 2
 
@@ -76,8 +74,7 @@ def retrieval_recall(queries: Tensor, gallery: Tensor, k: int) -> Tensor:
     _pairs(queries, gallery)
     if not 1 <= k <= len(queries):
         raise ValueError(
-            f"Recall at {k} among {len(queries)} pairs is not defined. "
-            "Choose 1 <= k <= pairs, or pass more pairs."
+            f"Recall at {k} among {len(queries)} pairs is not defined. Choose 1 <= k <= pairs, or pass more pairs."
         )
     similarity = functional.normalize(queries, dim=-1) @ functional.normalize(gallery, dim=-1).T
     partner = similarity.diagonal().unsqueeze(1)

@@ -21,8 +21,7 @@ def _hidden(logits: Tensor, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor
         return logits.flatten(end_dim=-2), tokens.flatten()
     if mask.shape != tokens.shape:
         raise ValueError(
-            f"The mask has shape {tuple(mask.shape)}, the tokens {tuple(tokens.shape)}: "
-            "pass one truth value a token."
+            f"The mask has shape {tuple(mask.shape)}, the tokens {tuple(tokens.shape)}: pass one truth value a token."
         )
     if not mask.any():
         raise ValueError("The mask hides no patch, so there is nothing to predict. Raise the mask ratio.")

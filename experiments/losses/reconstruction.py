@@ -81,8 +81,7 @@ def masked_reconstruction(
         return error.mean()
     if mask.shape != error.shape:
         raise ValueError(
-            f"The mask has shape {tuple(mask.shape)}, the patches {tuple(error.shape)}: "
-            "pass one truth value a patch."
+            f"The mask has shape {tuple(mask.shape)}, the patches {tuple(error.shape)}: pass one truth value a patch."
         )
     hidden = mask.sum()
     if hidden == 0:

@@ -1,0 +1,114 @@
+"""Builds timm models from the config, and counts their parameters and operations."""
+
+import copy
+from typing import Any
+
+import timm
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.data.base import ImageData
+from experiments.modules.recipe import Recipe
+from experiments.zoo import Family, Size, family_of
+
+
+def size_of(cfg: DictConfig) -> tuple[Family, Size]:
+    """Return the family and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes."""
+    family = family_of(cfg.model.family)
+    size = family.size(cfg.scale.name)
+    named = cfg.model.timm_name and cfg.model.timm_name != size.timm_name
+    options = {} if named else dict(size.options)  # another model's options would not fit
+    return family, Size(
+        timm_name=cfg.model.timm_name or size.timm_name,
+        image_size=cfg.model.image_size or size.image_size,
+        options=options | OmegaConf.to_container(cfg.model.options, resolve=True),
+    )
+
+
+def build_model(
+    cfg: DictConfig, *, in_chans: int, num_classes: int, pretrained: bool = False, drop_path: float = 0.0
+) -> nn.Module:
+    """Build the timm model that the config asks for.
+
+    Args:
+        cfg: The composed config.
+        in_chans: Channels of the images.
+        num_classes: Outputs of the classifier; 0 leaves the head away.
+        pretrained: Load timm's published weights (needs them in the local cache, or the network).
+        drop_path: Rate of stochastic depth.
+
+    Returns:
+        The model, in channels-last layout where the config asks for it.
+    """
+    family, size = size_of(cfg)
+    options = dict(size.options)
+    if family.takes_image_size:
+        options["img_size"] = size.image_size
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    model = timm.create_model(size.timm_name, pretrained=pretrained, in_chans=in_chans, num_classes=num_classes, **options)
+    return model.to(memory_format=torch.channels_last) if cfg.channels_last else model
+
+
+def recipe_of(cfg: DictConfig, phase: str) -> Recipe:
+    """Return the recipe of `phase`: the paper's, what the scale changes in it, then what the user says."""
+    said = {key: value for key, value in cfg.recipe.items() if value is not None}
+    return Recipe(**(_at_scale(cfg.model.recipe[phase], cfg.scale.name) | said))
+
+
+def options_of(cfg: DictConfig, what: str) -> dict[str, Any]:
+    """Return the arguments that the family's config has for `what` ("pretraining", "tokenizer") at this scale."""
+    return _at_scale(cfg.model[what], cfg.scale.name)
+
+
+def _at_scale(section: DictConfig, scale: str) -> dict[str, Any]:
+    """Return the paper's settings of a section, with what the scale changes in them."""
+    sizes = OmegaConf.to_container(section, resolve=True)
+    return sizes["paper"] | sizes.get(scale, {})
+
+
+def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
+    """Count the floating-point operations of one image's forward pass, in units of 10^9 (a multiply-add is two).
+
+    It runs on the meta device, so it costs no arithmetic, with attention spelled out, since torch's counter does
+    not know every fused kernel.
+    """
+    ghost = copy.deepcopy(model).to("meta").eval()
+    image = torch.empty(1, in_chans, image_size, image_size, device="meta")
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        ghost(image)
+    return counter.get_total_flops() / 1e9
+
+
+def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -> dict[str, Any]:
+    """Return what the run record and the checkpoint say about the model, as plain values."""
+    family, size = size_of(cfg)
+    return {
+        "name": f"{family.name} ({size.timm_name})",
+        "family": family.name,
+        "timm_name": size.timm_name,
+        "year": family.year,
+        "paper": family.paper,
+        "arxiv": family.arxiv,
+        "licence": family.licence,
+        "pretraining": family.pretraining,
+        "phase": phase,
+        "scale": cfg.scale.name,
+        "data": data.name,
+        "image_size": size.image_size,
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "gflops_per_sample": count_gflops(model, data.in_chans, size.image_size),
+    }
+
+
+def compile_model(model: nn.Module, cfg: DictConfig) -> None:
+    """Compile in place where the config asks for it.
+
+    A transformer is compiled block by block, since masked pretraining calls the blocks itself; other models whole.
+    """
+    if cfg.compile:
+        for part in getattr(model, "blocks", [model]):
+            part.compile()

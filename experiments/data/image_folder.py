@@ -1,0 +1,76 @@
+"""Image folders in ImageNet's layout: one folder a class, below a folder for training and one for testing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import create_transform
+from torch.utils.data import Subset
+from torchvision.datasets import ImageFolder
+
+from experiments.data.base import DataMissingError, ImageData, stratified_split
+
+
+class ImageFolders(ImageData):
+    """A data set such as ImageNet, read from disk picture by picture.
+
+    Args:
+        root: Folder that holds the two below.
+        train: Subfolder of training pictures, one folder a class.
+        test: Subfolder of test pictures (ImageNet calls its own "val").
+        val_share: Share of the training pictures held out for validation.
+        in_chans: Channels; pictures are read as RGB.
+        augment: Arguments of `timm.data.create_transform` for training pictures; None: none.
+        **options: As for `ImageData`.
+    """
+
+    name = "image_folder"
+    # ImageNet's mean and deviation, as timm and torchvision use them (timm.data.IMAGENET_DEFAULT_MEAN).
+    default_mean = (0.485, 0.456, 0.406)
+    default_std = (0.229, 0.224, 0.225)
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        train: str = "train",
+        test: str = "val",
+        val_share: float = 0.02,
+        in_chans: int = 3,
+        augment: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.in_chans = in_chans
+        self.val_share = val_share
+        self.train_folder = Path(root) / train
+        self.test_folder = Path(root) / test
+        for folder in (self.train_folder, self.test_folder):
+            if not folder.is_dir():
+                raise DataMissingError(
+                    self.name,
+                    str(folder),
+                    "It needs ImageNet's layout, root/train/CLASS/picture and root/val/CLASS/picture, with "
+                    "data.root=FOLDER (ImageNet itself comes from image-net.org, after registering).",
+                )
+        self.transform_options = dict(augment) if augment else None
+        self.class_names = tuple(ImageFolder(self.test_folder).classes)
+        self.num_classes = len(self.class_names)
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the pictures and split them; a second call does nothing."""
+        if self.train_set is not None:
+            return
+        plain = self._transform(training=False)
+        listed = ImageFolder(self.train_folder, plain)
+        kept, held_out = stratified_split(torch.tensor(listed.targets), self.val_share, self.seed)
+        augmented = ImageFolder(self.train_folder, self._transform(training=self.transform_options is not None))
+        self.train_set = Subset(augmented, kept.tolist())
+        self.val_set = Subset(listed, held_out.tolist())
+        self.test_set = ImageFolder(self.test_folder, plain)
+
+    def _transform(self, *, training: bool) -> Any:
+        """Return timm's transform from a PIL picture to a normalised tensor."""
+        options = self.transform_options if training else None
+        return create_transform(self.image_size, is_training=training, mean=self.mean, std=self.std, **(options or {}))

@@ -1,0 +1,162 @@
+"""One job of the study: its config, its directory, and the Trainers, data and callbacks made from them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from experiments.build import size_of
+from experiments.data.base import ImageData
+from experiments.modules.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a phase leaves behind.
+
+    Args:
+        directory: Where its record, checkpoints and curves are.
+        checkpoint: The weights to go on with; None where the phase makes none.
+        metrics: What it measured, by name.
+        parts: The phases that it consisted of, in order.
+        note: A sentence about how it went.
+    """
+
+    directory: Path
+    checkpoint: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, "Outcome"] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A composed config bound to a directory and to the boards it may use.
+
+    Args:
+        cfg: The composed config.
+        directory: Where everything that the job writes goes.
+        checkpoint: What finetuning and inference start from; None: what `cfg.checkpoint` says.
+        boards: Indices of the GPUs that are this job's.
+    """
+
+    cfg: DictConfig
+    directory: Path
+    checkpoint: str | Path | None = None
+    boards: Sequence[int] = ()
+
+    def at(self, name: str, checkpoint: Path | None = None) -> "Job":
+        """Return the job of one phase of this job, in its own subdirectory."""
+        return dataclasses.replace(self, directory=self.directory / name, checkpoint=checkpoint)
+
+    @property
+    def start(self) -> str | Path | None:
+        """What the job starts from: a run directory, a checkpoint, a file of weights, or None."""
+        return self.checkpoint or self.cfg.checkpoint
+
+    def data(
+        self, recipe: Recipe | None = None, phase: str | None = None, *, captions: bool = False, **options: Any
+    ) -> ImageData:
+        """Build the data module, at the model's image size, and read the data.
+
+        Args:
+            recipe: Gives the batch size; None: `eval_batch_size`.
+            phase: Whose augmentation is used; None: none.
+            captions: Let batches bring captions where the data has them.
+            **options: Further arguments of the data module.
+
+        Raises:
+            DataMissingError: If the data is not on this machine.
+        """
+        _, size = size_of(self.cfg)
+        settings = dict(self.cfg.data)
+        augment = settings.pop("augment").get(phase or "none")
+        with_captions = settings.pop("with_captions", {})
+        data = instantiate(settings, _partial_=True, _convert_="all")(
+            image_size=size.image_size,
+            batch_size=recipe.batch_size if recipe else self.cfg.eval_batch_size,
+            num_workers=self.cfg.num_workers,
+            seed=self.cfg.seed,
+            augment=instantiate(augment, _convert_="all") if augment else None,
+            **(with_captions if captions else {}),
+            **options,
+        )
+        data.setup()
+        return data
+
+    def trainer(self, recipe: Recipe | None = None, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
+        """Build the phase's Trainer.
+
+        Args:
+            recipe: Says for how long, and how gradients are clipped; None: a Trainer that only evaluates.
+            callbacks: Further callbacks, beside energy, checkpoints and the learning rate's curve.
+        """
+        loggers = [TensorBoardLogger(self.directory, name="", version="")]
+        if self.cfg.csv:
+            loggers.append(CSVLogger(self.directory, name="csv", version=""))
+        options: dict[str, Any] = {"enable_checkpointing": False}
+        own: list[Callback] = self._watt()
+        if recipe is not None:
+            options = {"max_epochs": recipe.epochs, "gradient_clip_val": recipe.clip_grad}
+            own += [
+                ModelCheckpoint(self.directory / "checkpoints", filename="last", enable_version_counter=False),
+                LearningRateMonitor(logging_interval="step"),
+            ]
+        return instantiate(self.cfg.trainer, _partial_=True, _convert_="all")(
+            accelerator=self.cfg.device.accelerator,
+            devices=self._devices(),
+            default_root_dir=str(self.directory),
+            logger=loggers,
+            callbacks=[*own, *callbacks],
+            **options,
+        )
+
+    def fit(
+        self, module: pl.LightningModule, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback] = ()
+    ) -> Outcome:
+        """Train a module, test it where it can be tested, and say where it is."""
+        trainer = self.trainer(recipe, callbacks)
+        resume = {"ckpt_path": self.cfg.resume, "weights_only": True} if self.cfg.resume else {}
+        trainer.fit(module, datamodule=data, **resume)
+        metrics: dict[str, float] = {}
+        if type(module).test_step is not pl.LightningModule.test_step:
+            metrics = dict(trainer.test(module, datamodule=data, verbose=False)[0])
+        return Outcome(self.directory, self.directory / "checkpoints" / "last.ckpt", metrics)
+
+    def _watt(self) -> list[Callback]:
+        """Return the energy callback, unless the config has none."""
+        if not self.cfg.watt:
+            return []
+        on_cpu = self.cfg.device.accelerator == "cpu"
+        watched = {"gpus": list(self.boards)} if on_cpu and self.boards else {}
+        return [instantiate(self.cfg.watt, _convert_="all", **watched)]
+
+    def _devices(self) -> int | list[int]:
+        """Return what Lightning's `devices` is: this job's boards, or how many processes on the CPU."""
+        if self.cfg.device.accelerator == "cpu" or not self.boards:
+            return self.cfg.device.count
+        return list(self.boards)
+
+
+def wants_boards(cfg: DictConfig) -> list[int]:
+    """Return the boards that the job may choose from; empty where it runs without any."""
+    if cfg.device.boards is not None:
+        boards = cfg.device.boards
+        return [boards] if isinstance(boards, int) else list(boards)
+    if cfg.device.accelerator == "cpu" or not torch.cuda.is_available():
+        return []
+    return list(range(torch.cuda.device_count()))
+
+
+def seed_all(cfg: DictConfig) -> None:
+    """Seed Python, NumPy, torch and the loaders' workers."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision(cfg.matmul_precision)

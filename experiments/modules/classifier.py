@@ -1,0 +1,93 @@
+"""Supervised image classification with a timm model: from scratch, finetuned whole, or a linear probe."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 (the field's name for it)
+from torchmetrics.classification import MulticlassAccuracy
+from typing_extensions import override
+
+from experiments.modules.recipe import Recipe
+
+
+class Classifier(pl.LightningModule):
+    """A timm model with a classifier, trained by cross entropy.
+
+    Args:
+        model: A timm model that gives (batch, num_classes) logits.
+        recipe: How it is trained.
+        num_classes: How many classes there are.
+        linear_probe: Train the classifier only; the rest stays as it is, in eval mode.
+
+    It logs `train_loss`, `val_loss`, `val_acc` and `test_acc`; accuracies are top-1, in [0, 1].
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, num_classes: int, *, linear_probe: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.linear_probe = linear_probe
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.mixup = self._mixup(num_classes)
+        if linear_probe:
+            self.model.requires_grad_(False)
+            self.model.get_classifier().requires_grad_(True)
+
+    @override
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(images)
+
+    @override
+    def on_train_epoch_start(self) -> None:
+        if self.linear_probe:
+            self.model.eval()  # frozen batch norms keep their statistics
+
+    @override
+    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        images, labels = batch
+        if self.mixup is not None:
+            images, targets = self.mixup(images, labels)
+            loss = SoftTargetCrossEntropy()(self.model(images), targets)
+        else:
+            loss = F.cross_entropy(self.model(images), labels, label_smoothing=self.recipe.label_smoothing)
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    @override
+    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        logits = self.model(images)
+        self.val_accuracy(logits, labels)
+        self.log("val_loss", F.cross_entropy(logits, labels))
+        self.log("val_acc", self.val_accuracy, prog_bar=True)
+
+    @override
+    def test_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
+        images, labels = batch
+        self.test_accuracy(self.model(images), labels)
+        self.log("test_acc", self.test_accuracy)
+
+    @override
+    def configure_optimizers(self) -> dict[str, Any]:
+        return self.recipe.configure(self.model, self.trainer)
+
+    def backbone_state(self) -> dict[str, torch.Tensor]:
+        """Return the weights without the classifier, under timm's own names."""
+        head = tuple(f"{name}." for name, module in self.model.named_modules() if module is self.model.get_classifier())
+        return {name: value for name, value in self.model.state_dict().items() if not name.startswith(head)}
+
+    def _mixup(self, num_classes: int) -> Mixup | None:
+        """Return timm's mixup and CutMix where the recipe has either."""
+        if not (self.recipe.mixup or self.recipe.cutmix):
+            return None
+        return Mixup(
+            mixup_alpha=self.recipe.mixup,
+            cutmix_alpha=self.recipe.cutmix,
+            label_smoothing=self.recipe.label_smoothing,
+            num_classes=num_classes,
+        )

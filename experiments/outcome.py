@@ -1,0 +1,66 @@
+"""What a job came to: saved beside its record, described on the console, and gathered into a sweep's table."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.job import Outcome
+
+NAME = "outcome.json"
+
+
+def save_outcome(
+    directory: Path, choices: Mapping[str, Any], outcome: Outcome | None = None, error: Exception | None = None
+) -> None:
+    """Write `outcome.json`: what was asked for, whether it worked, and what came out.
+
+    Args:
+        directory: The job's directory.
+        choices: The option of each config group.
+        outcome: What the job left; None where it failed.
+        error: Why it failed.
+    """
+    groups = ("model", "phase", "data", "scale")
+    content: dict[str, Any] = {group: choices.get(group) for group in groups}
+    content["status"] = "failed" if error else "completed"
+    if error is not None:
+        content["error"] = f"{type(error).__name__}: {error}"
+    if outcome is not None:
+        content |= _plain(outcome)
+    (directory / NAME).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def describe(outcome: Outcome) -> str:
+    """Say what came out and where it is."""
+    lines = _phase_lines("", outcome)
+    if outcome.checkpoint is not None:
+        lines.append(f"checkpoint   {outcome.checkpoint}")
+    lines.append(f"curves       tensorboard --logdir {outcome.directory}")
+    return "\n".join(lines)
+
+
+def _phase_lines(name: str, outcome: Outcome) -> list[str]:
+    """Say what one phase, and what it consists of, came to."""
+    lines = [line for inner, part in outcome.parts.items() for line in _phase_lines(inner, part)]
+    told = any(part.metrics == outcome.metrics for part in outcome.parts.values())
+    figures = "" if told else ", ".join(f"{key} {value:.4g}" for key, value in outcome.metrics.items())
+    lines += [text for text in (f"{name:<13}{figures}".rstrip(), f"{'':<13}{outcome.note}".rstrip()) if text]
+    record = outcome.directory / "watt.json"
+    return [*lines, f"record       {record}"] if record.exists() else lines
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON can hold it; numbers that do not exist become null."""
+    metrics = {name: float(value) for name, value in outcome.metrics.items()}
+    plain: dict[str, Any] = {
+        "directory": str(outcome.directory),
+        "checkpoint": str(outcome.checkpoint) if outcome.checkpoint else None,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
+    }
+    if outcome.note:
+        plain["note"] = outcome.note
+    if outcome.parts:
+        plain["parts"] = {name: _plain(part) for name, part in outcome.parts.items()}
+    return plain

@@ -1,0 +1,102 @@
+"""Inference: top-1 on the test set, and what an image costs, measured until the measurement's edges weigh little."""
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from experiments.build import build_model, compile_model, model_info
+from experiments.data.base import ImageData
+from experiments.job import Job, Outcome
+from experiments.measure import Goal, Repeated, Stopwatch, repeat, test_once
+from experiments.modules.classifier import Classifier
+from experiments.modules.recipe import Recipe
+from experiments.modules.zero_shot import ZeroShotClassifier
+from experiments.phases.pretrain import self_supervised
+from experiments.weights import Weights, WeightsError, load_weights, read_weights
+from experiments.zoo import family_of
+from lightning_watt import EnergyMeter
+from lightning_watt.units import wh
+
+
+def inference(job: Job, *, boundary_share: float = 0.02, min_seconds: float = 5.0, max_seconds: float = 60.0) -> Outcome:
+    """Test a finetuned model, or CLIP's towers by the names of the classes, and measure joules per image.
+
+    The test set is gone through again, more often, until the energy at the two edges of the measurement, which may belong to
+    what came before or after, is a small share of the whole, or the time is up.
+
+    Args:
+        job: The config and the directory; `checkpoint` is a run with a classifier.
+        boundary_share: The edges' largest share of the measured energy.
+        min_seconds: The shortest that a measurement may be: power sensors show only part of what happens, and 5 s is what
+            Yang et al. (arXiv 2312.02741) found to bring errors from 39 % down to 5 %.
+        max_seconds: The longest that all repetitions may take together; the first pass is always made.
+
+    Returns:
+        `test_acc`, `joules_per_image`, `wh_per_1000_images`, `images_per_second`, `joules_per_gflop`, `boundary_share`,
+        `passes`; its note says what ended the repetitions. Without energy (watt=none) only what needs none.
+
+    Raises:
+        WeightsError: If there is no checkpoint, it has no classifier, or it does not fit.
+    """
+    if job.start is None:
+        raise WeightsError("Inference needs a finetuned run: checkpoint=RUN_DIRECTORY, or a .ckpt of it.")
+    weights = read_weights(job.start)
+    data = job.data()
+    model = _classifier(job, weights, data)
+    info = model_info(job.cfg, model, data, "inference")
+    compile_model(model, job.cfg)
+    module = Classifier(model, Recipe(), data.num_classes)
+    module.watt_model_info = info
+    module.watt_inherits = [str(weights.run)] if weights.run else []
+    stopwatch = Stopwatch()
+    trainer = job.trainer(callbacks=[stopwatch])
+    loader = data.test_dataloader()
+    if not job.cfg.watt:
+        metrics = test_once(trainer, module, Repeated(loader, 1))
+        return Outcome(job.directory, None, metrics | {"images_per_second": len(data.test_set) / stopwatch.seconds})
+    with _meter(job) as meter:
+        stopwatch.meter = meter
+        goal = Goal(boundary_share, min_seconds, max_seconds)
+        metrics, passes, note = repeat(trainer, module, loader, stopwatch, goal)
+        images = passes * len(data.test_set)
+        metrics |= _per_image(stopwatch, images, info["gflops_per_sample"]) | {"passes": passes}
+    return Outcome(job.directory, None, metrics, note=note)
+
+
+def _classifier(job: Job, weights: Weights, data: ImageData) -> nn.Module:
+    """Build what the weights are of: a finetuned model, or CLIP's towers with the classes' names as classifier."""
+    zero_shot = weights.has_head is False and family_of(job.cfg.model.family).pretraining == "image and text"
+    model = build_model(job.cfg, in_chans=data.in_chans, num_classes=0 if zero_shot else data.num_classes)
+    load_weights(model, weights, head=not zero_shot)
+    if not zero_shot:
+        return model
+    clip = self_supervised(job, model, Recipe(), data)
+    clip.load_state_dict(weights.module)
+    return ZeroShotClassifier(clip, data.class_names)
+
+
+def _per_image(stopwatch: Stopwatch, images: int, gflops: float) -> dict[str, float]:
+    """Return the last measurement per image."""
+    joules = stopwatch.joules / images
+    return {
+        "joules_per_image": joules,
+        "wh_per_1000_images": wh(1000 * joules),
+        "images_per_second": images / stopwatch.seconds,
+        "joules_per_gflop": joules / gflops,
+        "boundary_share": stopwatch.share,
+    }
+
+
+def _meter(job: Job) -> EnergyMeter:
+    """Return a meter over what the callback measures."""
+    settings = instantiate(job.cfg.watt, _partial_=True, _convert_="all").keywords
+    gpus = settings.get("gpus", "auto")
+    if gpus == "auto":
+        on_cuda = job.boards and job.cfg.device.accelerator != "cpu"
+        gpus = [_uuid(board) for board in job.boards] if on_cuda else list(job.boards)
+    return EnergyMeter(gpus, settings.get("sources", "auto"), settings.get("interval", 1.0))
+
+
+def _uuid(board: int) -> str:
+    """Return NVML's name of a CUDA device."""
+    return f"GPU-{torch.cuda.get_device_properties(board).uuid}"

@@ -1,0 +1,30 @@
+"""The whole life of a model in one job: pretrain, finetune, inference, each with its own record."""
+
+from collections.abc import Callable
+
+from experiments.job import Job, Outcome
+
+
+def lifecycle(
+    job: Job,
+    *,
+    pretrain: Callable[[Job], Outcome],
+    finetune: Callable[[Job], Outcome],
+    inference: Callable[[Job], Outcome],
+) -> Outcome:
+    """Run the three phases one after the other, each from the checkpoint of the one before.
+
+    Args:
+        job: The config and the directory; each phase has a subdirectory of its name.
+        pretrain: The first phase, with its options bound.
+        finetune: The second.
+        inference: The third.
+
+    Returns:
+        What the phases left, and the metrics of the last one.
+    """
+    first = pretrain(job.at("pretrain"))
+    second = finetune(job.at("finetune", first.checkpoint))
+    third = inference(job.at("inference", second.checkpoint))
+    parts = {"pretrain": first, "finetune": second, "inference": third}
+    return Outcome(job.directory, second.checkpoint, third.metrics, parts)

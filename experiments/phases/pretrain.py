@@ -1,0 +1,91 @@
+"""Pretraining from random weights, supervised or not, as the family's paper has it."""
+
+import pytorch_lightning as pl
+from torch import nn
+
+from experiments.build import build_model, compile_model, model_info, options_of, recipe_of
+from experiments.data.base import ImageData
+from experiments.job import Job, Outcome
+from experiments.modules.classifier import Classifier
+from experiments.modules.recipe import Recipe
+from experiments.weights import CarryWeights
+from experiments.zoo import family_of
+
+
+def pretrain(job: Job) -> Outcome:
+    """Train the family from scratch.
+
+    BEiT trains its tokenizer first, in the subdirectory `tokenizer`, with a record of its own that this run inherits.
+
+    Args:
+        job: The config and the directory.
+
+    Returns:
+        Where it all is, and the metrics of the held-out test set.
+    """
+    recipe = recipe_of(job.cfg, "pretrain")
+    pretraining = family_of(job.cfg.model.family).pretraining
+    supervised = pretraining == "supervised"
+    data = job.data(recipe, "pretrain", captions=pretraining == "image and text")
+    model = build_model(
+        job.cfg,
+        in_chans=data.in_chans,
+        num_classes=data.num_classes if supervised else 0,
+        drop_path=recipe.drop_path,
+    )
+    info = model_info(job.cfg, model, data, "pretrain")
+    tokenizer = None if supervised else _tokenizer(job, model)
+    module = (
+        Classifier(model, recipe, data.num_classes)
+        if supervised
+        else self_supervised(job, model, recipe, data, tokenizer and tokenizer[0])
+    )
+    compile_model(model, job.cfg)
+    module.watt_model_info = info
+    module.watt_inherits = [str(tokenizer[1].directory)] if tokenizer else []
+    outcome = job.fit(module, data, recipe, [CarryWeights(info)])
+    if tokenizer is None:
+        return outcome
+    return Outcome(outcome.directory, outcome.checkpoint, outcome.metrics, {"tokenizer": tokenizer[1]})
+
+
+def self_supervised(
+    job: Job, backbone: nn.Module, recipe: Recipe, data: ImageData, tokenizer: pl.LightningModule | None = None
+) -> pl.LightningModule:
+    """Build the module that pretrains a backbone without labels.
+
+    Args:
+        job: The config.
+        backbone: A timm model without a classifier.
+        recipe: How it is trained.
+        data: The data, for the names of its classes.
+        tokenizer: BEiT's trained tokenizer.
+    """
+    # Imported here: lightly and open_clip take seconds to import, which a supervised run need not spend.
+    options = options_of(job.cfg, "pretraining")
+    pretraining = family_of(job.cfg.model.family).pretraining
+    if pretraining == "masked pixels":
+        from experiments.modules.mae import MAEPretrain
+
+        return MAEPretrain(backbone, recipe, **options)
+    if pretraining == "masked tokens":
+        from experiments.modules.beit import BEiTPretrain
+
+        return BEiTPretrain(backbone, recipe, tokenizer=tokenizer, **options)
+    from experiments.modules.clip import CLIPPretrain
+
+    return CLIPPretrain(backbone, recipe, class_names=data.class_names, **options)
+
+
+def _tokenizer(job: Job, backbone: nn.Module) -> tuple[pl.LightningModule, Outcome] | None:
+    """Train the tokenizer that BEiT's targets come from; None for families without one."""
+    if family_of(job.cfg.model.family).pretraining != "masked tokens":
+        return None
+    from experiments.modules.beit import VisualTokenizer
+
+    own = job.at("tokenizer")
+    recipe = recipe_of(job.cfg, "tokenizer")
+    tokenizer = VisualTokenizer.for_backbone(backbone, recipe, **options_of(job.cfg, "tokenizer"))
+    data = own.data(recipe, "pretrain")
+    tokenizer.watt_model_info = model_info(job.cfg, tokenizer, data, "tokenizer")
+    return tokenizer, own.fit(tokenizer, data, recipe)

@@ -1,0 +1,53 @@
+"""After how many inferences a model that is cheaper to run has repaid its dearer training. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.report.entries import Comparison, Entry
+from experiments.report.metrics import break_even
+
+
+@dataclass(frozen=True)
+class Repayment:
+    """A model that is dearer to train and cheaper to run than another, on the same device.
+
+    Attributes:
+        dearer: to train.
+        cheaper: to train.
+        inferences: after so many, both have used the same.
+    """
+
+    dearer: Entry
+    cheaper: Entry
+    inferences: float
+
+
+def complete(comparison: Comparison) -> list[Entry]:
+    """The ranked entries whose training and inference energies are both known."""
+    return [entry for entry in comparison.entries if entry.ranked and entry.per_sample_j and entry.train_j]
+
+
+def repayments(comparison: Comparison) -> list[Repayment]:
+    """Every pair of which one is dearer to train and cheaper to run, the soonest repaid first.
+
+    Only models that were trained and ran on the same devices, with energies of the same provenance, are paired: a
+    device's gain error is then the same for both and cancels.
+    """
+    found = []
+    entries = complete(comparison)
+    for dearer in entries:
+        for cheaper in entries:
+            alike = (dearer.device, dearer.inference_device, dearer.provenance)
+            if alike != (cheaper.device, cheaper.inference_device, cheaper.provenance):
+                continue
+            inferences = break_even(_pair(dearer, cheaper, "train"), _pair(dearer, cheaper, "run"))
+            if inferences:
+                found.append(Repayment(dearer, cheaper, inferences))
+    return sorted(found, key=lambda pair: pair.inferences)
+
+
+def _pair(first: Entry, second: Entry, which: str) -> tuple[float, float]:
+    if which == "train":
+        return first.train_j or 0.0, second.train_j or 0.0
+    return tuple(entry.per_sample_j.value if entry.per_sample_j else 0.0 for entry in (first, second))  # type: ignore[return-value]

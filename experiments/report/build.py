@@ -1,0 +1,201 @@
+"""Builds the report: comparisons in, tables, figures and the page out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from experiments.report import clean, tables
+from experiments.report.entries import Comparison, compare
+from experiments.report.figures import (
+    breakeven,
+    household,
+    learning,
+    phases,
+    pretraining,
+    sensitivity,
+    stages,
+    style,
+    tradeoff,
+    years,
+)
+from experiments.report.html import DrawnFigure, Section, page
+from experiments.report.lineage import lines
+from experiments.report.metrics import SamSettings
+from experiments.report.output import Output, escaped, to_csv, to_markdown
+from experiments.report.records import Broken, Found
+from experiments.report.reference import Training
+
+MOST_DRAWN: Final = 6
+"""So many comparisons get figures; the rest tables only."""
+HEADING: Final = "What training costs: accuracy and energy"
+Draw = Callable[[Comparison], style.Picture]
+FIGURES: Final[tuple[Draw, ...]] = (
+    household.draw,
+    years.draw,
+    tradeoff.draw,
+    phases.draw,
+    pretraining.draw,
+    stages.draw,
+    learning.draw,
+    sensitivity.draw,
+    breakeven.draw,
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was written.
+
+    Attributes:
+        page: the page.
+        figures: how many were drawn.
+        without: titles and reasons of those that were not.
+    """
+
+    page: Path
+    figures: int
+    without: Sequence[str]
+
+
+def build(
+    found: Found,
+    trainings: Sequence[Training],
+    unread: Sequence[Broken],
+    output: Output,
+    settings: SamSettings | None = None,
+) -> Built:
+    """Write the whole report.
+
+    Args:
+        found: the records.
+        trainings: what others measured.
+        unread: rows of the reference that could not be used.
+        output: where to.
+        settings: how SAM is taken; None: as the records say.
+    """
+    comparisons = compare(lines(found.runs), trainings, settings)
+    drawn = {id(comparison) for comparison in _to_draw(comparisons)}
+    sections = [
+        _section(comparison, name, output, drawn=id(comparison) in drawn)
+        for comparison, name in zip(comparisons, _file_names(comparisons), strict=True)
+    ]
+    closing = [tables.runs(found.runs), tables.household_uses()]
+    broken = [*found.broken, *unread]
+    if broken:
+        closing.append(tables.unread(broken))
+    _write_tables(comparisons, sections, closing, output)
+    facts = _facts(found, trainings, broken)
+    output.write("report.md", _markdown(facts, sections, closing).encode())
+    target = output.write("report.html", page(HEADING, facts, sections, closing).encode())
+    figures = [figure for section in sections for figure in section.figures]
+    without = [
+        f"{section.title}: {figure.title}: {figure.why}" for section in sections for figure in section.figures if figure.why
+    ]
+    return Built(target, sum(bool(figure.svg) for figure in figures), without)
+
+
+def _to_draw(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The reference, and the comparisons with most entries."""
+    own = [comparison for comparison in comparisons if not comparison.reference]
+    return own[:MOST_DRAWN] + [comparison for comparison in comparisons if comparison.reference]
+
+
+def _file_names(comparisons: Sequence[Comparison]) -> list[str]:
+    """A part of a file name for each comparison, no two alike."""
+    seen: Counter[str] = Counter()
+    names = []
+    for comparison in comparisons:
+        name = "reference" if comparison.reference else clean.slug(comparison.title)
+        seen[name] += 1
+        # Two dashes, which no slug has.
+        names.append(name if seen[name] == 1 else f"{name}--{seen[name]}")
+    return names
+
+
+def _section(comparison: Comparison, name: str, output: Output, *, drawn: bool) -> Section:
+    figures = _figures(comparison, name, output) if drawn else []
+    return Section(
+        title=comparison.title,
+        summary=tables.summary(comparison),
+        tables=[tables.models(comparison), tables.model_ranks(comparison), tables.devices(comparison)],
+        figures=figures,
+        more=[tables.sensitivities(comparison), tables.break_evens(comparison)],
+        note="" if drawn else f"Figures are drawn for the {MOST_DRAWN} data sets with most models; this is not one of them.",
+    )
+
+
+def _figures(comparison: Comparison, name: str, output: Output) -> list[DrawnFigure]:
+    found = []
+    with style.settings():
+        for number, draw in enumerate(FIGURES, start=1):
+            picture = draw(comparison)
+            file_name = f"figure{number}_{picture.key}_{name}"
+            svg = b""
+            if picture.figure is not None:
+                svg = style.saved(picture.figure, "svg")
+                output.write(f"figures/{file_name}.svg", svg)
+                output.write(f"figures/{file_name}.png", style.saved(picture.figure, "png"))
+            found.append(DrawnFigure(f"Figure {number}: {picture.title}", picture.caption, picture.why, svg, file_name))
+    return found
+
+
+def _write_tables(
+    comparisons: Sequence[Comparison], sections: Sequence[Section], closing: Sequence[tables.Table], output: Output
+) -> None:
+    by_key: dict[str, list[tuple[str, tables.Table]]] = {}
+    for comparison, section in zip(comparisons, sections, strict=True):
+        for table in (*section.tables, *section.more):
+            by_key.setdefault(table.key, []).append((comparison.title, table))
+    for table in closing:
+        by_key.setdefault(table.key, []).append(("", table))
+    for key, members in by_key.items():
+        output.write(f"tables/{key}.csv", to_csv(members))
+
+
+def _facts(found: Found, trainings: Sequence[Training], broken: Sequence[Broken]) -> list[str]:
+    states = Counter(run.status for run in found.runs)
+    kinds = Counter(run.provenance or "without energy" for run in found.runs)
+    facts = []
+    if found.runs:
+        facts.append(
+            f"{len(found.runs)} run records: {_counted(states)}. Their energy is {_counted(kinds)}."
+            if len(found.runs) > 1
+            else f"One run record, {next(iter(states))}; its energy: {next(iter(kinds))}."
+        )
+    if kinds["estimated"] or kinds["mixed"]:
+        facts.append(
+            "Estimated energies are computed from busy time and a table value, not measured: they may be tens of percent "
+            "off. They are drawn hollow or dashed, and ranked apart from measured ones."
+        )
+    if trainings:
+        facts.append(f"{len(trainings)} trainings that others measured stand apart as the reference.")
+    if broken:
+        facts.append(f"{len(broken)} files or rows could not be read; they are listed at the end.")
+    return facts
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def _markdown(facts: Sequence[str], sections: Sequence[Section], closing: Sequence[tables.Table]) -> str:
+    parts = [f"# {HEADING}", "", *(f"{escaped(fact)}\n" for fact in facts)]
+    for section in sections:
+        parts += [f"## {escaped(section.title)}", "", escaped(section.summary), ""]
+        parts += [to_markdown(table) for table in section.tables]
+        for figure in section.figures:
+            parts += [f"### {escaped(figure.title)}", ""]
+            if figure.svg:
+                image = f"![{escaped(figure.title)}](figures/{figure.name}.png)"
+                parts += [image, "", escaped(figure.caption), ""]
+            else:
+                parts += [f"No figure: {escaped(figure.why)}", ""]
+        if section.note:
+            parts += [escaped(section.note), ""]
+        parts += [to_markdown(table) for table in section.more]
+    parts += ["## All runs", "", *(to_markdown(table) for table in closing)]
+    return "\n".join(parts)

@@ -1,0 +1,318 @@
+"""What is compared with what: one entry a model and setting, and the sets within which entries may be compared."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from experiments.report.lineage import WORST_FIRST, Line
+from experiments.report.metrics import Amount, SamSettings, pareto_ranks, sam
+from experiments.report.records import Run
+from experiments.report.reference import Training
+
+LEARNT: Final = 0.1
+"""An accuracy below this is no use for anything, so the training counts as failed to learn."""
+LEARNT_OVER_CHANCE: Final = 1.5
+"""The same, in multiples of one over the number of classes, where that is known."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model in one setting: the mean over its runs. Energy in joules, accuracy in [0, 1].
+
+    Attributes:
+        name: the model, in full.
+        variant: how it was trained where that is not the usual, e.g. "from scratch".
+        label: a short name, told apart from the other entries of its set.
+        family: its family.
+        scale: its size, in the study's words.
+        device: what trained it.
+        inference_device: what ran it.
+        provenance: "measured", "estimated", "mixed", or "" where there is no energy.
+        status: "completed", or the worst of its runs' statuses.
+        learnt: whether it is better than guessing.
+        year: of its paper.
+        params: how many.
+        gflops: 10^9 operations of one forward pass.
+        accuracy: top-1.
+        own_j: the last training run alone.
+        train_j: training with all that it inherited.
+        train_uncertainty_j: plus or minus, of measuring.
+        per_sample_j: one inference, with its plus or minus.
+        count: how many runs.
+        spread_j: standard deviation of `train_j` over the runs; None for one run.
+        accuracy_spread: the same of the accuracy.
+        lines: the lines it stands for; none for a reference.
+    """
+
+    name: str
+    variant: str
+    label: str
+    family: str
+    scale: str
+    device: str
+    inference_device: str
+    provenance: str
+    status: str
+    learnt: bool
+    year: int | None
+    params: float | None
+    gflops: float | None
+    accuracy: float | None
+    own_j: float | None
+    train_j: float | None
+    train_uncertainty_j: float | None
+    per_sample_j: Amount | None
+    count: int = 1
+    spread_j: float | None = None
+    accuracy_spread: float | None = None
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it takes part in ranks and Pareto fronts."""
+        return self.status == "completed" and self.learnt and self.accuracy is not None and self.train_j is not None
+
+    @property
+    def state(self) -> str:
+        """Its status, with what else a reader has to know."""
+        return self.status if self.learnt else f"{self.status}, did not learn"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Entries that were trained for the same task, so that they may be compared.
+
+    Attributes:
+        title: what they have in common.
+        entries: in the order of their labels.
+        settings: how SAM is taken.
+        reference: whether somebody else measured them.
+        runs: the runs behind them; none for a reference.
+    """
+
+    title: str
+    entries: Sequence[Entry]
+    settings: SamSettings
+    reference: bool = False
+    runs: Sequence[Run] = field(default_factory=tuple)
+
+    def ranked(self, provenance: str) -> list[Entry]:
+        """The entries that are ranked together: of one provenance."""
+        return [entry for entry in self.entries if entry.ranked and entry.provenance == provenance]
+
+    def provenances(self) -> list[str]:
+        """Those that it holds, the most reliable first."""
+        held = {entry.provenance for entry in self.entries}
+        return [provenance for provenance in ("measured", "mixed", "estimated", "") if provenance in held]
+
+    def pareto(self) -> dict[str, int]:
+        """Pareto rank over accuracy and training energy by label, each provenance for itself."""
+        found: dict[str, int] = {}
+        for provenance in self.provenances():
+            peers = self.ranked(provenance)
+            fronts = pareto_ranks([entry.accuracy or 0.0 for entry in peers], [entry.train_j or 0.0 for entry in peers])
+            found |= dict(zip((entry.label for entry in peers), fronts, strict=True))
+        return found
+
+    def sam(self, entry: Entry, *, shifted: bool = False) -> float | None:
+        """SAM of an entry, of its training with all it inherited."""
+        return sam(entry.accuracy, entry.train_j, self.settings, shifted=shifted)
+
+
+def compare(
+    lines: Sequence[Line], trainings: Sequence[Training] = (), settings: SamSettings | None = None
+) -> list[Comparison]:
+    """Sort lines and reference trainings into sets that may be compared: one for each data set, one for the reference.
+
+    Args:
+        lines: the runs, in line.
+        trainings: what others measured.
+        settings: how SAM is taken; None: as the records of a set say if they agree, else its defaults.
+
+    Returns:
+        The set with most entries first, the reference last.
+    """
+    by_data: dict[str, list[Line]] = {}
+    for line in lines:
+        by_data.setdefault(line.end.facts["data"] or "data not named", []).append(line)
+    found = [_of_lines(data, members, settings) for data, members in by_data.items()]
+    found.sort(key=lambda comparison: (-len(comparison.entries), comparison.title))
+    if trainings:
+        found.append(_of_reference(trainings, settings or SamSettings()))
+    return found
+
+
+def _of_lines(data: str, lines: Sequence[Line], settings: SamSettings | None) -> Comparison:
+    groups: dict[object, list[Line]] = {}
+    for line in lines:
+        groups.setdefault(_key(line), []).append(line)
+    entries = label([_entry(group) for group in groups.values()])
+    runs = list({id(run): run for line in lines for run in line.runs}.values())
+    return Comparison(data, entries, settings or _agreed(runs), runs=runs)
+
+
+def _agreed(runs: Sequence[Run]) -> SamSettings:
+    found = {run.sam for run in runs}
+    if len(found) != 1:
+        return SamSettings()
+    alpha, beta, unit = found.pop()
+    return SamSettings(alpha, beta, unit)  # type: ignore[arg-type]
+
+
+def _key(line: Line) -> object:
+    """What two lines have in common if they are repetitions; a line that isn't completed stands alone."""
+    end, trained = line.end, line.trained
+    if line.status != "completed":
+        return end.place
+    return (
+        end.name,
+        tuple(sorted(end.facts.items())),
+        end.numbers.get("image_size"),
+        tuple(run.phase for run in line.runs),
+        bool(end.inherited and not trained),
+        trained.devices if trained else "",
+        end.devices,
+        line.provenance,
+    )
+
+
+def _entry(group: Sequence[Line]) -> Entry:
+    end, trained, inference = group[0].end, group[0].trained, group[0].inference
+    accuracies = [line.accuracy for line in group if line.accuracy is not None]
+    energies = [line.train_j for line in group if line.train_j is not None]
+    accuracy = _mean(accuracies)
+    classes = end.numbers.get("num_classes")
+    variant = ""
+    if trained is not None and trained.phase == "finetune" and not trained.inherited:
+        variant = f"from {trained.facts['start'] or 'scratch'}"
+    year = end.numbers.get("year")
+    return Entry(
+        name=end.name,
+        variant=variant,
+        label=end.name,
+        family=end.facts["family"] or end.name,
+        scale=end.facts["scale"],
+        device=trained.devices if trained else "",
+        inference_device=inference.devices if inference else "",
+        provenance=group[0].provenance,
+        status=min((line.status for line in group), key=WORST_FIRST.index),
+        learnt=accuracy is None or accuracy >= max(LEARNT, LEARNT_OVER_CHANCE / classes if classes else 0.0),
+        year=int(year) if year else None,
+        params=end.numbers.get("params"),
+        gflops=end.numbers.get("gflops_per_sample"),
+        accuracy=accuracy,
+        own_j=_mean([line.own_j for line in group if line.own_j is not None]),
+        train_j=_mean(energies),
+        train_uncertainty_j=_mean_of_all([line.train_uncertainty_j for line in group]),
+        per_sample_j=_per_sample(group),
+        count=len(group),
+        spread_j=statistics.stdev(energies) if len(energies) > 1 else None,
+        accuracy_spread=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        lines=tuple(group),
+    )
+
+
+def _per_sample(group: Sequence[Line]) -> Amount | None:
+    measured = [line.inference.per_sample_j for line in group if line.inference and line.inference.per_sample_j]
+    if not measured:
+        return None
+    return Amount(math.fsum(joules for joules, _ in measured) / len(measured), _mean([plus for _, plus in measured]))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """The mean; None where one is unknown. Most of a plus or minus is a board's gain, which averaging does not shrink."""
+    known = [value for value in values if value is not None]
+    return _mean(known) if len(known) == len(values) else None
+
+
+def _of_reference(trainings: Sequence[Training], settings: SamSettings) -> Comparison:
+    entries = [
+        Entry(
+            name=training.name,
+            variant="",
+            label=training.name,
+            family=training.family,
+            scale="",
+            device=training.device,
+            inference_device="",
+            provenance="measured",
+            status="completed",
+            learnt=training.accuracy >= LEARNT,
+            year=training.year,
+            params=None,
+            gflops=None,
+            accuracy=training.accuracy,
+            own_j=training.joules,
+            train_j=training.joules,
+            train_uncertainty_j=None,
+            per_sample_j=None,
+        )
+        for training in trainings
+    ]
+    epochs = {training.epochs for training in trainings}
+    length = f", {epochs.pop()} epochs" if len(epochs) == 1 and 0 not in epochs else ""
+    return Comparison(
+        f"reference ({len(entries)} trainings{length})", label(entries, by_name=True), settings, reference=True
+    )
+
+
+def label(entries: Sequence[Entry], *, by_name: bool = False) -> list[Entry]:
+    """Give each entry the shortest label that tells it from the others, and sort them by it.
+
+    A label is the family (or the model's name if `by_name`) and the variant, then scale, full name, device and energy's
+    origin as far as these are needed, then a number.
+    """
+    texts = [
+        ", ".join(part for part in (entry.name if by_name else entry.family, entry.variant) if part) for entry in entries
+    ]
+    for more in ("scale", "name", "device", "provenance"):
+        groups: dict[str, set[str]] = {}
+        for text, entry in zip(texts, entries, strict=True):
+            groups.setdefault(text, set()).add(getattr(entry, more))
+        texts = [
+            f"{text}, {_short(getattr(entry, more), entry.family)}"
+            if len(groups[text]) > 1 and getattr(entry, more)
+            else text
+            for text, entry in zip(texts, entries, strict=True)
+        ]
+    labelled = [replace(entry, label=text) for text, entry in zip(_numbered(texts), entries, strict=True)]
+    return sorted(labelled, key=lambda entry: entry.label.lower())
+
+
+def _short(text: str, family: str = "") -> str:
+    """A device's name without its maker and socket, a model's without its family.
+
+    Example:
+        >>> _short("8 x NVIDIA A100-SXM4-40GB"), _short("vit (vit_tiny)", "vit")
+        ('8 x A100', 'vit_tiny')
+    """
+    own = re.fullmatch(re.escape(family) + r" \((.+)\)", text)
+    if own:
+        return own[1]
+    return re.sub(r"NVIDIA |GeForce |Quadro |-(SXM|PCIE)\S*| PCIe", "", text)
+
+
+def _numbered(texts: Iterable[str]) -> list[str]:
+    """Texts with a number behind those that come again."""
+    seen: Counter[str] = Counter()
+    found = []
+    taken: set[str] = set()
+    for text in texts:
+        seen[text] += 1
+        name = text if seen[text] == 1 else f"{text} #{seen[text]}"
+        while name in taken:
+            seen[text] += 1
+            name = f"{text} #{seen[text]}"
+        taken.add(name)
+        found.append(name)
+    return found

@@ -1,0 +1,1 @@
+"""The report's figures, one module each; `style` holds what they share."""

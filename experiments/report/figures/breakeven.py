@@ -1,0 +1,76 @@
+"""Break-even: training and inference together, over the number of inferences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.report.breakeven import complete, repayments
+from experiments.report.entries import Comparison, Entry
+from experiments.report.figures.style import MOST_CURVES, Picture, log_axis, looks, new_figure, safe, scaled
+
+
+def draw(comparison: Comparison) -> Picture:
+    """Draw each model's training and inferences together; where two lines cross, the dearer training is repaid."""
+    title = "Break-even: when dearer training is repaid by cheaper inference"
+    known = complete(comparison)
+    if not known:
+        why = (
+            "Reference trainings have no inference."
+            if comparison.reference
+            else "No model has both a training and an inference run; run `phase=lifecycle`."
+        )
+        return Picture("breakeven", title, "", why=why)
+    found = repayments(comparison)
+    shown = _shown(known)
+    labels = {entry.label for entry in shown}
+    crossings = [pair for pair in found if {pair.dearer.label, pair.cheaper.label} <= labels]
+    reach = [pair.inferences for pair in crossings] or [_payback(entry) for entry in shown]
+    inferences = np.geomspace(max(1.0, min(reach) / 30), max(1e3, max(reach) * 30), 300)
+    size, unit = scaled(max(_total(entry, float(inferences[-1])) for entry in shown))
+    styles = looks([entry.label for entry in shown])
+    figure = new_figure(9.5, 5)
+    axes = figure.add_subplot()
+    for entry in shown:
+        look = styles[entry.label]
+        measured = entry.provenance == "measured"
+        axes.plot(
+            inferences,
+            [_total(entry, float(n)) / size for n in inferences],
+            color=look.colour,
+            ls="-" if measured else "--",
+            marker=look.marker,
+            mfc=look.colour if measured else "white",
+            markevery=40,
+            ms=5,
+            lw=1.4,
+            label=f"{safe(entry.label)}, {100 * (entry.accuracy or 0.0):.1f} %",
+        )
+    for pair in crossings:
+        axes.plot(pair.inferences, _total(pair.dearer, pair.inferences) / size, "o", color="black", ms=4, zorder=6)
+    axes.set_xlim(inferences[0], inferences[-1])
+    log_axis(axes, "x")
+    log_axis(axes, "y")
+    axes.set_xlabel("number of inferences (log scale)")
+    axes.set_ylabel(f"training and inferences together ({unit}, log scale)")
+    axes.legend(loc="upper left", title="model, top-1 accuracy")
+    count = f"{len(crossings)} crossings are marked." if crossings else "No two lines cross: none repays a dearer training."
+    left_out = f" The {len(shown)} cheapest to run of {len(known)}." if len(known) > len(shown) else ""
+    caption = (
+        "Each line is one model: its training with all that it inherited, plus the inferences. Dots: from here on the model "
+        f"that was dearer to train has used less. {count} Dashed: energies are estimated or mixed. A model that is cheaper "
+        f"but less accurate is no substitute, so the accuracy stands beside it.{left_out}"
+    )
+    return Picture("breakeven", title, caption, figure)
+
+
+def _shown(known: list[Entry]) -> list[Entry]:
+    return sorted(known, key=lambda entry: entry.per_sample_j.value if entry.per_sample_j else 0.0)[:MOST_CURVES]
+
+
+def _total(entry: Entry, inferences: float) -> float:
+    return (entry.train_j or 0.0) + inferences * (entry.per_sample_j.value if entry.per_sample_j else 0.0)
+
+
+def _payback(entry: Entry) -> float:
+    """So many inferences use as much as the training did."""
+    return (entry.train_j or 0.0) / entry.per_sample_j.value if entry.per_sample_j else 1.0

@@ -1,0 +1,84 @@
+"""Accuracy as a function of the energy spent: the learning curve over joules."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from experiments.report.entries import Comparison
+from experiments.report.figures.style import (
+    MOST_CURVES,
+    Look,
+    Picture,
+    log_axis,
+    looks,
+    new_figure,
+    percent_axis,
+    safe,
+    scaled,
+)
+from experiments.report.records import Run
+
+
+def draw(comparison: Comparison) -> Picture:
+    """Draw each training's accuracy after each epoch, over its own energy (left) and with what it inherited (right)."""
+    title = "Accuracy over energy spent"
+    known = _curves(comparison)
+    if not known:
+        why = "Reference trainings do not say it." if comparison.reference else "No run logged an accuracy by epoch."
+        return Picture("learning", title, "", why=why)
+    shown = sorted(known, key=lambda pair: -pair[1].curve[-1][1])[:MOST_CURVES]
+    styles = looks([name for name, _ in shown])
+    figure = new_figure(10, 4.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    largest = max(run.curve[-1][0] + run.inherited_j for _, run in shown)
+    size, unit = scaled(largest)
+    for name, run in shown:
+        _curve(left, run, 0.0, size, styles[name], name)
+        _curve(right, run, run.inherited_j, size, styles[name], name)
+    for axes, words in ((left, "own energy"), (right, "energy with all that was inherited")):
+        axes.set_xlabel(f"{words} ({unit}, log scale)")
+        axes.set_title(words)
+        log_axis(axes, "x")
+    left.set_ylabel("accuracy after the epoch (%)")
+    percent_axis(left, "y")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    left_out = f" The {len(shown)} that end highest of {len(known)}." if len(known) > len(shown) else ""
+    caption = (
+        "Each line is one training, each mark (of long runs, some) an epoch: the energy of its training and validation so "
+        "far, and the validation accuracy that it reached. Dashed: the energy is estimated or mixed." + left_out
+    )
+    return Picture("learning", title, caption, figure)
+
+
+def _curves(comparison: Comparison) -> list[tuple[str, Run]]:
+    """The trainings that end in a classifier, each once, by the label of its entry; then runs that did not get so far."""
+    found: dict[int, tuple[str, Run]] = {}
+    for entry in comparison.entries:
+        for line in entry.lines:
+            run = line.trained
+            if run is None or run.top1 is None or id(run) in found:
+                continue
+            if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero
+                number = f" ({len(found)})" if any(name == entry.label for name, _ in found.values()) else ""
+                status = "" if run.status == "completed" else f", {run.status}"
+                found[id(run)] = (entry.label + number + status, run)
+    return list(found.values())
+
+
+def _curve(axes: Axes, run: Run, before: float, size: float, look: Look, name: str) -> None:
+    x = [(before + joules) / size for joules, _ in run.curve]
+    y = [accuracy for _, accuracy in run.curve]
+    measured = run.provenance == "measured"
+    axes.plot(
+        x,
+        y,
+        color=look.colour,
+        ls="-" if measured else "--",
+        lw=1.4,
+        marker=look.marker,
+        ms=5,
+        mfc=look.colour if measured else "white",
+        markevery=max(1, len(x) // 8),
+        label=safe(name),
+    )

@@ -1,0 +1,104 @@
+"""Figure 5: what pretraining does for Swin and ViT: accuracy and energy with it and without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from experiments.report.entries import Comparison, Entry
+from experiments.report.figures.style import Picture, edge, new_figure, percent_axis, safe, scaled
+
+FAMILIES: Final = ("swin", "vit")
+MOST_PAIRS: Final = 8
+_OWN: Final = {"fc": "#56B4E9", "hatch": "//"}
+_BEFORE: Final = {"fc": "#0072B2", "hatch": ""}
+_WITHOUT: Final = {"fc": "white", "hatch": ".."}
+
+
+def draw(comparison: Comparison) -> Picture:
+    """Draw accuracy and energy for the families that were finetuned both from pretrained and from random weights."""
+    title = "Pretraining's effect"
+    found = pairs(comparison.entries)
+    if not found:
+        why = (
+            "No family was finetuned both ways on one device. Add the run from random weights: "
+            "`phase=finetune checkpoint=scratch` with `model=swin,vit`."
+        )
+        return Picture("pretraining", title, "", why=why)
+    figure = new_figure(9.5, 4.2)
+    left, right = figure.subplots(1, 2)
+    _accuracy(left, found)
+    _energy(right, found)
+    handles = [
+        Patch(**_WITHOUT, ec="black", label="finetuned from random weights"),
+        Patch(**_OWN, ec="black", label="finetuned from pretrained weights"),
+        Patch(**_BEFORE, ec="black", label="its pretraining"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    kinds = {entry.provenance for pair in found for entry in pair}
+    caption = (
+        "Each pair: the same model, data and device, finetuned from random and from pretrained weights. Energy is "
+        f"{' and '.join(sorted(kind for kind in kinds if kind))} (dashed outline: estimated or mixed); a pair never mixes "
+        "the two."
+    )
+    return Picture("pretraining", title, caption, figure)
+
+
+def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+    """Entries without and with pretraining that are alike in everything else; Swin and ViT first."""
+    finetuned: dict[object, dict[bool, Entry]] = {}
+    for entry in entries:
+        line = entry.lines[0] if entry.lines else None
+        run = line.trained if line else None
+        if not entry.ranked or run is None or run.phase != "finetune":
+            continue
+        if not run.inherited and run.facts["start"] not in ("", "scratch"):
+            continue  # published weights, whose energy nobody knows
+        alike = (entry.family, entry.scale, run.facts["timm_name"], entry.device, entry.provenance)
+        finetuned.setdefault(alike, {}).setdefault(bool(run.inherited), entry)
+    found = [(kinds[False], kinds[True]) for kinds in finetuned.values() if len(kinds) == 2]
+    found.sort(key=lambda pair: (pair[0].family not in FAMILIES, pair[0].label))
+    return found[:MOST_PAIRS]
+
+
+def _accuracy(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
+    for n, (without, pretrained) in enumerate(found):
+        for x, entry, look in ((n - 0.2, without, _WITHOUT), (n + 0.2, pretrained, _OWN)):
+            axes.bar(x, entry.accuracy or 0.0, width=0.38, **look, **edge(entry.provenance))
+            axes.annotate(
+                f"{100 * (entry.accuracy or 0.0):.1f}", (x, entry.accuracy or 0.0), ha="center", va="bottom", fontsize=8
+            )
+    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set_title("accuracy")
+    axes.set_ylim(0, 1.08)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    percent_axis(axes, "y")
+    _names(axes, found)
+
+
+def _energy(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
+    size, unit = scaled(max(entry.train_j or 0.0 for pair in found for entry in pair))
+    for n, (without, pretrained) in enumerate(found):
+        own, total = (pretrained.own_j or 0.0) / size, (pretrained.train_j or 0.0) / size
+        alone = (without.train_j or 0.0) / size
+        outline = edge(pretrained.provenance)
+        axes.bar(n - 0.2, alone, width=0.38, **_WITHOUT, **outline)
+        axes.bar(n + 0.2, own, width=0.38, **_OWN, **outline)
+        axes.bar(n + 0.2, total - own, bottom=own, width=0.38, **_BEFORE, **outline)
+        for x, height in ((n - 0.2, alone), (n + 0.2, total)):
+            axes.annotate(f"{height:.3g}", (x, height), ha="center", va="bottom", fontsize=8)
+    axes.margins(y=0.1)
+    axes.set_ylabel(f"training energy ({unit})")
+    axes.set_title("energy")
+    _names(axes, found)
+
+
+def _names(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
+    names = [" ".join(part for part in (pair[0].family, pair[0].scale) if part) for pair in found]
+    turn = 0 if len(found) <= 3 else 30
+    axes.set_xticks(range(len(found)), [safe(name, 20) for name in names], rotation=turn, ha="right" if turn else "center")
+    axes.set_xlim(-0.6, max(len(found), 2) - 0.4)
+    axes.grid(visible=False, axis="x")

@@ -1,0 +1,171 @@
+"""SAM's sensitivity: the pole in energy, and how ranks change with alpha and with the unit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from experiments.report.entries import Comparison, Entry
+from experiments.report.figures.style import GREY, Dot, Look, Picture, draw_dots, log_axis, looks, new_figure, safe
+from experiments.report.metrics import in_unit, sam_equation
+from experiments.report.sensitivity import Setting, path_of, peers, sensitivity
+
+MOST_BUMPS: Final = 12
+MOST_LINES: Final = 26
+"""Lines of text that have room beside a panel of ranks."""
+
+
+def draw(comparison: Comparison) -> Picture:
+    """Draw SAM over energy with its pole, and ranks over alpha and over the unit."""
+    title = "SAM's sensitivity to alpha, beta and unit"
+    ranked = peers(comparison)
+    if len(ranked) < 2:
+        why = "Fewer than two models can be ranked together (completed, learnt, energies of one provenance)."
+        return Picture("sensitivity", title, "", why=why)
+    found = sensitivity(ranked, comparison.settings)
+    figure = new_figure(13, 9)
+    top, plain, shifted, units = figure.subplot_mosaic("AAA;BCD", width_ratios=(1, 1, 2), height_ratios=(1, 1.1)).values()
+    bumps = _bumped(ranked, found)
+    styles = looks([ranked[n].label for n in bumps])
+    _pole(top, comparison, ranked)
+    _alphas(plain, path_of(found, "alpha", shifted=False), ranked, bumps, styles)
+    plain.set_title("rank by SAM over alpha")
+    _alphas(shifted, path_of(found, "alpha", shifted=True), ranked, bumps, styles)
+    shifted.set_title("rank by shifted SAM over alpha")
+    _units(units, found, ranked, bumps, styles)
+    settings = comparison.settings
+    only = f" Only the {ranked[0].provenance} energies." if len(comparison.provenances()) > 1 else ""
+    some = (
+        f" Lines: the {len(bumps)} of {len(ranked)} models that come highest anywhere." if len(ranked) > len(bumps) else ""
+    )
+    caption = (
+        f"Top: SAM over energy at three accuracies (alpha = {settings.alpha:g}, beta = {settings.beta:g}), with its "
+        f"pole at 1 {settings.unit}; dotted, below the pole, the bare equation is negative and no score. Dashed: shifted "
+        "SAM. Markers are the models, as in figure 3; a triangle at an edge stands for a SAM beyond it or, left of the pole,"
+        " undefined. "
+        f"The other panels: how ranks change. Beta scales all scores alike and changes no rank.{only}{some}"
+    )
+    return Picture("sensitivity", title, caption, figure)
+
+
+def _pole(axes: Axes, comparison: Comparison, ranked: list[Entry]) -> None:
+    """Draw SAM over energy on both sides of the pole, and the models."""
+    settings = comparison.settings
+    energies = [in_unit(entry.train_j or 0.0, settings.unit) for entry in ranked if entry.train_j]
+    low, high = min(0.1, *energies) / 2, max(100.0, *energies) * 2
+    best = max(entry.accuracy or 0.0 for entry in ranked)
+    limit = max(2.5 * settings.beta * best**settings.alpha, 1e-9)
+    below, above = np.geomspace(low, 0.9999, 400), np.geomspace(1.0001, high, 400)
+    every = np.geomspace(low, high, 400)
+    for accuracy, width in zip((best, 0.9 * best, 0.75 * best), (1.8, 1.2, 0.8), strict=True):
+        curve = sam_equation(accuracy, above, settings.alpha, settings.beta)
+        negative = sam_equation(accuracy, below, settings.alpha, settings.beta)
+        finite = sam_equation(accuracy, every + 10, settings.alpha, settings.beta)
+        axes.plot(above, curve, color="black", lw=width, label=f"accuracy {100 * accuracy:.3g} %")
+        axes.plot(below, negative, color=GREY, lw=width, ls=":")
+        axes.plot(every, finite, color="black", lw=width, ls="--")
+    axes.axvline(1, color="#D55E00", lw=1.4)
+    axes.axvspan(low, 1, color="#D55E00", alpha=0.08, lw=0)
+    axes.annotate(
+        f"pole at 1 {settings.unit}: undefined to its left",
+        (1, 0.04),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, 0),
+        textcoords="offset points",
+        fontsize=8,
+        color="#A04000",
+    )
+    families = looks([entry.family for entry in comparison.entries])
+    dots: list[Dot] = []
+    for entry in ranked:
+        x, score = in_unit(entry.train_j or 0.0, settings.unit), comparison.sam(entry)
+        if score is not None and score < limit:
+            dots.append(Dot(x, score, entry, 30.0))
+        else:
+            edge, shape = (-limit, "v") if score is None else (limit, "^")
+            axes.plot(x, 0.97 * edge, shape, color="#D55E00", ms=6, zorder=5)
+    draw_dots(axes, dots, families)
+    axes.set_ylim(-limit, limit)
+    axes.set_xlim(low, high)
+    log_axis(axes, "x")
+    axes.set_xlabel(f"training energy ({settings.unit}, log scale)")
+    axes.set_ylabel("SAM (no unit)")
+    axes.set_title("SAM over energy")
+    handles, labels = axes.get_legend_handles_labels()
+    handles += [Line2D([], [], color=GREY, ls=":"), Line2D([], [], color="black", ls="--")]
+    axes.legend(handles, [*labels, "bare equation, no score", "shifted SAM"], loc="upper right")
+
+
+def _bumped(ranked: list[Entry], found: list[Setting]) -> list[int]:
+    """The entries whose ranks are drawn: those that come highest under any setting."""
+    best = [min((setting.places[n] or len(ranked) for setting in found), default=0) for n in range(len(ranked))]
+    return sorted(range(len(ranked)), key=lambda n: best[n])[:MOST_BUMPS]
+
+
+def _alphas(axes: Axes, path: list[Setting], ranked: list[Entry], bumps: list[int], styles: dict[str, Look]) -> None:
+    """Draw ranks over alpha."""
+    _lines(axes, 0, path, ranked, bumps, styles)
+    _name_ends(axes, len(path) - 1, path[-1], ranked, bumps)
+    axes.set_xticks(range(len(path)), [f"{setting.settings.alpha:g}" for setting in path])
+    axes.set_xlim(-0.2, len(path) - 0.8)
+    axes.set_xlabel("alpha")
+    _rank_axis(axes, [path], bumps)
+
+
+def _units(axes: Axes, found: list[Setting], ranked: list[Entry], bumps: list[int], styles: dict[str, Look]) -> None:
+    """Draw ranks over the unit for both forms, side by side on one axis."""
+    plain, shifted = (path_of(found, "unit", shifted=shifted) for shifted in (False, True))
+    gap = len(plain) + 1
+    _lines(axes, 0, plain, ranked, bumps, styles)
+    _lines(axes, gap, shifted, ranked, bumps, styles)
+    _name_ends(axes, gap + len(shifted) - 1, shifted[-1], ranked, bumps)
+    names = [setting.settings.unit + _missing(setting) for setting in plain]
+    positions = [*range(len(plain)), *range(gap, gap + len(shifted))]
+    axes.set_xticks(positions, [*names, *(setting.settings.unit for setting in shifted)])
+    axes.set_xlim(-0.4, gap + len(shifted) - 0.8)
+    axes.set_xlabel("unit of E: SAM (left), shifted SAM (right)")
+    axes.set_title("rank over the unit")
+    _rank_axis(axes, [plain, shifted], bumps)
+
+
+def _lines(
+    axes: Axes, start: int, path: list[Setting], ranked: list[Entry], bumps: list[int], styles: dict[str, Look]
+) -> None:
+    """Draw each entry's rank over a row of settings; it breaks off where SAM is undefined."""
+    for n in bumps:
+        look = styles[ranked[n].label]
+        places = [setting.places[n] if setting.places[n] is not None else np.nan for setting in path]
+        axes.plot(range(start, start + len(path)), places, color=look.colour, marker=look.marker, ms=5, lw=1.3)
+
+
+def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[Entry], bumps: list[int]) -> None:
+    """Write names at the right end of their lines, pushed apart where ranks lie too close for a line of text."""
+    ends = sorted((place, n) for n in bumps if (place := last.places[n]) is not None)
+    if not ends:
+        return
+    worst = max(place for place, _ in ends)
+    line = worst / MOST_LINES
+    at = -line
+    for place, n in ends:
+        at = max(place, at + line)
+        name = safe(ranked[n].label)
+        axes.annotate(name, (x, at), xytext=(6, 0), textcoords="offset points", va="center", fontsize=7)
+
+
+def _rank_axis(axes: Axes, paths: list[list[Setting]], bumps: list[int]) -> None:
+    """Number the ranks from 1 downwards."""
+    worst = max((setting.places[n] or 1 for path in paths for setting in path for n in bumps), default=1)
+    step = max(1, -(-worst // 8))
+    axes.set_yticks(sorted({1, *range(step, worst + 1, step)} - ({2} if step > 2 else set())))
+    axes.set_ylim(worst + 0.6, 0.4)
+    axes.set_ylabel("rank (1 is best)")
+
+
+def _missing(setting: Setting) -> str:
+    """How many have no SAM, under a tick's label."""
+    if not setting.undefined:
+        return ""
+    return "\nall\nundef." if setting.undefined == len(setting.places) else f"\n{setting.undefined}\nundef."

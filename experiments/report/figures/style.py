@@ -1,0 +1,296 @@
+"""What the figures share: colours and shapes that tell apart in grey too, log axes, labels that don't overlap."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from experiments.report.entries import Entry
+from lightning_watt.units import J_PER, EnergyUnit
+
+FONT: Final = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
+# Okabe and Ito's colours, which colour-blind readers tell apart (jfly.uni-koeln.de/color), without the pale yellow.
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "h", "<", "p", ">", "*")
+# Two hatches differ in grey where two colours would not.
+HATCHES: Final = ("", "//", "..", "\\\\", "xx", "--", "++", "oo")
+GREY: Final = "#666666"
+MOST_ROWS: Final = 60
+MOST_CURVES: Final = 10
+MOST_NAMED: Final = 12
+
+_SETTINGS: Final[dict[str, Any]] = {
+    "font.family": FONT,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.use_mathtext": False,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "hatch.linewidth": 0.6,
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lightning_watt",
+    # Labels come from record files, where a "$" is a dollar and no formula.
+    "text.parse_math": False,
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report, or why there is none.
+
+    Attributes:
+        key: its file's name, without an ending.
+        title: its heading.
+        caption: what is drawn and how to read it; also its text alternative.
+        figure: None where there is nothing to draw.
+        why: the reason for that.
+    """
+
+    key: str
+    title: str
+    caption: str
+    figure: Figure | None = None
+    why: str = ""
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """Draw and save with the report's settings, whatever the user's are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def saved(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+    """A figure as a file's content; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, whose parts make room for each other."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # which can measure texts
+    return figure
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def safe(label: str, most: int = 36) -> str:
+    """A label that can be drawn: characters that the font lacks become question marks, long ones are cut."""
+    shown = "".join(char if ord(char) in _known_characters() else "?" for char in label)
+    shown = shown if len(shown) <= most else shown[: most - 1].rstrip() + "…"
+    # matplotlib hides legend entries that begin so.
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def plain_power(value: float, _: object = None) -> str:
+    """A tick's label without formula text: 1000 as `1,000`, 1e-6 as `10⁻⁶`.
+
+    Example:
+        >>> plain_power(0.01), plain_power(1e-6), plain_power(2e7)
+        ('0.01', '10⁻⁶', '2·10⁷')
+    """
+    if value == 0 or not math.isfinite(value):
+        return "0"
+    exponent = math.floor(math.log10(abs(value)) + 1e-9)
+    if -3 < exponent < 5:
+        return f"{value:,.10g}"
+    mantissa = value / 10**exponent
+    power = "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return power if math.isclose(mantissa, 1) else f"{mantissa:.3g}·{power}"
+
+
+def log_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with ticks at powers of ten; at 2 and 5 too where it spans less than two decades."""
+    if which == "x":
+        axes.set_xscale("log")
+        axis, limits = axes.xaxis, axes.get_xlim()
+    else:
+        axes.set_yscale("log")
+        axis, limits = axes.yaxis, axes.get_ylim()
+    narrow = limits[1] / limits[0] < 100
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=12))
+    axis.set_major_formatter(FuncFormatter(plain_power))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Label an accuracy axis in percent."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.10g}"))
+
+
+def scaled(largest_j: float) -> tuple[float, EnergyUnit]:
+    """The unit that suits an axis, and how many joules it has."""
+    units: tuple[EnergyUnit, ...] = ("kWh", "Wh", "J")
+    unit = next((unit for unit in units if largest_j >= 0.5 * J_PER[unit]), "J")
+    return J_PER[unit], unit
+
+
+@dataclass(frozen=True)
+class Look:
+    """A family's colour and marker."""
+
+    colour: str
+    marker: str
+
+
+def looks(families: Sequence[str]) -> dict[str, Look]:
+    """A colour and a marker for each family; both change from one to the next."""
+    names = list(dict.fromkeys(families))
+    return {name: Look(COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]) for n, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An entry's place in a figure, and its marker's area in square points."""
+
+    x: float
+    y: float
+    entry: Entry
+    area: float = 45.0
+
+
+def draw_dots(axes: Axes, dots: Sequence[Dot], families: dict[str, Look]) -> None:
+    """Draw entries: filled if their energy was measured, hollow if not; a grey cross for what isn't ranked."""
+    groups: dict[tuple[str, bool], list[Dot]] = {}
+    for dot in dots:
+        filled = dot.entry.provenance == "measured"
+        groups.setdefault((dot.entry.family, filled) if dot.entry.ranked else ("", filled), []).append(dot)
+    for (_, filled), group in groups.items():
+        x, y = [dot.x for dot in group], [dot.y for dot in group]
+        if not group[0].entry.ranked:
+            axes.scatter(x, y, s=40, c=GREY, marker="x", linewidths=1.4, zorder=3)
+            continue
+        look = families[group[0].entry.family]
+        axes.scatter(
+            x,
+            y,
+            s=[dot.area for dot in group],
+            facecolors=look.colour if filled else "white",
+            edgecolors=look.colour,
+            marker=look.marker,
+            linewidths=0.8 if filled else 1.6,
+            alpha=0.85,
+            zorder=4,
+        )
+
+
+def edge(provenance: str) -> dict[str, Any]:
+    """How a bar is outlined: dashed where its energy is estimated or mixed."""
+    return {"ec": "black", "lw": 0.6} if provenance == "measured" else {"ec": "black", "lw": 0.9, "ls": (0, (3, 2))}
+
+
+def entry_legend(entries: Sequence[Entry], families: dict[str, Look]) -> list[Line2D]:
+    """The legend's entries: families, then what hollow markers and crosses mean, as far as they occur."""
+    filled = any(entry.provenance == "measured" for entry in entries)
+    handles = [
+        Line2D([], [], ls="", marker=look.marker, mec=look.colour, mfc=look.colour if filled else "white", label=safe(name))
+        for name, look in families.items()
+        if any(entry.family == name and entry.ranked for entry in entries)
+    ]
+    if any(entry.ranked and entry.provenance != "measured" for entry in entries):
+        handles.append(Line2D([], [], ls="", marker="o", mec=GREY, mfc="white", mew=1.6, label="hollow: energy estimated"))
+    if any(not entry.ranked for entry in entries):
+        handles.append(Line2D([], [], ls="", marker="x", mec=GREY, mew=1.4, label="not ranked: did not learn or finish"))
+    return handles
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A point of a figure: x, y, its name, and its radius in points; without a name it is only to be kept visible."""
+
+    x: float
+    y: float
+    name: str = ""
+    radius: float = 4.0
+
+
+def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
+    """Write names beside points, where they cover neither each other nor a point; a name without room is left out.
+
+    Call it last: the axes' limits and the figure's layout must be final.
+
+    Args:
+        axes: where.
+        spots: the most important first; the first names get the best places.
+    """
+    if not spots:
+        return
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.canvas.draw()
+    dots = figure.dpi / 72
+    frame = axes.get_window_extent()
+    centres = axes.transData.transform([(spot.x, spot.y) for spot in spots])
+    # Corners reach farther than a circle of the marker's area.
+    circles = [(x, y, 1.3 * spot.radius * dots) for (x, y), spot in zip(centres, spots, strict=True)]
+    taken: list[Bbox] = []
+    for spot in [spot for spot in spots if spot.name][:MOST_NAMED]:
+        text = axes.annotate(
+            safe(spot.name), (spot.x, spot.y), xytext=(0, 0), textcoords="offset points", fontsize=7, zorder=6
+        )
+        for dx, dy, across, up in _PLACES:
+            away = 1.3 * spot.radius + 2 if dx == 0 or dy == 0 else spot.radius + 1
+            text.set_position((dx * away, dy * away))
+            text.set_ha(across)
+            text.set_va(up)
+            box = text.get_window_extent()
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not any(box.overlaps(other) for other in taken) and not any(_touches(box, *c) for c in circles):
+                taken.append(box)
+                break
+        else:
+            text.remove()
+
+
+def _touches(box: Bbox, x: float, y: float, radius: float) -> bool:
+    """Whether a box and a circle overlap."""
+    nearest = (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
+    return math.dist(nearest, (x, y)) < radius
+
+
+_PLACES: Final = (
+    (1, 0, "left", "center"),
+    (-1, 0, "right", "center"),
+    (0, 1, "center", "bottom"),
+    (0, -1, "center", "top"),
+    (1, 1, "left", "bottom"),
+    (-1, 1, "right", "bottom"),
+    (1, -1, "left", "top"),
+    (-1, -1, "right", "top"),
+    (2, 2, "left", "bottom"),
+    (-2, 2, "right", "bottom"),
+    (2, -2, "left", "top"),
+    (-2, -2, "right", "top"),
+)

@@ -1,0 +1,134 @@
+"""Figure 3: accuracy against energy and against SAM, with the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from matplotlib.axes import Axes
+
+from experiments.report.entries import Comparison, Entry
+from experiments.report.figures.style import (
+    GREY,
+    MOST_NAMED,
+    Dot,
+    Look,
+    Picture,
+    Spot,
+    draw_dots,
+    entry_legend,
+    log_axis,
+    looks,
+    name_spots,
+    new_figure,
+    percent_axis,
+    scaled,
+)
+
+MANY: Final = 100
+
+
+def draw(comparison: Comparison) -> Picture:
+    """Draw accuracy over energy, SAM over accuracy and shifted SAM over accuracy; a marker's area tells the energy."""
+    title = "Accuracy against energy and SAM"
+    known = [entry for entry in comparison.entries if entry.accuracy is not None and entry.train_j]
+    if not known:
+        return Picture("tradeoff", title, "", why="No run has both an accuracy and a training energy.")
+    families = looks([entry.family for entry in comparison.entries])
+    sizes = _sizes(known)
+    figure = new_figure(12, 4.8)
+    axes = figure.subplots(1, 3)
+    unit = comparison.settings.unit
+    _over_energy(axes[0], known, families, sizes)
+    undefined = _over_accuracy(axes[1], comparison, known, families, sizes, shifted=False)
+    _over_accuracy(axes[2], comparison, known, families, sizes, shifted=True)
+    axes[1].set_title(f"SAM (E in {unit})" + (f", {undefined} undefined at or below 1 {unit}" if undefined else ""))
+    axes[2].set_title("shifted SAM, defined for every energy")
+    figure.legend(handles=entry_legend(known, families), loc="outside lower center", ncols=6)
+    fronts = comparison.pareto()
+    best = [entry for entry in known if fronts.get(entry.label) == 1]
+    _front(axes, comparison, known, best)
+    _name(axes, comparison, known, best, sizes)
+    settings = comparison.settings
+    caption = (
+        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}, of training with all that "
+        "was inherited. The area of a marker grows with the energy's logarithm. Grey lines: the Pareto front over accuracy "
+        "and energy; nothing is both more accurate and cheaper than the models on it. Measured and estimated energies have "
+        f"fronts of their own. Triangles at the bottom: SAM is undefined at or below 1 {settings.unit}."
+    )
+    return Picture("tradeoff", title, caption, figure)
+
+
+def _sizes(known: list[Entry]) -> dict[str, float]:
+    """Marker areas from 25 to 250 square points (a fifth of that for hundreds), even in the energy's logarithm."""
+    shrink = 1.0 if len(known) <= MANY else 0.2
+    logs = {entry.label: math.log10(entry.train_j or 1.0) for entry in known}
+    low, high = min(logs.values()), max(logs.values())
+    return {name: shrink * (25 + 225 * (value - low) / (high - low) if high > low else 80) for name, value in logs.items()}
+
+
+def _over_energy(axes: Axes, known: list[Entry], families: dict[str, Look], sizes: dict[str, float]) -> None:
+    size, unit = scaled(max(entry.train_j or 0.0 for entry in known))
+    dots = [Dot((entry.train_j or 0.0) / size, entry.accuracy or 0.0, entry, sizes[entry.label]) for entry in known]
+    draw_dots(axes, dots, families)
+    axes.margins(0.12)
+    axes.set_xlabel(f"training energy ({unit}, log scale)")
+    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set_title("accuracy over energy")
+    log_axis(axes, "x")
+    percent_axis(axes, "y")
+
+
+def _over_accuracy(
+    axes: Axes,
+    comparison: Comparison,
+    known: list[Entry],
+    families: dict[str, Look],
+    sizes: dict[str, float],
+    *,
+    shifted: bool,
+) -> int:
+    """Draw SAM over accuracy; returns how many have none."""
+    scores = {entry.label: comparison.sam(entry, shifted=shifted) for entry in known}
+    found = [(entry, scores[entry.label]) for entry in known]
+    dots = [Dot(entry.accuracy or 0.0, score, entry, sizes[entry.label]) for entry, score in found if score is not None]
+    draw_dots(axes, dots, families)
+    undefined = [entry for entry, score in found if score is None]
+    axes.margins(0.12)
+    for entry in undefined:
+        axes.plot(entry.accuracy or 0.0, 0.01, "v", color=GREY, mfc="white", transform=axes.get_xaxis_transform(), zorder=5)
+    axes.set_xlabel("top-1 accuracy (%)")
+    axes.set_ylabel("shifted SAM (no unit)" if shifted else "SAM (no unit)")
+    percent_axis(axes, "x")
+    return len(undefined)
+
+
+def _front(axes: list[Axes], comparison: Comparison, known: list[Entry], best: list[Entry]) -> None:
+    """Join the Pareto front's models in each panel, each provenance for itself."""
+    size, _ = scaled(max(entry.train_j or 0.0 for entry in known))
+    for provenance in comparison.provenances():
+        front = sorted((entry for entry in best if entry.provenance == provenance), key=lambda entry: entry.train_j or 0.0)
+        spots = [((entry.train_j or 0.0) / size, entry.accuracy or 0.0) for entry in front]
+        if spots:
+            axes[0].plot(*zip(*spots, strict=True), color=GREY, lw=1.2, drawstyle="steps-post", zorder=2)
+        for panel, shifted in ((axes[1], False), (axes[2], True)):
+            scores = [(entry.accuracy or 0.0, comparison.sam(entry, shifted=shifted)) for entry in front]
+            shown = [(accuracy, score) for accuracy, score in scores if score is not None]
+            if shown:
+                panel.plot(*zip(*shown, strict=True), color=GREY, lw=1.2, zorder=2)
+
+
+def _name(axes: list[Axes], comparison: Comparison, known: list[Entry], best: list[Entry], sizes: dict[str, float]) -> None:
+    """Name the front's models; the others too where there are few."""
+    size, _ = scaled(max(entry.train_j or 0.0 for entry in known))
+    front = {entry.label for entry in best}
+    others = [entry for entry in known if entry.label not in front]
+    named = {entry.label for entry in (known if len(known) <= MOST_NAMED else best)}
+
+    def spot(entry: Entry, x: float, y: float) -> Spot:
+        return Spot(x, y, entry.label if entry.label in named else "", math.sqrt(sizes[entry.label]) / 2)
+
+    name_spots(axes[0], [spot(entry, (entry.train_j or 0.0) / size, entry.accuracy or 0.0) for entry in (*best, *others)])
+    for panel, shifted in ((axes[1], False), (axes[2], True)):
+        scored = [(entry, comparison.sam(entry, shifted=shifted)) for entry in (*best, *others)]
+        name_spots(panel, [spot(entry, entry.accuracy or 0.0, score) for entry, score in scored if score is not None])

@@ -1,0 +1,93 @@
+"""Figure 2: accuracy and training energy by the model's year, with a linear and an exponential fit."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.report.entries import Comparison, Entry
+from experiments.report.figures.style import (
+    Dot,
+    Look,
+    Picture,
+    draw_dots,
+    entry_legend,
+    log_axis,
+    looks,
+    new_figure,
+    percent_axis,
+    scaled,
+)
+from experiments.report.metrics import Fit, fit
+
+
+def draw(comparison: Comparison) -> Picture:
+    """Draw accuracy (left) and energy (right) over the year of the model's paper."""
+    title = "Accuracy and training energy by the model's year"
+    known = [entry for entry in comparison.entries if entry.year and entry.accuracy is not None and entry.train_j]
+    if not known:
+        why = "No run says its model's year together with an accuracy and an energy."
+        return Picture("years", title, "", why=why)
+    families = looks([entry.family for entry in comparison.entries])
+    size, unit = scaled(max(entry.train_j or 0.0 for entry in known))
+    figure = new_figure(9.5, 4.3)
+    left, right = figure.subplots(1, 2)
+    draw_dots(left, [Dot(entry.year or 0, entry.accuracy or 0.0, entry) for entry in known], families)
+    draw_dots(right, [Dot(entry.year or 0, (entry.train_j or 0.0) / size, entry) for entry in known], families)
+    fitted = _peers(comparison, known)
+    years = [float(entry.year or 0) for entry in fitted]
+    straight = fit(years, [entry.accuracy or 0.0 for entry in fitted])
+    rising = fit(years, [(entry.train_j or 0.0) / size for entry in fitted], exponential=True)
+    # A point says nothing about a time when nothing was built.
+    for axes, line in ((left, straight), (right, rising)):
+        _line(axes, line, years)
+    left.set_ylabel("top-1 accuracy (%)")
+    left.set_title("accuracy: " + _linear(straight))
+    percent_axis(left, "y")
+    right.set_ylabel(f"training energy ({unit}, log scale)")
+    right.set_title("energy: " + _exponential(rising))
+    log_axis(right, "y")
+    for axes in (left, right):
+        axes.set_xlabel("year of the model's paper")
+        first, last = min(entry.year or 0 for entry in known), max(entry.year or 0 for entry in known)
+        axes.set_xlim(first - 0.7, last + 0.7)
+        axes.set_xticks(range(first, last + 1, max(1, (last - first) // 6)))
+    _legend(figure, known, families)
+    held = {entry.provenance for entry in known if entry.ranked}
+    alone = f" The fits are over the {fitted[0].provenance} energies alone." if len(held) > 1 and fitted else ""
+    caption = (
+        "Left: a straight line through the accuracies. Right: an exponential through the energies, "
+        "fitted to their logarithms, whose R² is given. Runs that did not learn or finish are shown and not fitted." + alone
+    )
+    return Picture("years", title, caption, figure)
+
+
+def _peers(comparison: Comparison, known: list[Entry]) -> list[Entry]:
+    """The ranked entries of the provenance that most of them have."""
+    peers = [[entry for entry in known if entry.ranked and entry.provenance == kind] for kind in comparison.provenances()]
+    return max(peers, key=len, default=[])
+
+
+def _line(axes: Axes, line: Fit | None, years: list[float]) -> None:
+    if line is not None:
+        x = np.linspace(min(years), max(years), 50)
+        axes.plot(x, line.at(x), color="black", lw=1.2, ls="--", zorder=2)
+
+
+def _linear(line: Fit | None) -> str:
+    if line is None:
+        return "too few years for a fit"
+    return f"{100 * line.slope:+.2g} points a year, R² = {line.r2:.2f}"
+
+
+def _exponential(line: Fit | None) -> str:
+    if line is None:
+        return "too few years for a fit"
+    if line.doubling is None:
+        return f"falls {100 * (1 - np.exp(line.slope)):.2g} % a year, R² = {line.r2:.2f}"
+    return f"doubles every {line.doubling:.2g} years, R² = {line.r2:.2f}"
+
+
+def _legend(figure: Figure, known: list[Entry], families: dict[str, Look]) -> None:
+    figure.legend(handles=entry_legend(known, families), loc="outside lower center", ncols=6)

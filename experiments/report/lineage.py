@@ -1,0 +1,161 @@
+"""Puts runs in line: tokenizer, pretrain, finetune, inference, each with the energy that it inherited."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.report.records import Run
+
+WORST_FIRST = ("failed", "interrupted", "running", "completed")
+SAME_J = 1e-6
+"""Two energies this close, relative to their size, are the same one."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run that no other started from, and all that it came from, the oldest first.
+
+    Attributes:
+        runs: the runs whose records are there; the last one is the line's end.
+    """
+
+    runs: tuple[Run, ...]
+
+    @property
+    def end(self) -> Run:
+        """The last run."""
+        return self.runs[-1]
+
+    @property
+    def trained(self) -> Run | None:
+        """The run that trained what is used in the end; None where its record is not there."""
+        return next((run for run in reversed(self.runs) if run.phase != "inference"), None)
+
+    @property
+    def inference(self) -> Run | None:
+        """The inference run; None where there is none."""
+        return self.end if self.end.phase == "inference" else None
+
+    @property
+    def status(self) -> str:
+        """The worst of its runs' statuses."""
+        return min((run.status for run in self.runs), key=WORST_FIRST.index)
+
+    @property
+    def provenance(self) -> str:
+        """Of all its energy: "measured", "estimated", "mixed", or "" where there is none."""
+        kinds = {run.provenance for run in self.runs if run.provenance}
+        return kinds.pop() if len(kinds) == 1 else "mixed" if kinds else ""
+
+    @property
+    def own_j(self) -> float | None:
+        """Joules of the last training run alone."""
+        return self.trained.own_j if self.trained else None
+
+    @property
+    def train_j(self) -> float | None:
+        """Joules of training with all that was inherited, without inference."""
+        if self.trained is not None:
+            return self.trained.carried_j
+        return self.end.inherited_j if self.end.inherited else None
+
+    @property
+    def train_uncertainty_j(self) -> float | None:
+        """Plus or minus of `train_j`; None where a part of it has no record here."""
+        training = [run for run in self.runs if run.phase != "inference"]
+        known = [run.uncertainty_j for run in training if run.uncertainty_j is not None]
+        joules = math.fsum(run.own_j or 0.0 for run in training)
+        if self.train_j is None or len(known) < len(training) or not math.isclose(joules, self.train_j, rel_tol=SAME_J):
+            return None
+        return math.fsum(known)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 of its end, or of the training before it."""
+        return next((run.top1 for run in reversed(self.runs) if run.top1 is not None), None)
+
+    def shares(self) -> dict[str, float]:
+        """Joules of training by phase; what was inherited from runs without a record here is `before`."""
+        found: dict[str, float] = {}
+        rest = self.train_j or 0.0
+        for run in self.runs:
+            if run.phase != "inference" and run.own_j:
+                found[run.phase] = found.get(run.phase, 0.0) + run.own_j
+                rest -= run.own_j
+        return {"before": rest, **found} if rest > SAME_J * (self.train_j or 0.0) else found
+
+
+def lines(runs: Sequence[Run]) -> list[Line]:
+    """Put runs in line.
+
+    Args:
+        runs: in any order.
+
+    Returns:
+        A line for each run that no other run started from, in the runs' order.
+    """
+    places = _Places(runs)
+    parents = {id(run): _parents(run, places) for run in runs}
+    used = {id(parent) for found in parents.values() for parent in found}
+    ends = [run for run in runs if id(run) not in used]
+    # Records that say to have come from each other have no end; each then stands alone.
+    reached: set[int] = set()
+    found = [Line(_ancestry(end, parents, reached)) for end in ends]
+    return found + [Line((run,)) for run in runs if id(run) not in reached]
+
+
+class _Places:
+    """Finds the run that a record says it started from, by comparing texts; nothing is opened."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._at = {run.place: run for run in runs}
+        self._moved: dict[tuple[str, str], list[Run]] = {}
+        for run in runs:
+            if run.carried_j is not None:
+                self._moved.setdefault(self._key(run.place, run.carried_j), []).append(run)
+
+    def find(self, path: str, joules: float) -> Run | None:
+        """The run at a path that carries this energy; a run directory that was moved is known by its name and energy."""
+        run = self._at.get(path)
+        if run is not None:
+            # Another run may have taken the directory since.
+            return run if _same(run.carried_j, joules) else None
+        for above in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
+            run = self._at.get(above)
+            if run is not None and path.endswith(".ckpt"):
+                # A checkpoint carries what had been spent when it was written.
+                return run if run.carried_j is not None and joules <= run.carried_j * (1 + SAME_J) else None
+        moved = self._moved.get(self._key(path, joules), [])
+        return moved[0] if len(moved) == 1 else None
+
+    @staticmethod
+    def _key(path: str, joules: float) -> tuple[str, str]:
+        return os.path.basename(path), f"{joules:.6g}"
+
+
+def _same(first: float | None, second: float) -> bool:
+    return first is not None and math.isclose(first, second, rel_tol=SAME_J, abs_tol=1e-9)
+
+
+def _parents(run: Run, places: _Places) -> list[Run]:
+    found = (places.find(path, joules) for path, joules in run.inherited)
+    return [parent for parent in found if parent is not None and parent is not run]
+
+
+def _ancestry(end: Run, parents: dict[int, list[Run]], reached: set[int]) -> tuple[Run, ...]:
+    """A run after all that it came from, each once."""
+    order: list[Run] = []
+    waiting = [end]
+    seen: set[int] = set()
+    while waiting:
+        run = waiting.pop()
+        if id(run) in seen:
+            continue
+        seen.add(id(run))
+        order.append(run)
+        waiting += parents[id(run)]
+    reached |= seen
+    return tuple(reversed(order))

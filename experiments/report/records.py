@@ -1,0 +1,278 @@
+"""Finds and reads the run records below a directory. What they say about themselves is taken as hostile text."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from experiments.report import clean
+from lightning_watt import read_record
+from lightning_watt.errors import RecordError
+from lightning_watt.record import RECORD_NAME, DeviceEnergy, Record
+
+MOST_CURVE_POINTS: Final = 2000
+MOST_STAGES: Final = 12
+EVALUATING: Final = {"test", "predict"}
+"""Stages that an inference run consists of."""
+
+
+@dataclass(frozen=True)
+class StageUse:
+    """What one stage of a run used: joules and their plus or minus, seconds, samples."""
+
+    joules: float
+    uncertainty_j: float
+    seconds: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as the report uses it. Every text is one clean line, every number finite and possible.
+
+    Attributes:
+        path: its directory, relative to where was searched; to be shown.
+        place: its directory, absolute; to be compared, never opened or shown.
+        status: as in the record.
+        name: what the model calls itself.
+        facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, start.
+        numbers: the record's numbers about the model: params, gflops_per_sample, year, image_size, num_classes.
+        metric: the accuracy's name.
+        accuracy: the last one, in [0, 1].
+        own_j: joules of the run itself; None where nothing was measured.
+        uncertainty_j: plus or minus.
+        provenance: "measured", "estimated", "mixed", or "" where there is no energy.
+        inherited: path and joules of what it started from; to be compared, never opened or shown.
+        devices: what was measured, e.g. "2 x NVIDIA H100".
+        sources: where the joules come from, e.g. "nvml-counter".
+        stages: energy by stage.
+        curve: joules spent and accuracy after each epoch.
+        sam: alpha, beta and unit of the record.
+        notes: what was left out of it, and how many warnings it has.
+    """
+
+    path: str
+    place: str
+    status: str
+    name: str
+    facts: Mapping[str, str]
+    numbers: Mapping[str, float]
+    metric: str
+    accuracy: float | None
+    own_j: float | None
+    uncertainty_j: float | None
+    provenance: str
+    inherited: tuple[tuple[str, float], ...]
+    devices: str
+    sources: str
+    stages: Mapping[str, StageUse]
+    curve: tuple[tuple[float, float], ...]
+    sam: tuple[float, float, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def inherited_j(self) -> float:
+        """Joules of all that it started from."""
+        return math.fsum(joules for _, joules in self.inherited)
+
+    @property
+    def carried_j(self) -> float | None:
+        """Joules, own and inherited."""
+        return None if self.own_j is None else self.own_j + self.inherited_j
+
+    @property
+    def phase(self) -> str:
+        """The study's phase; of a run from elsewhere, what it did."""
+        if self.facts["phase"]:
+            return self.facts["phase"]
+        return "inference" if self.stages and "train" not in self.stages else "train"
+
+    @property
+    def per_sample_j(self) -> tuple[float, float] | None:
+        """Joules and plus or minus of one inference; None where the run is not an inference run or counted no samples."""
+        used = [use for name, use in self.stages.items() if name in EVALUATING]
+        samples = sum(use.samples for use in used)
+        joules = sum(use.joules for use in used)
+        if self.phase != "inference" or not samples or not joules:
+            return None
+        return joules / samples, sum(use.uncertainty_j for use in used) / samples
+
+    @property
+    def top1(self) -> float | None:
+        """The accuracy where it is a classifier's: what masked-image pretraining calls accuracy counts visual tokens."""
+        supervised = self.facts["pretraining"] in ("", "supervised")
+        return self.accuracy if self.phase in ("finetune", "inference", "train") or supervised else None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A record that could not be used, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below a directory."""
+
+    runs: Sequence[Run] = ()
+    broken: Sequence[Broken] = field(default_factory=tuple)
+
+
+def load(root: Path) -> Found:
+    """Read every record below a directory; what cannot be read is listed. Symbolic links are not followed.
+
+    Args:
+        root: where to look.
+
+    Raises:
+        NotADirectoryError: `root` is no directory.
+    """
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is no directory. Give the one that your runs write to.")
+    runs: list[Run] = []
+    broken: list[Broken] = []
+    base = Path(os.path.abspath(root))
+    for file in _records(base, broken):
+        try:
+            runs.append(_run(base, file))
+        except RecordError as error:
+            broken.append(Broken(_shown(base, file), clean.text(str(error).removeprefix(f"{file}: "), 300)))
+    return Found(runs, broken)
+
+
+def _records(base: Path, broken: list[Broken]) -> Iterator[Path]:
+    """Every record, in the order of their paths; what has its name and is no plain file is listed as broken."""
+
+    def unreadable(error: OSError) -> None:
+        where = Path(os.fsdecode(error.filename or base))
+        broken.append(Broken(_shown(base, where), f"the directory cannot be read: {error.strerror}"))
+
+    for directory, folders, files in os.walk(base, onerror=unreadable, followlinks=False):
+        folders.sort()
+        if RECORD_NAME not in (*files, *folders):
+            continue
+        file = Path(directory) / RECORD_NAME
+        # A link may lead out of the directory, and a pipe would keep the report waiting.
+        if stat.S_ISREG(file.lstat().st_mode):
+            yield file
+        else:
+            broken.append(Broken(_shown(base, file), "it is a link, a pipe or a directory, not a file; it was not opened"))
+
+
+def _shown(base: Path, path: Path) -> str:
+    return clean.text(os.path.relpath(path, base), 200)
+
+
+def _run(base: Path, file: Path) -> Run:
+    record = read_record(file)
+    path = clean.text(base.name) if file.parent == base else _shown(base, file.parent)
+    notes: list[str] = []
+    own_j, uncertainty_j = _energy(record)
+    accuracy = clean.number(record.accuracy.last, 0, 1)
+    if accuracy is None and record.accuracy.last is not None:
+        notes.append(f"accuracy {clean.text(record.accuracy.last)} is not in [0, 1] and was left out")
+    warned = len(record.warnings) + len(record.gaps)
+    if warned:
+        notes.append(f"{warned} warning{'s' if warned > 1 else ''}")
+    texts = ("family", "timm_name", "phase", "scale", "data", "pretraining", "start")
+    limits = {
+        "params": (1, clean.MOST_COUNT),
+        "gflops_per_sample": (0, clean.MOST_COUNT),
+        "year": (1950, 2100),
+        "image_size": (1, 1e6),
+        "num_classes": (2, 1e9),
+    }
+    numbers = {key: clean.number(record.model.get(key), *limit) for key, limit in limits.items()}
+    facts = {key: clean.text(record.model.get(key), 40) for key in texts}
+    return Run(
+        path=path,
+        place=str(file.parent),
+        status=record.status,
+        name=clean.text(record.model.get("name"), 60) or "unnamed model",
+        facts=facts,
+        numbers={key: value for key, value in numbers.items() if value is not None},
+        metric=clean.text(record.accuracy.metric, 40),
+        accuracy=accuracy,
+        own_j=own_j,
+        uncertainty_j=uncertainty_j,
+        provenance=(record.energy.provenance or "") if own_j is not None else "",
+        inherited=_inherited(record),
+        devices=_devices(list(record.energy.by_device.values())),
+        sources=clean.text(", ".join(sorted({device.source for device in record.energy.by_device.values()}))),
+        stages=_stages(record, notes),
+        curve=tuple(_curve(record)),
+        sam=_sam(record),
+        notes=tuple(notes),
+    )
+
+
+def _energy(record: Record) -> tuple[float | None, float | None]:
+    """Joules and plus or minus, refused where no run can have used that."""
+    own_j = record.energy.total_j
+    if own_j is not None and clean.energy(own_j) is None:
+        raise RecordError(f"energy.total_j is {own_j:g}: no run uses that. Was it edited?")
+    return own_j, clean.energy(record.energy.uncertainty_j)
+
+
+def _inherited(record: Record) -> tuple[tuple[str, float], ...]:
+    for run in record.inherited:
+        if clean.energy(run.total_j) is None:
+            raise RecordError(f"inherited.total_j is {run.total_j:g}: no run uses that. Was it edited?")
+    return tuple((os.path.normpath(run.path.replace("\0", "")), run.total_j) for run in record.inherited)
+
+
+def _devices(devices: Sequence[DeviceEnergy]) -> str:
+    counts = Counter(clean.text(device.name, 40) or "unnamed device" for device in devices[:1000])
+    return clean.text(" + ".join(f"{n} x {name}" if n > 1 else name for name, n in sorted(counts.items())))
+
+
+def _stages(record: Record, notes: list[str]) -> dict[str, StageUse]:
+    """Energy by stage; stages with impossible numbers are left out with a note."""
+    found: dict[str, StageUse] = {}
+    for name, use in list(record.energy.by_stage.items())[:MOST_STAGES]:
+        joules, uncertainty_j = clean.energy(use.joules), clean.energy(use.uncertainty_j)
+        seconds = clean.number(use.seconds, 0, clean.MOST_COUNT)
+        samples = clean.number(use.samples, 0, clean.MOST_COUNT)
+        shown = clean.text(name, 20)
+        if joules is None or uncertainty_j is None or seconds is None or samples is None:
+            notes.append(f"stage {shown} has impossible numbers and was left out")
+        else:
+            found[shown] = StageUse(joules, uncertainty_j, seconds, int(samples))
+    if len(record.energy.by_stage) > MOST_STAGES:
+        notes.append(f"only {MOST_STAGES} of {len(record.energy.by_stage)} stages are shown")
+    return found
+
+
+def _curve(record: Record) -> Iterator[tuple[float, float]]:
+    """Joules spent and accuracy after each trained epoch; long curves are thinned, their end kept."""
+    spent = 0.0
+    points: list[tuple[float, float]] = []
+    last = None
+    for epoch in record.epochs:
+        joules = clean.energy(epoch.joules)
+        if joules is None or spent + joules > clean.MOST_JOULES:
+            return
+        spent += joules
+        accuracy = clean.number(epoch.accuracy, 0, 1)
+        # The test stage has another set's accuracy, and comes once.
+        if accuracy is None or epoch.stage in EVALUATING:
+            continue
+        if points and epoch.epoch == last:
+            points.pop()  # train and validate carry one accuracy; it has cost both
+        points.append((spent, accuracy))
+        last = epoch.epoch
+    step = -(-len(points) // MOST_CURVE_POINTS) or 1
+    yield from points[::-1][::step][::-1]
+
+
+def _sam(record: Record) -> tuple[float, float, str]:
+    alpha, beta = clean.number(record.sam.alpha, 0, 1000), clean.number(record.sam.beta, 0, 1e6)
+    return (alpha if alpha is not None else 5.0, beta if beta is not None else 5.0, record.sam.unit)

@@ -1,0 +1,323 @@
+"""The report's tables, as plain values; `output` and `page` write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from experiments.report.breakeven import repayments
+from experiments.report.entries import Comparison, Entry
+from experiments.report.household import USES, as_home, as_kettles
+from experiments.report.metrics import Amount, net_score, ranks, sam_amount, wh_per_1000
+from experiments.report.records import Broken, Run
+from experiments.report.sensitivity import peers, sensitivity, swapped
+from lightning_watt.units import kwh
+
+Cell = str | int | float | Amount | None
+MOST_ROWS_SHOWN: Final = 200
+MOST_DEVICES: Final = 6
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain values.
+
+    Attributes:
+        key: its file's name, without an ending.
+        title: its heading.
+        columns: their headings, with units.
+        rows: one cell a column.
+        note: how to read it.
+        quiet: rows to be set back: what isn't ranked.
+    """
+
+    key: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    quiet: frozenset[int] = frozenset()
+
+
+def models(comparison: Comparison) -> Table:
+    """Table 1: what each model is, costs and achieves."""
+    settings = comparison.settings
+    entries = _in_order(comparison)
+    rows = [
+        (
+            entry.label,
+            entry.state,
+            entry.provenance or "no energy",
+            entry.year,
+            None if entry.params is None else entry.params / 1e6,
+            entry.gflops,
+            _percent(entry),
+            _kwh(entry.own_j, None),
+            _kwh(entry.train_j, entry.train_uncertainty_j),
+            None if entry.train_j is None else as_home(entry.train_j),
+            _inference(entry),
+            sam_amount(entry.accuracy, entry.own_j, None, settings),
+            sam_amount(entry.accuracy, entry.own_j, None, settings, shifted=True),
+            sam_amount(entry.accuracy, entry.train_j, entry.train_uncertainty_j, settings),
+            sam_amount(entry.accuracy, entry.train_j, entry.train_uncertainty_j, settings, shifted=True),
+            net_score(entry.accuracy, entry.params, entry.gflops),
+            entry.count,
+            None if entry.spread_j is None else kwh(entry.spread_j),
+        )
+        for entry in entries
+    ]
+    columns = (
+        "model",
+        "state",
+        "energy is",
+        "year",
+        "parameters (10^6)",
+        "GFLOPs an image",
+        "top-1 (%)",
+        "train, own (kWh)",
+        "train, with inherited (kWh)",
+        "is a UK home's",
+        "inference (Wh per 1,000)",
+        "SAM, own",
+        "SAM shifted, own",
+        "SAM, with inherited",
+        "SAM shifted, with inherited",
+        "NetScore",
+        "runs",
+        "standard deviation over runs (kWh)",
+    )
+    note = (
+        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}; empty where it is undefined "
+        f"(at or below 1 {settings.unit}). Plus or minus is the measurement's uncertainty; of top-1, the standard deviation "
+        "over runs. Own: the last training run alone; with inherited: all that it came from too. NetScore: "
+        "20 log10(a² / sqrt(parameters x multiply-adds)), a in percent, parameters in 10^6, multiply-adds in 10^9."
+    )
+    quiet = frozenset(n for n, entry in enumerate(entries) if not entry.ranked)
+    return Table("table1_models", "Table 1: models", columns, rows, note, quiet)
+
+
+def model_ranks(comparison: Comparison) -> Table:
+    """Table 1's ranks: each provenance for itself, completed and learnt trainings only."""
+    fronts = comparison.pareto()
+    rows: list[Sequence[Cell]] = []
+    for provenance in comparison.provenances():
+        group = comparison.ranked(provenance)
+        placed = [
+            ranks([entry.accuracy for entry in group]),
+            ranks([entry.train_j for entry in group], high_is_good=False),
+            ranks([entry.per_sample_j.value if entry.per_sample_j else None for entry in group], high_is_good=False),
+            ranks([comparison.sam(entry) for entry in group]),
+            ranks([comparison.sam(entry, shifted=True) for entry in group]),
+            ranks([net_score(entry.accuracy, entry.params, entry.gflops) for entry in group]),
+        ]
+        found = [
+            (provenance, entry.label, *(column[n] for column in placed), fronts.get(entry.label))
+            for n, entry in enumerate(group)
+        ]
+        rows += sorted(found, key=lambda row: (row[6] or len(found) + 1, row[1]))
+    columns = (
+        "energy is",
+        "model",
+        "by top-1",
+        "by train kWh",
+        "by inference Wh",
+        "by SAM",
+        "by SAM shifted",
+        "by NetScore",
+        "Pareto front",
+    )
+    note = (
+        "1 is best. Measured, mixed and estimated energies are ranked apart; what did not complete or learn is not ranked. "
+        "SAM and energy with all that was inherited. Pareto front 1: nothing is both more accurate and cheaper to train."
+    )
+    return Table("table1_ranks", "Table 1, ranks", columns, rows, note)
+
+
+def devices(comparison: Comparison) -> Table:
+    """Table 2: the same models side by side on each device."""
+    names = sorted({name for entry in comparison.entries for name in (entry.device, entry.inference_device) if name})
+    shown = names[:MOST_DEVICES]
+    cells: dict[tuple[str, str, str], dict[tuple[str, str], Cell]] = {}
+    for entry in comparison.entries:
+        if not entry.ranked:
+            continue
+        row = cells.setdefault((entry.name, entry.variant, entry.scale, entry.provenance), {})
+        row.setdefault(("top-1 (%)", entry.device), _percent(entry))
+        row.setdefault(("train (kWh)", entry.device), _kwh(entry.train_j, entry.train_uncertainty_j))
+        row.setdefault(("inference (Wh per 1,000)", entry.inference_device), _inference(entry))
+    what = ("top-1 (%)", "train (kWh)", "inference (Wh per 1,000)")
+    # One measure after the other, so that the devices stand side by side.
+    places = [(measure, name) for measure in what for name in shown]
+    places = [place for place in places if any(row.get(place) is not None for row in cells.values())]
+    rows = [(*key, *(row.get(place) for place in places)) for key, row in sorted(cells.items(), key=lambda item: item[0])]
+    columns = ("model", "trained", "scale", "energy is", *(f"{measure}: {name}" for measure, name in places))
+    left_out = f" {len(names) - len(shown)} more devices are in Table 1 only." if len(names) > len(shown) else ""
+    note = f"Training with all that was inherited. Completed and learnt trainings only.{left_out}"
+    return Table("table2_devices", "Table 2: by device", columns, rows, note)
+
+
+def sensitivities(comparison: Comparison) -> Table:
+    """How the ranking changes with alpha, beta and unit."""
+    group = peers(comparison)
+    found = sensitivity(group, comparison.settings) if len(group) > 1 else []
+    rows = []
+    for setting in found:
+        base = next(other for other in found if other.shifted == setting.shifted)
+        order = sorted((place, entry.label) for entry, place in zip(group, setting.places, strict=True) if place)
+        rows.append(
+            (
+                "SAM shifted" if setting.shifted else "SAM",
+                setting.settings.alpha,
+                setting.settings.beta,
+                setting.settings.unit,
+                setting.undefined,
+                None if setting is base else swapped(base, setting),
+                None if setting is base else setting.tau,
+                "; ".join(name for _, name in order[:3]),
+            )
+        )
+    columns = ("score", "alpha", "beta", "unit", "undefined", "ranks changed", "Kendall's tau", "first three")
+    kinds = f" The {group[0].provenance} energies only." if len(comparison.provenances()) > 1 and group else ""
+    note = (
+        "The first row of each score is what the others are compared with, over the models that both rank. Beta scales all "
+        f"scores alike, so it changes no rank.{kinds}"
+    )
+    return Table("sensitivity", "SAM's sensitivity", columns, rows, note)
+
+
+def break_evens(comparison: Comparison) -> Table:
+    """After how many inferences a dearer training is repaid."""
+    rows = [
+        (
+            pair.dearer.label,
+            pair.cheaper.label,
+            _percent(pair.dearer),
+            _percent(pair.cheaper),
+            kwh((pair.dearer.train_j or 0.0) - (pair.cheaper.train_j or 0.0)),
+            wh_per_1000(_per_sample(pair.cheaper) - _per_sample(pair.dearer)),
+            100 * (1 - _per_sample(pair.dearer) / _per_sample(pair.cheaper)),
+            pair.inferences,
+            pair.dearer.provenance,
+        )
+        for pair in repayments(comparison)
+    ]
+    columns = (
+        "dearer to train, cheaper to run",
+        "than",
+        "its top-1 (%)",
+        "the other's top-1 (%)",
+        "more training (kWh)",
+        "saved (Wh per 1,000)",
+        "saved (%)",
+        "repaid after inferences",
+        "energy is",
+    )
+    note = (
+        "Pairs on the same devices and with the same kind of energy only: a device's gain error is then the same for both "
+        "and cancels. The less an inference saves, the less certain the break-even."
+    )
+    return Table("breakeven", "Break-even", columns, rows, note)
+
+
+def runs(found: Sequence[Run]) -> Table:
+    """Every run, also those that failed."""
+    rows = [
+        (
+            run.path,
+            run.status,
+            run.phase,
+            run.name,
+            run.facts["scale"],
+            run.facts["data"],
+            None if run.accuracy is None else 100 * run.accuracy,
+            run.metric,
+            None
+            if run.own_j is None
+            else Amount(kwh(run.own_j), None if run.uncertainty_j is None else kwh(run.uncertainty_j)),
+            kwh(run.inherited_j) if run.inherited else None,
+            run.provenance or "no energy",
+            run.sources,
+            run.devices,
+            "; ".join(run.notes),
+        )
+        for run in found
+    ]
+    columns = (
+        "run",
+        "status",
+        "phase",
+        "model",
+        "scale",
+        "data",
+        "accuracy (%)",
+        "metric",
+        "own energy (kWh)",
+        "inherited (kWh)",
+        "energy is",
+        "source",
+        "device",
+        "notes",
+    )
+    quiet = frozenset(n for n, run in enumerate(found) if run.status != "completed")
+    note = (
+        "Also those that failed, were interrupted or still run, as their records say. What self-supervised pretraining "
+        "calls accuracy (of visual tokens, of captions) is no top-1 and is not compared."
+    )
+    return Table("runs", "All runs", columns, rows, note, quiet)
+
+
+def household_uses() -> Table:
+    """What homes and appliances use, with sources."""
+    rows = [(use.item, use.energy_kwh, use.per, use.source) for use in USES]
+    return Table("household", "Household electricity", ("use", "kWh", "per", "source"), rows)
+
+
+def unread(found: Sequence[Broken]) -> Table:
+    """What could not be read, and why."""
+    return Table("unread", "Not read", ("file", "why"), [(broken.path, broken.why) for broken in found])
+
+
+def summary(comparison: Comparison) -> str:
+    """One sentence on what a comparison's ranked trainings have used together."""
+    known = [entry for entry in comparison.entries if entry.train_j]
+    joules = sum(entry.train_j or 0.0 for entry in known)
+    if not joules:
+        return "No training energy is known."
+    states = [entry for entry in comparison.entries if not entry.ranked]
+    ranked = f" {len(states)} of {len(comparison.entries)} are shown but not ranked." if states else ""
+    kinds = " and ".join(kind for kind in comparison.provenances() if kind)
+    return (
+        f"The trainings add up to {kwh(joules):.3g} kWh ({kinds}; one of each model): a typical UK home's "
+        f"{as_home(joules)}, or {as_kettles(joules):.3g} full kettles.{ranked}"
+    )
+
+
+def _in_order(comparison: Comparison) -> list[Entry]:
+    """Ranked entries by shifted SAM, each provenance for itself, then those that are not ranked."""
+    kinds = {kind: place for place, kind in enumerate(comparison.provenances())}
+
+    def key(entry: Entry) -> tuple[bool, int, float, str]:
+        score = comparison.sam(entry, shifted=True)
+        return (not entry.ranked, kinds[entry.provenance], -(score if score is not None else -1.0), entry.label)
+
+    return sorted(comparison.entries, key=key)
+
+
+def _percent(entry: Entry) -> Amount | None:
+    if entry.accuracy is None:
+        return None
+    return Amount(100 * entry.accuracy, None if entry.accuracy_spread is None else 100 * entry.accuracy_spread)
+
+
+def _kwh(joules: float | None, uncertainty_j: float | None) -> Amount | None:
+    return None if joules is None else Amount(kwh(joules), None if uncertainty_j is None else kwh(uncertainty_j))
+
+
+def _inference(entry: Entry) -> Amount | None:
+    one = entry.per_sample_j
+    return one and Amount(wh_per_1000(one.value), None if one.plus_minus is None else wh_per_1000(one.plus_minus))
+
+
+def _per_sample(entry: Entry) -> float:
+    return entry.per_sample_j.value if entry.per_sample_j else 0.0

@@ -1,0 +1,83 @@
+"""One run of the study, or a multirun with `-m`: `python -m experiments.run model=vit phase=pretrain`."""
+
+import logging
+import math
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
+
+from experiments.boards import claim_boards, cuda_name
+from experiments.job import Job, Outcome, seed_all, wants_boards
+from experiments.outcome import describe, save_outcome
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+log = logging.getLogger(__name__)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")
+def main(cfg: DictConfig) -> float:
+    """Run what the config says and print where its things are; in a sweep, a failed job does not stop the others."""
+    hydra_cfg = HydraConfig.get()
+    directory = Path(hydra_cfg.runtime.output_dir)
+    if rank_zero_only.rank == 0:
+        OmegaConf.save(cfg, directory / "config.yaml")
+    try:
+        outcome = run(cfg, directory)
+    except Exception as error:
+        save_outcome(directory, hydra_cfg.runtime.choices, error=error)
+        if hydra_cfg.mode != RunMode.MULTIRUN:
+            raise
+        log.exception("failed: %s", " ".join(hydra_cfg.overrides.task))
+        return math.nan
+    if rank_zero_only.rank == 0:
+        save_outcome(directory, hydra_cfg.runtime.choices, outcome)
+        print(describe(outcome))
+    return float(outcome.metrics.get("test_acc", math.nan))
+
+
+def run(cfg: DictConfig, directory: Path) -> Outcome:
+    """Run a composed config in a directory, on boards that are this job's alone while it runs."""
+    # The data sets that are kept as tensors load faster without workers; Lightning cannot know.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # BEiT's tokenizer is frozen, and in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
+    # Lightning's own use of torch's trees, which its next release settles.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    name = str if cfg.device.accelerator == "cpu" else cuda_name
+    with claim_boards(wants_boards(cfg), cfg.device.count, share=cfg.device.share, name=name) as boards:
+        seed_all(cfg)
+        return instantiate(cfg.phase)(Job(cfg, directory, boards=boards))
+
+
+def name_boards(arguments: list[str]) -> list[str]:
+    """Let `device=` take board indices: Hydra's groups have names, not numbers.
+
+    Args:
+        arguments: The command line's arguments.
+
+    Returns:
+        The arguments, with `device=0,1` (a sweep over boards) and `device=[0,1]` (each job takes a free one of them) said
+        as `device=gpu` and `device.boards`.
+
+    Example:
+        >>> name_boards(["model=vit", "device=0,1"])
+        ['model=vit', 'device=gpu', 'device.boards=0,1']
+    """
+    changed: list[str] = []
+    for argument in arguments:
+        numbers = re.fullmatch(r"device=(\d+(?:,\d+)*|\[\d+(?:,\d+)*\])", argument.replace(" ", ""))
+        changed += ["device=gpu", f"device.boards={numbers[1]}"] if numbers else [argument]
+    return changed
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = name_boards(sys.argv[1:])
+    main()

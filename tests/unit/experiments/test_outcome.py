@@ -1,0 +1,56 @@
+"""What a job came to: saved, described, and gathered."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.job import Outcome
+from experiments.outcome import describe, save_outcome
+from experiments.sweep import sweep_table
+
+CHOICES = {"model": "vit", "phase": "lifecycle", "data": "digits", "scale": "tiny"}
+
+
+def lifecycle(directory: Path) -> Outcome:
+    first = Outcome(directory / "pretrain", directory / "pretrain" / "last.ckpt", {"test_acc": 0.5})
+    third = Outcome(directory / "inference", None, {"test_acc": 0.75, "joules_per_image": math.nan}, note="stopped by time")
+    return Outcome(directory, first.checkpoint, third.metrics, {"pretrain": first, "inference": third})
+
+
+def test_an_outcome_is_saved_as_plain_json(tmp_path: Path) -> None:
+    save_outcome(tmp_path, CHOICES, lifecycle(tmp_path))
+    saved = json.loads((tmp_path / "outcome.json").read_text())
+    assert saved["status"] == "completed"
+    assert saved["parts"]["inference"]["metrics"] == {"test_acc": 0.75, "joules_per_image": None}
+    assert saved["parts"]["inference"]["note"] == "stopped by time"
+
+
+def test_a_failure_is_saved_with_its_reason(tmp_path: Path) -> None:
+    save_outcome(tmp_path, CHOICES, error=ValueError("no such thing"))
+    saved = json.loads((tmp_path / "outcome.json").read_text())
+    assert (saved["status"], saved["error"]) == ("failed", "ValueError: no such thing")
+
+
+def test_the_description_says_everything_once(tmp_path: Path) -> None:
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain" / "watt.json").touch()
+    said = describe(lifecycle(tmp_path))
+    assert said.count("test_acc 0.75") == 1
+    assert f"record       {tmp_path}/pretrain/watt.json" in said
+    assert said.splitlines()[-1] == f"curves       tensorboard --logdir {tmp_path}"
+
+
+def test_the_table_has_a_row_for_each_run(tmp_path: Path) -> None:
+    save_outcome(tmp_path, CHOICES, lifecycle(tmp_path))
+    done = json.loads((tmp_path / "outcome.json").read_text())
+    failed = {**CHOICES, "model": "mae", "status": "failed", "error": "x"}
+    console = Console(width=120, file=io.StringIO())
+    console.print(sweep_table([done, failed]))
+    rows = [line for line in console.file.getvalue().splitlines() if "digits" in line]
+    assert [row.split("│")[3].strip() for row in rows] == ["pretrain", "inference", "lifecycle"]
+    assert "failed" in rows[-1]

@@ -1,0 +1,84 @@
+"""The recipe: its schedule against closed forms, its parameter groups, what it refuses."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import timm
+import torch
+
+from experiments.modules.recipe import Recipe
+
+
+def trainer(steps: int = 100, epochs: int = 10, accumulate: int = 1, ranks: int = 1) -> SimpleNamespace:
+    """What a recipe reads of a Trainer."""
+    return SimpleNamespace(
+        estimated_stepping_batches=steps, max_epochs=epochs, accumulate_grad_batches=accumulate, world_size=ranks
+    )
+
+
+def rates(recipe: Recipe, steps: int = 100, epochs: int = 10) -> list[float]:
+    """The learning rate of each step of a run."""
+    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    made = recipe.configure([parameter], trainer(steps, epochs))
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def test_cosine_after_warmup_is_the_closed_form() -> None:
+    seen = rates(Recipe(lr=0.5, min_lr=0.1, warmup_epochs=2))
+    assert seen[:20] == pytest.approx([0.5 * max(1e-3, step / 20) for step in range(20)])
+    assert seen[20:] == pytest.approx([0.1 + 0.4 * 0.5 * (1 + math.cos(math.pi * i / 80)) for i in range(80)])
+
+
+def test_step_schedule_falls_by_ten_twice() -> None:
+    seen = rates(Recipe(lr=1.0, schedule="step"), steps=90)
+    assert seen == pytest.approx([1.0] * 30 + [0.1] * 30 + [0.01] * 30)
+
+
+def test_exponential_schedule_falls_by_its_rate() -> None:
+    seen = rates(Recipe(lr=1.0, schedule="exponential", decay_rate=0.97, decay_epochs=2.4))
+    assert seen[24] == pytest.approx(0.97)
+    assert seen[48] == pytest.approx(0.97**2)
+
+
+def test_rate_grows_with_the_effective_batch() -> None:
+    recipe = Recipe(optimizer="sgd", lr=0.1, lr_batch=256, batch_size=64)
+    made = recipe.configure([torch.nn.Parameter(torch.zeros(2))], trainer(accumulate=2, ranks=4))
+    assert made["optimizer"].param_groups[0]["initial_lr"] == pytest.approx(0.1 * 64 * 2 * 4 / 256)
+
+
+def test_layer_decay_slows_the_lower_layers() -> None:
+    model = timm.create_model("test_vit", img_size=32, patch_size=8, num_classes=3)
+    optimizer = Recipe(lr=1.0, layer_decay=0.5).configure(model, trainer())["optimizer"]
+    rate = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rate[id(model.head.weight)] == pytest.approx(1.0)
+    blocks = [rate[id(block.attn.qkv.weight)] for block in model.blocks]
+    assert [below / above for below, above in itertools.pairwise(blocks)] == pytest.approx([0.5] * 5)
+
+
+def test_biases_and_norms_are_not_decayed() -> None:
+    model = timm.create_model("test_resnet", num_classes=3)
+    optimizer = Recipe(optimizer="sgd", weight_decay=0.1).configure(model, trainer())["optimizer"]
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert all((id(p) in decayed) == (p.ndim > 1) for p in model.parameters())
+
+
+def test_betas_and_epsilon_reach_the_optimiser() -> None:
+    made = Recipe(betas=[0.9, 0.95], eps=1e-6).configure([torch.nn.Parameter(torch.zeros(2))], trainer())
+    assert made["optimizer"].defaults["betas"] == (0.9, 0.95)
+    assert made["optimizer"].defaults["eps"] == 1e-6
+
+
+@pytest.mark.parametrize("wrong", [{"schedule": "polynomial"}, {"lr": 0.0}, {"epochs": 0}, {"batch_size": 0}])
+def test_wrong_values_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Recipe(**wrong)
