@@ -156,7 +156,9 @@ def wants_boards(cfg: DictConfig) -> list[int]:
     return list(range(torch.cuda.device_count()))
 
 
-def seed_all(cfg: DictConfig) -> None:
-    """Seed Python, NumPy, torch and the loaders' workers."""
+def prepare_torch(cfg: DictConfig) -> None:
+    """Seed Python, NumPy, torch and the loaders' workers, and set torch's threads and precision."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision(cfg.matmul_precision)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)

@@ -12,7 +12,7 @@ NAME = "outcome.json"
 
 
 def save_outcome(
-    directory: Path, choices: Mapping[str, Any], outcome: Outcome | None = None, error: Exception | None = None
+    directory: Path, choices: Mapping[str, Any], outcome: Outcome | None = None, error: BaseException | None = None
 ) -> None:
     """Write `outcome.json`: what was asked for, whether it worked, and what came out.
 
@@ -24,7 +24,9 @@ def save_outcome(
     """
     groups = ("model", "phase", "data", "scale")
     content: dict[str, Any] = {group: choices.get(group) for group in groups}
-    content["status"] = "failed" if error else "completed"
+    content["status"] = "completed" if error is None else "failed"
+    if isinstance(error, SystemExit):
+        content["status"] = "interrupted"
     if error is not None:
         content["error"] = f"{type(error).__name__}: {error}"
     if outcome is not None:

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -15,10 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from experiments.boards import claim_boards, cuda_name
-from experiments.job import Job, Outcome, seed_all, wants_boards
+from experiments.job import Job, Outcome, prepare_torch, wants_boards
 from experiments.outcome import describe, save_outcome
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+TERMINATED = 128 + signal.SIGTERM  # what a shell makes of it
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +33,9 @@ def main(cfg: DictConfig) -> float:
         OmegaConf.save(cfg, directory / "config.yaml")
     try:
         outcome = run(cfg, directory)
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C and to SIGTERM; the latter's has no exit status
+        save_outcome(directory, hydra_cfg.runtime.choices, error=stop)
+        raise SystemExit(stop.code or TERMINATED) from stop
     except Exception as error:
         save_outcome(directory, hydra_cfg.runtime.choices, error=error)
         if hydra_cfg.mode != RunMode.MULTIRUN:
@@ -53,7 +58,7 @@ def run(cfg: DictConfig, directory: Path) -> Outcome:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     name = str if cfg.device.accelerator == "cpu" else cuda_name
     with claim_boards(wants_boards(cfg), cfg.device.count, share=cfg.device.share, name=name) as boards:
-        seed_all(cfg)
+        prepare_torch(cfg)
         return instantiate(cfg.phase)(Job(cfg, directory, boards=boards))
 
 

@@ -89,7 +89,7 @@ class RunState:
                 shifted_with_inherited=whole_shifted,
             ),
             epochs=session.epochs(),
-            parts=dict(session.book.parts),
+            parts=dict(session.book.parts) if len(session.book.parts) > 1 else {},  # only where they were marked
             inherited=list(self.inherited),
             hardware=self.hardware,
             model=self.model,

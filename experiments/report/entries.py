@@ -27,7 +27,7 @@ class Entry:
 
     Attributes:
         name: the model, in full.
-        variant: how it was trained where that is not the usual, e.g. "from scratch".
+        variant: what its record says that it started from, e.g. "from scratch"; often nothing.
         label: a short name, told apart from the other entries of its set.
         family: its family.
         scale: its size, in the study's words.
@@ -77,6 +77,11 @@ class Entry:
     def ranked(self) -> bool:
         """Whether it takes part in ranks and Pareto fronts."""
         return self.status == "completed" and self.learnt and self.accuracy is not None and self.train_j is not None
+
+    @property
+    def phases(self) -> str:
+        """The phases that it went through, e.g. "pretrain + inference"."""
+        return " + ".join(run.phase for run in self.lines[0].runs) if self.lines else ""
 
     @property
     def state(self) -> str:
@@ -174,7 +179,8 @@ def _key(line: Line) -> object:
         end.name,
         tuple(sorted(end.facts.items())),
         end.numbers.get("image_size"),
-        tuple(run.phase for run in line.runs),
+        # Repetitions see as many samples; runs of other lengths are other settings.
+        tuple((run.phase, run.stages["train"].samples if "train" in run.stages else 0) for run in line.runs),
         bool(end.inherited and not trained),
         trained.devices if trained else "",
         end.devices,
@@ -190,7 +196,8 @@ def _entry(group: Sequence[Line]) -> Entry:
     classes = end.numbers.get("num_classes")
     variant = ""
     if trained is not None and trained.phase == "finetune" and not trained.inherited:
-        variant = f"from {trained.facts['start'] or 'scratch'}"
+        start = trained.facts["start"]
+        variant = f"from {start}" if start else ""
     year = end.numbers.get("year")
     return Entry(
         name=end.name,
@@ -269,13 +276,13 @@ def _of_reference(trainings: Sequence[Training], settings: SamSettings) -> Compa
 def label(entries: Sequence[Entry], *, by_name: bool = False) -> list[Entry]:
     """Give each entry the shortest label that tells it from the others, and sort them by it.
 
-    A label is the family (or the model's name if `by_name`) and the variant, then scale, full name, device and energy's
-    origin as far as these are needed, then a number.
+    A label is the family (or the model's name if `by_name`) and the variant, then scale, phases, status, full
+    name, device and energy's origin as far as these are needed, then a number.
     """
     texts = [
         ", ".join(part for part in (entry.name if by_name else entry.family, entry.variant) if part) for entry in entries
     ]
-    for more in ("scale", "name", "device", "provenance"):
+    for more in ("scale", "phases", "status", "name", "device", "provenance"):
         groups: dict[str, set[str]] = {}
         for text, entry in zip(texts, entries, strict=True):
             groups.setdefault(text, set()).add(getattr(entry, more))

@@ -41,7 +41,8 @@ class Run:
         place: its directory, absolute; to be compared, never opened or shown.
         status: as in the record.
         name: what the model calls itself.
-        facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, start.
+        facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, and `start`: what a
+            finetune run started from if not from another run, "scratch" for random weights.
         numbers: the record's numbers about the model: params, gflops_per_sample, year, image_size, num_classes.
         metric: the accuracy's name.
         accuracy: the last one, in [0, 1].

@@ -138,11 +138,11 @@ def devices(comparison: Comparison) -> Table:
     """Table 2: the same models side by side on each device."""
     names = sorted({name for entry in comparison.entries for name in (entry.device, entry.inference_device) if name})
     shown = names[:MOST_DEVICES]
-    cells: dict[tuple[str, str, str], dict[tuple[str, str], Cell]] = {}
+    cells: dict[tuple[str, str, str, str], dict[tuple[str, str], Cell]] = {}
     for entry in comparison.entries:
         if not entry.ranked:
             continue
-        row = cells.setdefault((entry.name, entry.variant, entry.scale, entry.provenance), {})
+        row = cells.setdefault((entry.name, entry.variant or entry.phases, entry.scale, entry.provenance), {})
         row.setdefault(("top-1 (%)", entry.device), _percent(entry))
         row.setdefault(("train (kWh)", entry.device), _kwh(entry.train_j, entry.train_uncertainty_j))
         row.setdefault(("inference (Wh per 1,000)", entry.inference_device), _inference(entry))

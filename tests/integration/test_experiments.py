@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -163,6 +165,22 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     first = job(tmp_path / "a", *FEW, "watt=none")
     second = job(tmp_path / "b", *FEW, "watt=none", "recipe.epochs=2", f"resume={first.checkpoint}")
     assert torch.load(second.checkpoint, weights_only=True)["epoch"] == 1
+
+
+def test_a_terminated_run_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.run", "model=resnet", "phase=pretrain", "device=cpu", "recipe.epochs=500"]
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen([*command, f"hydra.run.dir={run_dir}"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not (run_dir / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    assert json.loads((run_dir / "outcome.json").read_text())["status"] == "interrupted"
+    assert read_record(run_dir).status == "interrupted"
 
 
 def sweep(directory: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -81,7 +81,7 @@ def study(tmp_path_factory):
     lifecycle(root / "vit", "vit", 2.0, 0.93, year=2020)
     lifecycle(root / "swin", "swin", 3.0, 0.95, year=2021, gflops_per_sample=0.5)
     lifecycle(root / "guessed", "clip", 0.1, 0.80, year=2021, provenance="estimated", device="a CPU")
-    write(root / "scratch", made(150, 0.7, year=2020))
+    write(root / "scratch", made(150, 0.7, year=2020, start="scratch"))
     first = write(
         root / "beit/pretrain/tokenizer", made(20, None, phase="tokenizer", family="beit", pretraining="masked tokens")
     )

@@ -61,7 +61,7 @@ def _curves(comparison: Comparison) -> list[tuple[str, Run]]:
                 continue
             if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero
                 number = f" ({len(found)})" if any(name == entry.label for name, _ in found.values()) else ""
-                status = "" if run.status == "completed" else f", {run.status}"
+                status = "" if run.status == "completed" or run.status in entry.label else f", {run.status}"
                 found[id(run)] = (entry.label + number + status, run)
     return list(found.values())
 

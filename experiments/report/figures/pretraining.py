@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -13,9 +13,9 @@ from experiments.report.figures.style import Picture, edge, new_figure, percent_
 
 FAMILIES: Final = ("swin", "vit")
 MOST_PAIRS: Final = 8
-_OWN: Final = {"fc": "#56B4E9", "hatch": "//"}
-_BEFORE: Final = {"fc": "#0072B2", "hatch": ""}
-_WITHOUT: Final = {"fc": "white", "hatch": ".."}
+_OWN: Final[dict[str, Any]] = {"fc": "#56B4E9", "hatch": "//"}
+_BEFORE: Final[dict[str, Any]] = {"fc": "#0072B2", "hatch": ""}
+_WITHOUT: Final[dict[str, Any]] = {"fc": "white", "hatch": ".."}
 
 
 def draw(comparison: Comparison) -> Picture:
@@ -24,8 +24,8 @@ def draw(comparison: Comparison) -> Picture:
     found = pairs(comparison.entries)
     if not found:
         why = (
-            "No family was finetuned both ways on one device. Add the run from random weights: "
-            "`phase=finetune checkpoint=scratch` with `model=swin,vit`."
+            "No family was finetuned on one device both from pretrained and from random weights (with a record that says "
+            "so, `start: scratch`). Add the latter: `phase=finetune checkpoint=scratch` with `model=swin,vit`."
         )
         return Picture("pretraining", title, "", why=why)
     figure = new_figure(9.5, 4.2)
@@ -55,8 +55,8 @@ def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
         run = line.trained if line else None
         if not entry.ranked or run is None or run.phase != "finetune":
             continue
-        if not run.inherited and run.facts["start"] not in ("", "scratch"):
-            continue  # published weights, whose energy nobody knows
+        if not run.inherited and run.facts["start"] != "scratch":
+            continue  # it may have come from published weights, whose energy nobody knows
         alike = (entry.family, entry.scale, run.facts["timm_name"], entry.device, entry.provenance)
         finetuned.setdefault(alike, {}).setdefault(bool(run.inherited), entry)
     found = [(kinds[False], kinds[True]) for kinds in finetuned.values() if len(kinds) == 2]

@@ -44,8 +44,8 @@ def draw(comparison: Comparison) -> Picture:
     caption = (
         f"Top: SAM over energy at three accuracies (alpha = {settings.alpha:g}, beta = {settings.beta:g}), with its "
         f"pole at 1 {settings.unit}; dotted, below the pole, the bare equation is negative and no score. Dashed: shifted "
-        "SAM. Markers are the models, as in figure 3; a triangle at an edge stands for a SAM beyond it or, left of the pole,"
-        " undefined. "
+        "SAM. Markers are the models, as in figure 3; a triangle at an edge stands for a SAM beyond it or, left of the "
+        "pole, undefined. "
         f"The other panels: how ranks change. Beta scales all scores alike and changes no rank.{only}{some}"
     )
     return Picture("sensitivity", title, caption, figure)
@@ -55,7 +55,7 @@ def _pole(axes: Axes, comparison: Comparison, ranked: list[Entry]) -> None:
     """Draw SAM over energy on both sides of the pole, and the models."""
     settings = comparison.settings
     energies = [in_unit(entry.train_j or 0.0, settings.unit) for entry in ranked if entry.train_j]
-    low, high = min(0.1, *energies) / 2, max(100.0, *energies) * 2
+    low, high = min([0.1, *energies]) / 2, max([100.0, *energies]) * 2
     best = max(entry.accuracy or 0.0 for entry in ranked)
     limit = max(2.5 * settings.beta * best**settings.alpha, 1e-9)
     below, above = np.geomspace(low, 0.9999, 400), np.geomspace(1.0001, high, 400)
@@ -137,7 +137,7 @@ def _lines(
     """Draw each entry's rank over a row of settings; it breaks off where SAM is undefined."""
     for n in bumps:
         look = styles[ranked[n].label]
-        places = [setting.places[n] if setting.places[n] is not None else np.nan for setting in path]
+        places = [float(setting.places[n] or np.nan) for setting in path]
         axes.plot(range(start, start + len(path)), places, color=look.colour, marker=look.marker, ms=5, lw=1.3)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -81,7 +82,8 @@ def settings() -> Iterator[None]:
     """Draw and save with the report's settings, whatever the user's are."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        for name, value in _SETTINGS.items():
+            mpl.rcParams[name] = value  # type: ignore[index,unused-ignore]  # newer stubs list every name
         yield
 
 
@@ -134,12 +136,11 @@ def log_axis(axes: Axes, which: Literal["x", "y"]) -> None:
     """Make an axis logarithmic, with ticks at powers of ten; at 2 and 5 too where it spans less than two decades."""
     if which == "x":
         axes.set_xscale("log")
-        axis, limits = axes.xaxis, axes.get_xlim()
     else:
         axes.set_yscale("log")
-        axis, limits = axes.yaxis, axes.get_ylim()
-    narrow = limits[1] / limits[0] < 100
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=12))
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,), numticks=12))
     axis.set_major_formatter(FuncFormatter(plain_power))
     axis.set_minor_formatter(NullFormatter())
 
@@ -152,9 +153,11 @@ def percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
 
 def scaled(largest_j: float) -> tuple[float, EnergyUnit]:
     """The unit that suits an axis, and how many joules it has."""
-    units: tuple[EnergyUnit, ...] = ("kWh", "Wh", "J")
-    unit = next((unit for unit in units if largest_j >= 0.5 * J_PER[unit]), "J")
-    return J_PER[unit], unit
+    units: tuple[EnergyUnit, ...] = ("kWh", "Wh")
+    for unit in units:
+        if largest_j >= 0.5 * J_PER[unit]:
+            return J_PER[unit], unit
+    return 1.0, "J"
 
 
 @dataclass(frozen=True)
@@ -247,8 +250,7 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
     """
     if not spots:
         return
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    figure = axes.figure
     figure.canvas.draw()
     dots = figure.dpi / 72
     frame = axes.get_window_extent()
@@ -263,8 +265,8 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
         for dx, dy, across, up in _PLACES:
             away = 1.3 * spot.radius + 2 if dx == 0 or dy == 0 else spot.radius + 1
             text.set_position((dx * away, dy * away))
-            text.set_ha(across)
-            text.set_va(up)
+            text.set_horizontalalignment(across)
+            text.set_verticalalignment(up)
             box = text.get_window_extent()
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken) and not any(_touches(box, *c) for c in circles):
@@ -280,7 +282,9 @@ def _touches(box: Bbox, x: float, y: float, radius: float) -> bool:
     return math.dist(nearest, (x, y)) < radius
 
 
-_PLACES: Final = (
+_Across = Literal["left", "center", "right"]
+_Up = Literal["bottom", "center", "top"]
+_PLACES: Final[tuple[tuple[int, int, _Across, _Up], ...]] = (
     (1, 0, "left", "center"),
     (-1, 0, "right", "center"),
     (0, 1, "center", "bottom"),

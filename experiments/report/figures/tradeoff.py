@@ -97,6 +97,11 @@ def _over_accuracy(
     axes.margins(0.12)
     for entry in undefined:
         axes.plot(entry.accuracy or 0.0, 0.01, "v", color=GREY, mfc="white", transform=axes.get_xaxis_transform(), zorder=5)
+    if not dots:
+        unit = comparison.settings.unit
+        why = f"No SAM: every model used\n1 {unit} or less, where it is undefined."
+        axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center")
+        axes.set_yticks([])
     axes.set_xlabel("top-1 accuracy (%)")
     axes.set_ylabel("shifted SAM (no unit)" if shifted else "SAM (no unit)")
     percent_axis(axes, "x")

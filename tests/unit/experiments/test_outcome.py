@@ -36,6 +36,11 @@ def test_a_failure_is_saved_with_its_reason(tmp_path: Path) -> None:
     assert (saved["status"], saved["error"]) == ("failed", "ValueError: no such thing")
 
 
+def test_an_interruption_is_no_failure(tmp_path: Path) -> None:
+    save_outcome(tmp_path, CHOICES, error=SystemExit(1))
+    assert json.loads((tmp_path / "outcome.json").read_text())["status"] == "interrupted"
+
+
 def test_the_description_says_everything_once(tmp_path: Path) -> None:
     (tmp_path / "pretrain").mkdir()
     (tmp_path / "pretrain" / "watt.json").touch()

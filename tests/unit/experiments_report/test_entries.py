@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from experiments.report.entries import compare
+from experiments.report.figures.pretraining import pairs
 from experiments.report.lineage import lines
 from experiments.report.metrics import SamSettings
 from experiments.report.records import load
 from experiments.report.reference import read_reference
+from lightning_watt.record import Inherited
 from tests.unit.experiments_report.made import REFERENCE, lifecycle, made, write
 
 
@@ -74,15 +76,41 @@ def test_repetitions_are_one_entry_with_their_spread(tmp_path):
     assert (entry.accuracy, entry.accuracy_spread) == (pytest.approx(0.91), pytest.approx(0.01))
 
 
+def test_runs_of_other_lengths_are_no_repetitions(tmp_path):
+    for name, samples in (("a", 100), ("b", 100), ("c", 200)):
+        record = made()
+        record.energy.by_stage["train"].samples = samples
+        write(tmp_path / name, record)
+    assert sorted(entry.count for entry in compared(tmp_path)[0].entries) == [1, 2]
+
+
+def test_only_a_run_that_says_so_is_without_pretraining(tmp_path):
+    lifecycle(tmp_path / "a")
+    write(tmp_path / "b", made())
+    assert pairs(compared(tmp_path)[0].entries) == []
+    write(tmp_path / "c", made(start="scratch"))
+    ((without, pretrained),) = pairs(compared(tmp_path)[0].entries)
+    assert (without.label, pretrained.label) == ("vit, from scratch", "vit")
+
+
 def test_labels_are_as_short_as_they_can_be_and_tell_entries_apart(tmp_path):
     lifecycle(tmp_path / "a")
     lifecycle(tmp_path / "b", "swin", device="NVIDIA H100")
     lifecycle(tmp_path / "c", "swin", device="NVIDIA A100-SXM4-40GB")
-    write(tmp_path / "d", made(family="vit"))
+    write(tmp_path / "d", made(family="vit", start="scratch"))
     write(tmp_path / "e", made(family="mae", scale="small"))
     lifecycle(tmp_path / "f", "mae")
     labels = {entry.label for entry in compared(tmp_path)[0].entries}
-    assert labels == {"vit", "swin, H100", "swin, A100", "vit, from scratch", "mae, from scratch", "mae"}
+    assert labels == {"vit", "swin, H100", "swin, A100", "vit, from scratch", "mae, small", "mae, tiny"}
+
+
+def test_zero_shot_inference_is_told_from_finetuned(tmp_path):
+    lifecycle(tmp_path / "a", "clip", pretraining="image and text")
+    first = write(tmp_path / "b/pretrain", made(250, 0.6, phase="pretrain", family="clip", pretraining="image and text"))
+    carried = [Inherited(path=str(first), total_j=250)]
+    write(tmp_path / "b/inference", made(5, 0.6, phase="inference", family="clip", inherited=carried))
+    labels = {entry.label for entry in compared(tmp_path)[0].entries}
+    assert labels == {"clip, pretrain + finetune + inference", "clip, pretrain + inference"}
 
 
 def test_sam_is_taken_as_the_records_agree_or_as_asked(tmp_path):

@@ -1,0 +1,13 @@
+"""Which test files have not been seen green on a quiet machine yet: they run with `pytest -m unsettled`."""
+
+from __future__ import annotations
+
+import pytest
+
+UNSETTLED = ("test_ddp", "test_experiments", "test_experiments_configs", "test_report", "test_faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in UNSETTLED:
+            item.add_marker(pytest.mark.unsettled)
