@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-UNSETTLED = ("test_ddp", "test_experiments", "test_experiments_configs", "test_report", "test_faults", "test_lab_truth")
+UNSETTLED = ("test_ddp", "test_experiments", "test_experiments_configs", "test_report", "test_faults", "test_lab_truth", "test_entries")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
