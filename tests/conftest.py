@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-UNSETTLED = ("test_ddp", "test_experiments", "test_experiments_configs", "test_report", "test_faults", "test_lab_truth", "test_entries")
+UNSETTLED = ("test_ddp", "test_experiments", "test_experiments_configs", "test_faults", "test_lab_truth")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -90,7 +90,8 @@ def test_only_a_run_that_says_so_is_without_pretraining(tmp_path):
     assert pairs(compared(tmp_path)[0].entries) == []
     write(tmp_path / "c", made(start="scratch"))
     ((without, pretrained),) = pairs(compared(tmp_path)[0].entries)
-    assert (without.label, pretrained.label) == ("vit, from scratch", "vit")
+    assert (without.variant, pretrained.variant) == ("from scratch", "")
+    assert "pretrain" in pretrained.label  # the one that was, and not the finetuning alone of b
 
 
 def test_labels_are_as_short_as_they_can_be_and_tell_entries_apart(tmp_path):
