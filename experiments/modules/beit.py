@@ -234,7 +234,7 @@ class BEiTPretrain(pl.LightningModule):
 
     Blocks of patches are replaced by a learned token where the patch embedding ends; a linear layer predicts
     the codes that the frozen tokenizer gives them in the whole image. Logs `train_loss`, and for "val" and
-    "test" the loss (nats a hidden patch) and `val_acc`, the share of hidden patches whose code is predicted:
+    "test" the loss (nats a hidden patch) and `val_token_acc`, the share of hidden patches whose code is predicted:
     to be read beside `val_majority`, which is how often the batch's most frequent code would be right.
 
     Args:
@@ -358,7 +358,7 @@ class BEiTPretrain(pl.LightningModule):
         logits, codes = self._predict(images, random.Random(batch_idx))
         values = {
             f"{stage}_loss": masked_token_cross_entropy(logits, codes),
-            f"{stage}_acc": masked_token_accuracy(logits, codes),
+            f"{stage}_token_acc": masked_token_accuracy(logits, codes),
             f"{stage}_majority": codes.flatten().bincount().max() / codes.numel(),
         }
         self.log_dict(values, prog_bar=True, batch_size=len(codes), sync_dist=True)

@@ -35,7 +35,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         monitor="watt/sam_shifted",
         module={"step_s": 0.05, "accuracy": [0.3, 0.8, 0.5]},
         trainer={"max_epochs": 3},
-        batches=[12, 4],
+        batches=[12, 16],
     )
 
 
@@ -95,7 +95,7 @@ def test_a_budget_stops_both_ranks(tmp_path):
 
 def test_a_resume_on_two_ranks_adds_the_energy_once(two, tmp_path):
     path = two.ranks[0]["best"]  # after two of three epochs
-    made = run(tmp_path, ckpt_path=path, trainer={"max_epochs": 3}, module={"step_s": 0.05}, batches=[12, 4])
+    made = run(tmp_path, ckpt_path=path, trainer={"max_epochs": 3}, module={"step_s": 0.05}, batches=[12, 16])
     record, carried = read_record(tmp_path), energy_of(path)
     assert record.resumed_j == pytest.approx(carried.total_j, rel=1e-9)
     assert made.ranks[1]["metrics"]["watt/energy_kwh"] * 3.6e6 > carried.total_j

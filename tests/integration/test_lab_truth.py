@@ -194,8 +194,9 @@ def test_the_logged_curves_are_those_of_the_boards(run):
     power = [event.value for event in run.events.Scalars("watt/gpu1/power_w")]
     assert power == pytest.approx([120.0] * len(power), rel=0.05)
     both = [event.value for event in run.events.Scalars("watt/power_w")]
-    assert min(both) > 195
-    assert max(both) < 425
+    # 200 to 420 W; the point at an epoch's end is the mean of a stretch of a millisecond, and off by some percent.
+    assert 0.9 * 200 < min(both) < 0.7 * 420
+    assert 1.3 * 200 < max(both) < 1.1 * 420
     co2e = run.events.Scalars("watt/co2e_g")[-1].value
     assert co2e == pytest.approx(run.events.Scalars("watt/energy_kwh")[-1].value * 1.5 * 400, rel=1e-5)
 

@@ -84,8 +84,10 @@ def test_model_checkpoint_keeps_the_best_sam(pl, tmp_path, place, at, accuracy, 
 
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("at", ["validation_step", "on_validation_epoch_end"])
-def test_early_stopping_on_sam(pl, tmp_path, place, at):
-    stop = pl.callbacks.EarlyStopping("watt/sam_shifted", mode="max", patience=1, strict=True)
+@pytest.mark.parametrize("late", [pytest.param(True, id="at the epoch's end"), pytest.param(False, id="after validation")])
+def test_early_stopping_on_sam(pl, tmp_path, place, at, late):
+    """After validation, its hook is the same as ours, so that the order of the callbacks counts."""
+    stop = pl.callbacks.EarlyStopping("watt/sam_shifted", mode="max", patience=1, strict=True, check_on_train_epoch_end=late)
     callbacks = [stop, steady()] if place == "before" else [steady(), stop]
     trained = trainer(pl, tmp_path, *callbacks, max_epochs=10)
     trained.fit(module(pl, accuracy=(0.5, 0.8, 0.4, 0.3, 0.2), at=at), loader(), loader(3))

@@ -120,6 +120,7 @@ def test_while_it_runs_the_record_says_running(ptl, tmp_path):
 # ---- killed ----
 
 
+@pytest.mark.ddp
 def test_a_killed_process_loses_at_most_one_interval(tmp_path):
     lab = Lab([Board(power=constant(250), counter_ms=10)])
     interval = 0.25
@@ -221,6 +222,8 @@ def test_a_checkpoint_of_a_resumed_run_can_be_resumed(ptl, tmp_path):
     assert read_record(tmp_path / "3").energy.by_stage["train"].batches == 12
 
 
+@pytest.mark.ddp
+@pytest.mark.slow
 def test_a_resumed_run_in_a_new_process_goes_on(tmp_path):
     lab = Lab([Board(power=constant(250), counter_ms=10), Board(power=constant(50), counter_ms=10)])
     path = tmp_path / "one.ckpt"
