@@ -26,6 +26,12 @@ bench: install ## what the callback costs, how true a batch's joules are, and bo
 	$(PY) -m experiments.bench.fidelity
 	$(PY) -m experiments.bench.peers
 
+gpu-evidence: install ## on a machine with a GPU: what it says about the rules of measuring (8 minutes)
+	$(PY) -m experiments.bench.gpu_evidence --parts latency,tick,timestamp,samples,bias,sum,sync,fidelity,overhead
+
+gpu-families: install ## on a machine with a GPU: the eight families at small, a minute each
+	$(PY) -m experiments.bench.gpu_evidence --parts families --limit 560
+
 demo: install ## train a small ResNet on real digits and say what it cost
 	$(PY) -m experiments.run model=resnet phase=pretrain data=digits scale=tiny
 
@@ -51,4 +57,4 @@ clean: ## remove what the other targets made, except runs/
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.PHONY: install study bench demo test lint types check lock clean help
+.PHONY: gpu-evidence gpu-families install study bench demo test lint types check lock clean help

@@ -19,7 +19,9 @@ _KINDS = {
 _ORDER = {"validate": ("validate", "", "train"), "train": ("validate", "", "train"), "test": ("test", "")}
 
 
-def find_accuracy(metrics: Mapping[str, Any], wanted: str = "auto", stage: str = "train") -> tuple[str, float] | None:
+def find_accuracy(
+    metrics: Mapping[str, Any], wanted: str = "auto", stage: str = "train", *, may_wait: bool = True
+) -> tuple[str, float] | None:
     """The accuracy that SAM is to use.
 
     Args:
@@ -27,6 +29,7 @@ def find_accuracy(metrics: Mapping[str, Any], wanted: str = "auto", stage: str =
         wanted: a metric's name; or `"auto"`: the usual names (`val_acc`, `val/accuracy`, `valid_top1`, `acc`, ...), of
             validation before training; in a test those of the test.
         stage: the stage that it is looked for in.
+        may_wait: read a value that lies on a GPU, which waits for the GPU; not inside an epoch.
 
     Returns:
         The metric's name and value; None where there is none, or its value is not a number yet.
@@ -40,6 +43,8 @@ def find_accuracy(metrics: Mapping[str, Any], wanted: str = "auto", stage: str =
     """
     name = wanted if wanted != "auto" else _usual(metrics, stage)
     if name is None or name not in metrics:
+        return None
+    if not may_wait and getattr(getattr(metrics[name], "device", None), "type", "cpu") != "cpu":
         return None
     try:
         value = float(metrics[name])

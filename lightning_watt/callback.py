@@ -346,7 +346,7 @@ class WattCallback(Callback):
         self._train_batches += 1
         self._count(trainer, session, batch, batch_idx)
         if self._train_batches % self._every == 0:
-            self._look_for_accuracy(trainer, "train")
+            self._look_for_accuracy(trainer, "train", may_wait=False)
             session.note(self._log_point(trainer))
 
     @override
@@ -432,11 +432,11 @@ class WattCallback(Callback):
             per_batch=not (fitting and session.account.stage == "validate"),
         )
 
-    def _look_for_accuracy(self, trainer: Any, stage: str) -> None:
+    def _look_for_accuracy(self, trainer: Any, stage: str, *, may_wait: bool = True) -> None:
         metrics = trainer.callback_metrics
         self._run.seen_metrics.update(name for name in metrics if not name.startswith("watt"))
         try:
-            found = find_accuracy(metrics, self.accuracy, stage)
+            found = find_accuracy(metrics, self.accuracy, stage, may_wait=may_wait)
         except WattError as error:
             self._run.voice.warn(str(error), "accuracy range")
             self._run.metric.last = None

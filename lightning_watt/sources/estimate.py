@@ -6,6 +6,7 @@ know what an instruction costs, and the idle power of the machine, its memory an
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 
@@ -58,8 +59,9 @@ class EstimateSource:
                 provenance="estimated",
                 gain=GAIN,
                 always_draws=False,
-                # Time is booked when a thread is switched out, so a short window may show more than its own seconds.
-                max_power_w=2 * self.watts_per_core * threads,
+                # No ceiling: time is booked in steps of 10 ms, and all at once for a worker that began and ended between two
+                # looks, so a rise that looks too fast is real and must not be refused.
+                max_power_w=math.inf,
                 note=f"Busy CPU seconds of this process tree times {self.watts_per_core} W; idle power is not in it.",
             )
         ]

@@ -107,3 +107,27 @@ def test_what_lies_outside_says_the_likely_cause(value, word):
 def test_what_is_not_one_number_is_said(value):
     with pytest.raises(WattError, match="'val_acc' is not one number"):
         find_accuracy({"val_acc": value})
+
+
+class OnAGpu:
+    """A tensor on a GPU: turning it into a number waits for the GPU."""
+
+    device = type("Device", (), {"type": "cuda"})()
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    def __float__(self) -> float:
+        self.waits += 1
+        return 0.75
+
+
+def test_inside_an_epoch_nothing_waits_for_the_gpu():
+    value = OnAGpu()
+    assert find_accuracy({"train_acc": value}, may_wait=False) is None
+    assert value.waits == 0
+    assert find_accuracy({"train_acc": value}) == ("train_acc", 0.75)
+
+
+def test_a_validations_accuracy_on_the_gpu_does_not_give_way_to_anothers():
+    assert find_accuracy({"val_acc": OnAGpu(), "train_acc": 0.5}, may_wait=False) is None

@@ -85,3 +85,15 @@ def test_a_child_that_ends_between_two_looks_does_no_harm(monkeypatch):
 def test_watts_that_cannot_be_are_refused(watts):
     with pytest.raises(ValueError, match="above zero"):
         EstimateSource(watts_per_core=watts)
+
+
+def test_a_step_of_booked_time_is_not_refused():
+    from lightning_watt.sources.base import HOST_CLOCK, Reading
+    from lightning_watt.timeline import Timeline
+
+    [device] = EstimateSource().open(HOST_CLOCK)
+    line = Timeline(device)
+    line.add(Reading("cpu0", 0, 0))
+    # 40 ms of CPU time are booked at once, 3 ms later.
+    assert line.add(Reading("cpu0", 3_000_000, 150_400)) is None
+    assert line.energy_uj_at([3_000_000]).tolist() == [150_400]

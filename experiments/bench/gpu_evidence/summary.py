@@ -1,0 +1,45 @@
+"""The summary: what was asked, what came out, on what and with which command, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.bench.gpu_evidence import evidence
+from experiments.bench.gpu_evidence.load import HEAVY, LIGHT
+from experiments.bench.gpu_evidence.parts import NAMES, part
+
+NAME = "README.md"
+
+
+def summary(content: dict[str, Any]) -> str:
+    """The Markdown of an evidence file's content."""
+    about, parts = content["about"], content["parts"]
+    versions = ", ".join(f"{name} {v}" for name, v in about["versions"].items() if v)
+    lines = [
+        f"# What {about['gpu']} says",
+        "",
+        f"{about['gpu']}, driver {about['driver']}, power limit {about['power_limit_w']} W; {about['cpus']} CPUs "
+        f"({about['machine']}), kernel {about['kernel']}; Python {about['python']}, {versions}; commit {about['commit']}.",
+        f"Work: heavy is {about['load'][HEAVY]}; light is {about['load'][LIGHT]}.",
+        "",
+        f"Raw numbers of every part: `{evidence.NAME}`.",
+    ]
+    for name in NAMES:
+        if name in parts:
+            lines += ["", *_section(name, parts[name])]
+    absent = [name for name in NAMES if name not in parts]
+    if absent:
+        lines += ["", f"Not asked for: {', '.join(absent)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, one: dict[str, Any]) -> list[str]:
+    lines = [f"## {one['title']}", "", f"`{one['command']}`, {one['when']}, {one['seconds']:.0f} s."]
+    if one["status"] != "done":
+        lines += ["", f"**{one['status'].capitalize()}**: {one['why']}"]
+    if one["found"]:
+        try:
+            lines += ["", *part(name).tell(one["found"])]
+        except (ImportError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            lines += ["", f"What was found cannot be told ({error!r}); it is in `{evidence.NAME}`."]
+    return lines
