@@ -21,7 +21,7 @@ study: install ## all eight families through their whole life at tiny, then a ta
 	$(PY) -m experiments.run -m study=tiny
 
 bench: install ## what the callback costs, how true a batch's joules are, and both beside the peers
-	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet "zeus>=0.16" codecarbon carbontracker
+	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet -e ".[bench]"
 	$(PY) -m experiments.bench.overhead
 	$(PY) -m experiments.bench.fidelity
 	$(PY) -m experiments.bench.peers

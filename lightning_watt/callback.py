@@ -11,21 +11,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import torch
 from typing_extensions import override
 
 from lightning_watt import trainer_facts as facts
 from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
-from lightning_watt.errors import WattError
-from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart, Snapshot
-from lightning_watt.forecast import passes
+from lightning_watt.errors import ArgumentError, WattError
+from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
-from lightning_watt.loggers import log_histogram, log_record, log_snapshot
+from lightning_watt.loggers import log_record
 from lightning_watt.marks import marker_for
 from lightning_watt.meter import EnergyMeter
+from lightning_watt.outlet import Outlet
 from lightning_watt.ranks import share_out
 from lightning_watt.record import RECORD_NAME, Accuracy, Inherited, Status
 from lightning_watt.run_state import RunState
@@ -35,8 +34,8 @@ from lightning_watt.session import Session
 from lightning_watt.sources.base import EnergySource, is_source
 from lightning_watt.sources.nvml import GPU, is_gpu
 from lightning_watt.summary import print_summary
-from lightning_watt.tags import Scoring, tags
-from lightning_watt.units import J_PER_KWH, EnergyUnit, kwh, wh
+from lightning_watt.tags import Scoring
+from lightning_watt.units import EnergyUnit
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -137,7 +136,7 @@ class WattCallback(Callback):
         self._scribe: Scribe | None = None
         self._every = 1
         self._train_batches = 0
-        self._over_budget = False
+        self._outlet = Outlet(self.scoring, self.budget_kwh)
         self._recorded = False
         self._restored: dict[str, Any] | None = None
 
@@ -164,7 +163,7 @@ class WattCallback(Callback):
         """Open the sources. Wrong `gpus` raise here; everything else is told and survived."""
         try:
             self._set_up(trainer, pl_module)
-        except ValueError:
+        except ArgumentError:
             raise
         except WattError as error:
             self._run.voice.warn(str(error), "setup")
@@ -445,49 +444,13 @@ class WattCallback(Callback):
             self._run.reach(*found)
 
     def _catch_up(self, trainer: Any) -> None:
-        """Log what has been settled since the last look."""
-        session, meter = self._session, self._meter
-        if session is None or meter is None:
-            return
-        session.news = False
-        self._say_complaints(meter)
-        last: Snapshot | None = None
-        while session.ready:
-            last = session.ready.popleft()
-            if trainer.is_global_zero:
-                log_snapshot(trainer.loggers, last, self.scoring, self._run.voice)
-        while session.histograms:
-            step, values = session.histograms.popleft()
-            log_histogram(trainer.loggers, values, step, self._run.voice)
-        if last is not None:
-            self._run.forecast_kwh = kwh(last.forecast.joules) if last.forecast else None
-            trainer.callback_metrics.update(_tensors(tags(last, self.scoring)))
-            self._mind_budget(trainer, session, last)
-        trainer.progress_bar_metrics.update({"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
+        if self._session is not None and self._meter is not None:
+            self._say_complaints(self._meter)
+            self._outlet.catch_up(trainer, self._session, self._run)
 
     def _publish(self, trainer: Any) -> None:
-        """Give every rank the values of this moment, for ModelCheckpoint and EarlyStopping, which follow this hook."""
-        try:
-            session = self._session
-            known = session is not None and self._meter is not None and bool(session.devices)
-            values = tags(session.now(self._log_point(trainer)), self.scoring) if session and known else {}
-        except Exception as error:  # noqa: BLE001 - the other ranks wait below
-            values = {}
-            self._run.voice.failed("the values of this moment", error)
-        if trainer.world_size > 1:
-            values, self._over_budget = trainer.strategy.broadcast((values, self._over_budget), src=0)
-            trainer.should_stop = trainer.should_stop or self._over_budget
-        trainer.callback_metrics.update(_tensors(values))
-
-    def _mind_budget(self, trainer: Any, session: Session, snapshot: Snapshot) -> None:
-        if self.budget_kwh is None or trainer.state.fn != "fit":
-            return
-        rate = session.rates.get("train")
-        if passes(self.budget_kwh * J_PER_KWH, snapshot.total_j, rate.mean if rate and rate.batches else 0.0):
-            self._over_budget = True
-            self._run.voice.warn(f"The budget of {self.budget_kwh:g} kWh is used up: the training stops here.")
-            if trainer.world_size == 1:  # several ranks stop together, at the epoch's end
-                trainer.should_stop = True
+        measuring = self._session if self._meter is not None else None
+        self._outlet.publish(trainer, measuring, self._run, self._log_point)
 
     # -- what the meter's thread does with it --
 
@@ -525,12 +488,3 @@ class WattCallback(Callback):
     def _say_complaints(self, meter: EnergyMeter) -> None:
         while meter.complaints:
             self._run.voice.warn(meter.complaints.popleft())
-
-
-def _tensors(values: dict[str, float]) -> dict[str, torch.Tensor]:
-    return {tag: torch.tensor(value, dtype=torch.float64) for tag, value in values.items()}
-
-
-def _short(value: float) -> float:
-    """A number as short as a progress bar wants it: four digits."""
-    return float(f"{value:.4g}")

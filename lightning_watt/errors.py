@@ -7,6 +7,10 @@ class WattError(Exception):
     """Base of everything that this package raises on purpose, besides `ValueError` for a wrong argument."""
 
 
+class ArgumentError(WattError, ValueError):
+    """An argument means nothing on this machine: the one thing that may raise out of a callback's `setup`."""
+
+
 class SourceUnavailable(WattError):  # noqa: N818 - it is a finding more often than a fault
     """A source of energy readings cannot be used on this machine.
 

@@ -81,7 +81,6 @@ class Snapshot:
 
     Attributes:
         point: the log point that asked for it.
-        seconds: seconds since the run's first mark in this process.
         total_j: joules of the run so far, earlier parts included.
         uncertainty_j: plus or minus of that.
         stage_j: joules by stage.
@@ -93,7 +92,6 @@ class Snapshot:
     """
 
     point: LogPoint
-    seconds: float
     total_j: float
     uncertainty_j: float
     stage_j: dict[str, float]

@@ -111,7 +111,7 @@ class Inherited(msgspec.Struct, kw_only=True):
 
 
 class LostData(msgspec.Struct, kw_only=True):
-    """A stretch that a counter lost, and what was charged for it."""
+    """A stretch that a counter lost, and its joules by the last known power: charged, or missing where `why` says so."""
 
     device: str
     seconds: float

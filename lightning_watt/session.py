@@ -70,11 +70,10 @@ class Session:
         self._lock = threading.Lock()
         self._meter: EnergyMeter | None = None
         self._account = Account("other", 0)
-        self._begin_ns = 0
+        self.began_ns = 0  # the run's first mark
         self._logged: Point | None = None  # the last log point of the stage, or the stage's beginning
-        self._stretch_from: dict[
-            str, tuple[int, int, int]
-        ] = {}  # by stage: microjoules, batches, samples at its last log point
+        # By stage: microjoules, batches and samples at its last log point.
+        self._stretch_from: dict[str, tuple[int, int, int]] = {}
         self._entered: deque[tuple[int, Account]] = deque()  # switches that are noted and not settled
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
 
@@ -98,8 +97,13 @@ class Session:
         if self._meter is None:
             return True
         self.switch(Account("other", self._account.epoch))
+        known_ns, end_ns, power_w = self._meter.frontier_ns, self._meter.now_ns(), self.power_w
         answered = self._meter.stop()
         with self._lock:
+            if not answered and known_ns:
+                unread_s = max(0.0, seconds(end_ns - known_ns))
+                why = "the driver did not answer at the end; the joules are what its last known power comes to, not charged"
+                self.gaps.append(LostData(device="all", seconds=unread_s, joules=unread_s * power_w, why=why))
             if self.ledger.at is not None:
                 self._outer_edges += _square(self.ledger.at)
                 self.ledger.close(self.ledger.at)
@@ -142,7 +146,6 @@ class Session:
             total_j = sum(stage_j.values())
             return Snapshot(
                 point=point,
-                seconds=self._seconds(),
                 total_j=total_j,
                 uncertainty_j=self._uncertainty()[0],
                 stage_j=stage_j,
@@ -333,7 +336,7 @@ class Session:
         left = self.ledger.account
         if self.ledger.at is None:
             assert self._meter is not None
-            self._begin_ns = self._begin_ns or point.t_ns
+            self.began_ns = self.began_ns or point.t_ns
             self._outer_edges += _square(point)
             self.ledger.open([device.label for device in self._meter.devices], switch.account, point)
         else:
@@ -343,10 +346,12 @@ class Session:
         self.book.enter(switch.account, point)
 
     def _snapshot(self, log_point: LogPoint, point: Point) -> Snapshot:
-        before, self._logged = self._logged or point, point
+        before = self._logged or point
         passed_s = seconds(point.t_ns - before.t_ns)
         power: dict[str, float] = {}
-        if passed_s > 0:
+        # Over less than a tick of the slowest counter a mean is the edges' noise: the stretch goes on to the next log point.
+        if passed_s > max(self._meter.ticks_s.values() if self._meter is not None else (), default=0.0):
+            self._logged = point
             power = {
                 label: joules(int(uj) - int(was)) / passed_s
                 for label, uj, was in zip(self.ledger.labels, point.energy_uj, before.energy_uj, strict=True)
@@ -362,7 +367,6 @@ class Session:
             self.rates.setdefault(stage, Rate()).add(joules(stretch_uj), stretch_batches)
         return Snapshot(
             point=log_point,
-            seconds=self._seconds(),
             total_j=joules(self.ledger.total_uj),
             uncertainty_j=self._uncertainty()[0],
             stage_j={name: joules(entry.total_uj) for name, entry in self.ledger.by_stage().items()},
@@ -390,10 +394,6 @@ class Session:
         boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in self.gaps)
         gain_j = joules(self._gain_uj(self.ledger.by_device()))
         return math.hypot(boundary_j, gain_j), boundary_j, gain_j
-
-    def _seconds(self) -> float:
-        at = self.ledger.at
-        return seconds(at.t_ns - self._begin_ns) if at is not None else 0.0
 
 
 def _square(point: Point) -> float:

@@ -75,9 +75,10 @@ def take(run: Path, out: Path, tag_filter: str, width: int = 1500, height: int =
         height: pixels.
     """
     with tensorboard(run) as address, page(width, height) as tab:
-        tab.goto(f"{address}/?tagFilter={tag_filter}#timeseries")
+        tab.goto(f"{address}/?smoothing=0&tagFilter={tag_filter}#timeseries")
         tab.wait_for_selector("card-view", timeout=WAIT_S * 1000)
         tab.wait_for_load_state("networkidle")
+        tab.get_by_role("button", name="Settings").last.click()  # its pane takes a quarter of the page
         tab.wait_for_timeout(4000)  # the curves are drawn by WebGL, which has no event to wait for
         out.parent.mkdir(parents=True, exist_ok=True)
         tab.screenshot(path=str(out))

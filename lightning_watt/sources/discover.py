@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lightning_watt.errors import SourceUnavailable
+from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource
 from lightning_watt.sources.estimate import EstimateSource
 from lightning_watt.sources.nvml import GPU, NvmlSource
@@ -107,7 +107,7 @@ def _try_to_open(
     except SourceUnavailable as error:
         missing.append(error)
         return
-    except ValueError:
+    except ArgumentError:
         raise  # a wrong argument, which is for whoever gave it
     except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything; the others go on
         missing.append(
@@ -121,7 +121,7 @@ def _try_to_open(
     twice = taken & {device.label for device in devices}
     if twice:
         source.close()
-        raise ValueError(
+        raise ArgumentError(
             f"sources: {', '.join(sorted(twice))} would be counted twice, the second time by {source.name}. "
             "Give each device one source."
         )

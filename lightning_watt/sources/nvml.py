@@ -17,7 +17,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from lightning_watt.errors import SourceUnavailable
+from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading
 from lightning_watt.sources.ticks import Looks, TickReader, run_together
 from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J, UJ_PER_MJ
@@ -148,14 +148,14 @@ class NvmlSource:
         elif self.gpus == "visible":
             wanted = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(inventory))
         elif isinstance(self.gpus, str):
-            raise ValueError(f'gpus="{self.gpus}" is none of "all", "visible", or a list of indices and UUIDs.')
+            raise ArgumentError(f'gpus="{self.gpus}" is none of "all", "visible", or a list of indices and UUIDs.')
         else:
             wanted = list(self.gpus)
         chosen: dict[int, tuple[int, Any, str]] = {}
         for gpu in wanted:
             try:
                 index, note = _resolve(nvml, gpu, inventory)
-            except ValueError:
+            except ArgumentError:
                 if self.gpus == "visible":
                     break  # the mask is not our argument: like CUDA, end at the first entry that names no board
                 raise
@@ -204,14 +204,14 @@ def _resolve(nvml: ModuleType, gpu: GPU, inventory: Sequence[tuple[int, str, str
     if isinstance(gpu, int):
         if any(gpu == index for index, _, _ in inventory):
             return gpu, ""
-        raise ValueError(f"gpus: there is no board {gpu}. Boards here: {there}.")
+        raise ArgumentError(f"gpus: there is no board {gpu}. Boards here: {there}.")
     if gpu.startswith("MIG-"):
         try:
             slice_ = nvml.nvmlDeviceGetHandleByUUID(gpu)
             parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(slice_)
             uuid = _text(nvml.nvmlDeviceGetUUID(parent))
         except nvml.NVMLError as error:
-            raise ValueError(f"gpus: no MIG slice {gpu} ({error}). Boards here: {there}.") from error
+            raise ArgumentError(f"gpus: no MIG slice {gpu} ({error}). Boards here: {there}.") from error
         index = next(index for index, other, _ in inventory if other == uuid)
         return index, f"The counter of the whole board; {gpu} is one slice of it and shares it."
     prefix = gpu if gpu.startswith("GPU-") else f"GPU-{gpu}"
@@ -219,7 +219,7 @@ def _resolve(nvml: ModuleType, gpu: GPU, inventory: Sequence[tuple[int, str, str
     if len(matches) == 1:
         return matches[0], ""
     what = "no board" if not matches else f"{len(matches)} boards"
-    raise ValueError(f"gpus: {what} with a UUID that begins with {gpu}. Boards here: {there}.")
+    raise ArgumentError(f"gpus: {what} with a UUID that begins with {gpu}. Boards here: {there}.")
 
 
 class _Board:

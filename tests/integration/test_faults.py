@@ -167,6 +167,24 @@ def test_a_driver_that_never_answers_cannot_keep_the_run_from_ending(ptl, tmp_pa
     record = read_record(tmp_path)
     assert record.status == "completed"
     assert record.energy.total_j < 100 * 0.6
+    # What is missing is named, and the truth lies within the stated uncertainty.
+    [gap] = record.gaps
+    assert "not charged" in gap.why
+    assert record.energy.total_j + record.energy.uncertainty_j >= record.energy.total_j + gap.joules > 100 * 0.6
+
+
+def test_a_fault_of_ours_in_setup_does_not_reach_the_training(ptl, tmp_path, words, monkeypatch):
+    """Only a wrong argument may raise there; any other `ValueError` is a fault, and the training goes on."""
+
+    def broken(trainer):
+        raise ValueError("nobody gave this argument")
+
+    monkeypatch.setattr("lightning_watt.trainer_facts.hardware_facts", broken)
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[Steady()]), max_epochs=1)
+    trained.fit(module(ptl), loader(3), loader(1))
+    assert trained.state.finished
+    words.take("^setup failed$")  # with the stack
+    words.take("nobody gave this argument.*the training goes on")
 
 
 # ---- sources ----

@@ -79,9 +79,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         tiny = module(pl, step_s=STEP_S)
         trained.fit(tiny, loader(TRAIN), loader(VALIDATE))
         session = callback._session
-        # The session's first mark is its own `_begin_ns`; its accounts follow each other without a gap, so their summed
+        # The session's first mark is its own `began_ns`; its accounts follow each other without a gap, so their summed
         # nanoseconds end at its last mark.
-        begin_ns = session._begin_ns
+        begin_ns = session.began_ns
         end_ns = begin_ns + sum(entry.ns for entry in session.ledger.entries.values())
         fit_record = read_record(logger.log_dir)
         fit_raw = json.loads((Path(logger.log_dir) / "watt.json").read_text())

@@ -59,13 +59,14 @@ LAYERS: list[dict[str, set[str]]] = [
     },
     # 4: Lightning, loggers and people
     {
-        "callback": {"torch", "typing_extensions"},
+        "callback": {"typing_extensions"},
         "lightning_base": {"pytorch_lightning"},
         "trainer_facts": {"torch"},
         "arguments": set(),
         "run_state": set(),
         "voice": set(),
         "loggers": {"torch"},
+        "outlet": {"torch"},
         "summary": {"tabulate"},
         "__main__": {"tabulate"},
         "tensorboard": {"tensorboard", "werkzeug"},

@@ -15,7 +15,6 @@ KWH = 3.6e6
 POINT = LogPoint(step=10, epoch=1, accuracy=0.8, batches=20, samples=320, ahead={"train": 80})
 SNAPSHOT = Snapshot(
     point=POINT,
-    seconds=60.0,
     total_j=100 * KWH,
     uncertainty_j=5 * KWH,
     stage_j={"train": 90 * KWH, "other": 10 * KWH},
