@@ -98,6 +98,7 @@ def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -
         "phase": phase,
         "scale": cfg.scale.name,
         "data": data.name,
+        "num_classes": data.num_classes,
         "image_size": size.image_size,
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "gflops_per_sample": count_gflops(model, data.in_chans, size.image_size),

@@ -8,6 +8,7 @@ from torch import nn
 from experiments.build import build_model, compile_model, model_info, recipe_of
 from experiments.job import Job, Outcome
 from experiments.modules.classifier import Classifier
+from experiments.settings import settings_of
 from experiments.weights import CarryWeights, Weights, WeightsError, load_weights, read_weights
 
 SCRATCH = "scratch"
@@ -35,7 +36,8 @@ def finetune(job: Job, *, linear_probe: bool = False, match: str = "names") -> O
     if weights is not None:
         load_weights(model, weights, head=False, match=match)
     module = Classifier(model, recipe, data.num_classes, linear_probe=linear_probe)
-    info = model_info(job.cfg, model, data, "finetune")
+    info = model_info(job.cfg, model, data, "finetune") | settings_of(job.cfg, "finetune")
+    info["start"] = _start_name(job, weights)
     compile_model(model, job.cfg)
     module.watt_model_info = info
     module.watt_inherits = [str(weights.run)] if weights is not None and weights.run else []
@@ -52,6 +54,13 @@ def _start(job: Job) -> Weights | None:
             f"pretrained=true for timm's published ones, or checkpoint={SCRATCH} to train from random weights."
         )
     return None if job.start in (None, SCRATCH) else read_weights(job.start)
+
+
+def _start_name(job: Job, weights: Weights | None) -> str:
+    """Say what the training starts from; where that is a run of this project, its lineage says more."""
+    if weights is None:
+        return "timm's weights" if job.cfg.pretrained else SCRATCH
+    return "another run" if weights.run else f"the file {weights.file.name}"
 
 
 def _build(job: Job, in_chans: int, num_classes: int, drop_path: float) -> nn.Module:

@@ -12,6 +12,7 @@ from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.modules.zero_shot import ZeroShotClassifier
 from experiments.phases.pretrain import self_supervised
+from experiments.settings import settings_of
 from experiments.weights import Weights, WeightsError, load_weights, read_weights
 from experiments.zoo import family_of
 from lightning_watt import EnergyMeter
@@ -43,7 +44,7 @@ def inference(job: Job, *, boundary_share: float = 0.02, min_seconds: float = 5.
     weights = read_weights(job.start)
     data = job.data()
     model = _classifier(job, weights, data)
-    info = model_info(job.cfg, model, data, "inference")
+    info = model_info(job.cfg, model, data, "inference") | settings_of(job.cfg, "inference")
     compile_model(model, job.cfg)
     module = Classifier(model, Recipe(), data.num_classes)
     module.watt_model_info = info

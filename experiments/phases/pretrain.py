@@ -8,6 +8,7 @@ from experiments.data.base import ImageData
 from experiments.job import Job, Outcome
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
+from experiments.settings import settings_of
 from experiments.weights import CarryWeights
 from experiments.zoo import family_of
 
@@ -33,7 +34,7 @@ def pretrain(job: Job) -> Outcome:
         num_classes=data.num_classes if supervised else 0,
         drop_path=recipe.drop_path,
     )
-    info = model_info(job.cfg, model, data, "pretrain")
+    info = model_info(job.cfg, model, data, "pretrain") | settings_of(job.cfg, "pretrain")
     tokenizer = None if supervised else _tokenizer(job, model)
     module = (
         Classifier(model, recipe, data.num_classes)
@@ -87,5 +88,5 @@ def _tokenizer(job: Job, backbone: nn.Module) -> tuple[pl.LightningModule, Outco
     recipe = recipe_of(job.cfg, "tokenizer")
     tokenizer = VisualTokenizer.for_backbone(backbone, recipe, **options_of(job.cfg, "tokenizer"))
     data = own.data(recipe, "pretrain")
-    tokenizer.watt_model_info = model_info(job.cfg, tokenizer, data, "tokenizer")
+    tokenizer.watt_model_info = model_info(job.cfg, tokenizer, data, "tokenizer") | settings_of(job.cfg, "tokenizer")
     return tokenizer, own.fit(tokenizer, data, recipe)

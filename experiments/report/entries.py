@@ -84,6 +84,13 @@ class Entry:
         return " + ".join(run.phase for run in self.lines[0].runs) if self.lines else ""
 
     @property
+    def recipe(self) -> str:
+        """How its last training went, e.g. "20 epochs, batch 32, lr 0.002"; nothing where the record does not say."""
+        told = self.lines[0].trained.numbers if self.lines and self.lines[0].trained else {}
+        words = (("epochs", "{:g} epochs"), ("batch_size", "batch {:g}"), ("lr", "lr {:g}"))
+        return ", ".join(text.format(told[key]) for key, text in words if key in told)
+
+    @property
     def state(self) -> str:
         """Its status, with what else a reader has to know."""
         return self.status if self.learnt else f"{self.status}, did not learn"
@@ -179,8 +186,11 @@ def _key(line: Line) -> object:
         end.name,
         tuple(sorted(end.facts.items())),
         end.numbers.get("image_size"),
-        # Repetitions see as many samples; runs of other lengths are other settings.
-        tuple((run.phase, run.stages["train"].samples if "train" in run.stages else 0) for run in line.runs),
+        # Repetitions have the same settings, and see as many samples.
+        tuple(
+            (run.phase, run.facts["settings"], run.stages["train"].samples if "train" in run.stages else 0)
+            for run in line.runs
+        ),
         bool(end.inherited and not trained),
         trained.devices if trained else "",
         end.devices,
@@ -277,12 +287,12 @@ def label(entries: Sequence[Entry], *, by_name: bool = False) -> list[Entry]:
     """Give each entry the shortest label that tells it from the others, and sort them by it.
 
     A label is the family (or the model's name if `by_name`) and the variant, then scale, phases, status, full
-    name, device and energy's origin as far as these are needed, then a number.
+    name, device, energy's origin and recipe as far as these are needed, then a number.
     """
     texts = [
         ", ".join(part for part in (entry.name if by_name else entry.family, entry.variant) if part) for entry in entries
     ]
-    for more in ("scale", "phases", "status", "name", "device", "provenance"):
+    for more in ("scale", "phases", "status", "name", "device", "provenance", "recipe"):
         groups: dict[str, set[str]] = {}
         for text, entry in zip(texts, entries, strict=True):
             groups.setdefault(text, set()).add(getattr(entry, more))

@@ -41,9 +41,11 @@ class Run:
         place: its directory, absolute; to be compared, never opened or shown.
         status: as in the record.
         name: what the model calls itself.
-        facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, and `start`: what a
-            finetune run started from if not from another run, "scratch" for random weights.
-        numbers: the record's numbers about the model: params, gflops_per_sample, year, image_size, num_classes.
+        facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, `start`: what a
+            finetune run started from if not from another run, "scratch" for random weights; and `settings`: equal in
+            runs that are repetitions of each other.
+        numbers: the record's numbers about the model: params, gflops_per_sample, year, image_size, num_classes, and of its
+            training: epochs, batch_size, lr.
         metric: the accuracy's name.
         accuracy: the last one, in [0, 1].
         own_j: joules of the run itself; None where nothing was measured.
@@ -183,13 +185,16 @@ def _run(base: Path, file: Path) -> Run:
     warned = len(record.warnings) + len(record.gaps)
     if warned:
         notes.append(f"{warned} warning{'s' if warned > 1 else ''}")
-    texts = ("family", "timm_name", "phase", "scale", "data", "pretraining", "start")
+    texts = ("family", "timm_name", "phase", "scale", "data", "pretraining", "start", "settings")
     limits = {
         "params": (1, clean.MOST_COUNT),
         "gflops_per_sample": (0, clean.MOST_COUNT),
         "year": (1950, 2100),
         "image_size": (1, 1e6),
         "num_classes": (2, 1e9),
+        "epochs": (1, 1e9),
+        "batch_size": (1, 1e9),
+        "lr": (0, 1e6),
     }
     numbers = {key: clean.number(record.model.get(key), *limit) for key, limit in limits.items()}
     facts = {key: clean.text(record.model.get(key), 40) for key in texts}

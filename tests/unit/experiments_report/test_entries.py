@@ -121,3 +121,11 @@ def test_sam_is_taken_as_the_records_agree_or_as_asked(tmp_path):
     assert compared(tmp_path)[0].settings == SamSettings()
     asked = SamSettings(2, 1, "Wh")
     assert compared(tmp_path, settings=asked)[0].settings == asked
+
+
+def test_runs_with_other_settings_are_not_averaged(tmp_path):
+    """Two seeds are repetitions; another learning rate is another entry, with its recipe in its label."""
+    for n, (settings, lr) in enumerate([("aaaa0000", 0.001), ("aaaa0000", 0.001), ("bbbb1111", 0.01)]):
+        write(tmp_path / str(n), made(settings=settings, lr=lr, phase="pretrain"))
+    (comparison,) = compared(tmp_path)
+    assert {entry.label: entry.count for entry in comparison.entries} == {"vit, lr 0.001": 2, "vit, lr 0.01": 1}

@@ -1,0 +1,43 @@
+"""What makes two runs repetitions of each other: all settings but the seed, the machine and the paths."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.build import options_of, recipe_of
+
+# What a run's result depends on, beside its model, recipe and data.
+OF_THE_CONFIG = ("compile", "channels_last", "matmul_precision", "pretrained", "trainer")
+OF_THE_PHASE = ("linear_probe", "match")
+A_PATH = ("root",)
+
+
+def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
+    """Return what the run record says about a run's settings.
+
+    Args:
+        cfg: The composed config.
+        phase: Whose recipe is meant: "pretrain", "finetune", "tokenizer" or "inference", which has none.
+
+    Returns:
+        `settings`, eight hexadecimal digits that are equal where runs differ in seed, device, workers and paths only; and
+        `epochs`, `batch_size` and `lr` where there is a recipe.
+    """
+    recipe = asdict(recipe_of(cfg, phase)) if phase in cfg.model.recipe else {}
+    model = {key: value for key, value in _plain(cfg.model).items() if key not in ("recipe", "pretraining", "tokenizer")}
+    options = {what: options_of(cfg, what) for what in ("pretraining", "tokenizer") if what in cfg.model}
+    data = {key: value for key, value in _plain(cfg.data).items() if key not in A_PATH}
+    rest = {key: _plain(cfg[key]) for key in OF_THE_CONFIG if key in cfg}
+    asked = cfg.phase.get(phase, cfg.phase)  # a lifecycle holds all three
+    rest |= {key: asked[key] for key in OF_THE_PHASE if key in asked}
+    text = json.dumps([phase, cfg.scale.name, model, options, recipe, data, rest], sort_keys=True, default=str)
+    named = {key: recipe[key] for key in ("epochs", "batch_size", "lr") if key in recipe}
+    return {"settings": hashlib.sha256(text.encode()).hexdigest()[:8], **named}
+
+
+def _plain(section: Any) -> Any:
+    """Return a part of the config as plain values."""
+    return OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section
