@@ -2,12 +2,15 @@
 
 Twelve boards are measured at once: power that changes every 0.4 s, every 2 s and with every batch; counters of 20 and
 100 ms; with and without the driver's power samples. Batches of 2, 10, 50 and 200 ms, one length after the other. Beside it
-stands a raw counter read at both ends of each batch, which is what a window of other tools does.
+stands a raw counter read at both ends of each batch, which is what a window of other tools does. Then heavy and light
+batches in random order, whose kinds' means a regression tells apart, and a picture of batches against the truth.
 """
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,44 +20,108 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from experiments.bench.about import RESULTS, about
+from experiments.bench.kinds import regress
+from experiments.bench.truth_figure import draw
 from lightning_watt import EnergyMeter
-from tests.nvml_lab import Board, Lab, square
+from tests.nvml_lab import Board, Curve, Lab, square, steps
 
 HIGH_W, LOW_W = 300.0, 80.0
 BATCHES_S = (0.002, 0.01, 0.05, 0.2)
+MIXED_S = (0.01, 0.05)
+WINDOWS_S = (0.2, 0.5, 1.0, 2.0)
 SECONDS = 12.0
+MIXED_LENGTH_S = 60.0
+LEVELS_W = (60.0, 320.0)
+LEVEL_S = 0.4
 GAIN = 0.05
+
+PAGE = """# How true a batch's joules are
+
+`python -m experiments.bench.fidelity` on {about}.
+
+The NVML lab's square wave of 300 and 80 W; 20 ms power samples; reads 1 s apart. `error a batch` is the mean absolute error
+over the mean batch. `raw read` is the counter read at both ends of every batch.
+
+{table}
+
+## Each batch against the truth
+
+Batches of 10 ms on a 100 ms counter, power that changes every 0.4 s. Above: joules over time, the truth in grey. Below: what
+was said of a batch over what it truly used; on the line both are equal. The stated ± has to hold where power alternates
+between two samples, so it is far wider than the error where it does not.
+
+![Stated over true joules of every batch](fidelity.png)
+
+## The mean of each kind
+
+Heavy (300 W) and light (80 W) batches, in turn or at random, {length_s:g} s of them. Where they come faster than the sensor,
+a batch's own joules are its neighbours' mean; the kinds' mean power is then found by least squares over windows of batches,
+as far as the windows hold them in different shares. Errors of the heavy / the light kind's mean power.
+
+{kinds}
+"""
 
 
 @dataclass
 class Case:
-    """One board: how its power changes, how its counter ticks, and whether its driver keeps samples."""
+    """One board: how its power changes, how its counter ticks, and whether its driver keeps samples.
+
+    Attributes:
+        changes: "0.4 s", "2 s" or "each batch": a square wave whose half periods are stretches of heavy and of light work;
+            "at random": each batch is heavy or light by chance; "levels": another power every 0.4 s.
+        counter_ms: the counter's update period.
+        samples: whether the driver keeps power samples.
+    """
 
     changes: str
     counter_ms: int
     samples: bool
 
     def board(self, batch_s: float) -> Board:
-        """The board; each half period of its square wave is one stretch of heavy or of light work."""
-        half_s = {"0.4 s": 0.405, "2 s": 2.0, "each batch": batch_s}[self.changes]
+        """The board."""
         return Board(
-            power=square(HIGH_W, LOW_W, 2 * half_s),
+            power=self.power(batch_s),
             counter_ms=self.counter_ms,
             counter_phase_ms=self.counter_ms // 3,
             samples_ms=20 if self.samples else None,
             samples_phase_ms=7,
         )
 
+    def power(self, batch_s: float) -> Curve:
+        """Its power over time."""
+        chance = random.Random(0)
+        if self.changes == "at random":
+            return steps([(batch_s, chance.choice((HIGH_W, LOW_W))) for _ in range(round(2 * MIXED_LENGTH_S / batch_s))])
+        if self.changes == "levels":
+            return steps([(LEVEL_S, chance.uniform(*LEVELS_W)) for _ in range(round(2 * SECONDS / LEVEL_S))])
+        half_s = {"0.4 s": 0.405, "2 s": 2.0, "each batch": batch_s}[self.changes]
+        return square(HIGH_W, LOW_W, 2 * half_s)
+
 
 CASES = [Case(*case) for case in product(("0.4 s", "2 s", "each batch"), (20, 100), (True, False))]
+MIXED = [Case(*case) for case in product(("each batch", "at random"), (20, 100), (True, False))]
+DRAWN = [Case("levels", 100, True), Case("levels", 100, False)]
 
 
 @dataclass
 class Result:
-    """What came out for one board and batch length; joules, one value a batch, but for the last two."""
+    """What came out for one board and batch length; joules, one value a batch, but for the last two.
+
+    Attributes:
+        begins_s: when each batch begins, seconds after the first.
+        seconds: how long each takes.
+        true_j: what it truly used.
+        ours_j: what the meter says.
+        stated_j: plus or minus of that.
+        raw_j: the counter's difference between its two ends.
+        epoch_j: all batches together, by the meter.
+        epoch_true_j: in truth.
+    """
 
     case: Case
     batch_s: float
+    begins_s: NDArray[np.float64]
+    seconds: NDArray[np.float64]
     true_j: NDArray[np.float64]
     ours_j: NDArray[np.float64]
     stated_j: NDArray[np.float64]
@@ -88,13 +155,13 @@ class Result:
         return self.epoch_j / self.epoch_true_j - 1
 
 
-def measure(batch_s: float, seconds: float = SECONDS) -> list[Result]:
+def measure(cases: Sequence[Case], batch_s: float, seconds: float = SECONDS) -> list[Result]:
     """Batches of one length on all boards at once."""
-    lab = Lab([case.board(batch_s) for case in CASES])
+    lab = Lab([case.board(batch_s) for case in cases])
     with lab.running():
         meter = EnergyMeter(gpus="all")
         with meter:
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(CASES))]
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(cases))]
             time.sleep(1.5)
             # Batches begin with the lab's own periods, so that "each batch" is heavy and light in turn.
             period_ns = round(2 * batch_s * 1e9)
@@ -112,10 +179,11 @@ def measure(batch_s: float, seconds: float = SECONDS) -> list[Result]:
         boundary = np.minimum(np.hypot(edges[1:], edges[:-1]), ours)
         stated = np.hypot(boundary, GAIN * ours)
         results = []
-        for i, case in enumerate(CASES):
+        for i, case in enumerate(cases):
             truth = np.diff(lab.true_energy(i, times))
             whole = lab.true_joules(i, int(times[0]), int(times[-1]))
-            row = (truth, ours[:, i], stated[:, i], read[:, i], float(ours[:, i].sum()), whole)
+            when = ((times[:-1] - times[0]) / 1e9, np.diff(times) / 1e9)
+            row = (*when, truth, ours[:, i], stated[:, i], read[:, i], float(ours[:, i].sum()), whole)
             results.append(Result(case, batch_s, *row))
         return results
 
@@ -143,17 +211,40 @@ def table(results: list[Result]) -> str:
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
+def kinds(results: Sequence[Result]) -> str:
+    """How well a regression over windows finds the mean heavy and the mean light batch, as a Markdown table."""
+    rows = []
+    for r in results:
+        heavy = r.true_j / r.seconds > (HIGH_W + LOW_W) / 2
+        truth = [float(r.true_j[chosen].sum() / r.seconds[chosen].sum()) for chosen in (heavy, ~heavy)]
+        plain = [float(r.ours_j[chosen].sum() / r.seconds[chosen].sum()) for chosen in (heavy, ~heavy)]
+        fits = [regress(heavy, r.ours_j, r.seconds, window_s) for window_s in WINDOWS_S]
+        found = ["not told apart" if fit is None else _errors([fit["heavy_w"], fit["light_w"]], truth) for fit in fits]
+        what = [f"{1000 * r.batch_s:g}", r.case.changes, r.case.counter_ms, "yes" if r.case.samples else "no"]
+        rows.append([*what, _errors(plain, truth), *found])
+    headers = ["batch, ms", "heavy or light", "counter, ms", "samples", "batches' own mean"]
+    headers += [f"regression, {window_s:g} s" for window_s in WINDOWS_S]
+    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _errors(found: Sequence[float], truth: Sequence[float]) -> str:
+    return " / ".join(f"{value / true - 1:+.1%}" for value, true in zip(found, truth, strict=True))
+
+
 def main() -> None:
-    """Measure everything, print the table and write it."""
-    results = [result for batch_s in BATCHES_S for result in measure(batch_s)]
-    text = (
-        f"# How true a batch's joules are\n\n`python -m experiments.bench.fidelity` on {about()}.\n\n"
-        "The NVML lab's square wave of 300 and 80 W; 20 ms power samples; reads 1 s apart. `error a batch` is the mean\n"
-        "absolute error over the mean batch. `raw read` is the counter read at both ends of every batch.\n\n"
-        f"{table(results)}\n"
+    """Measure everything, print the tables, and write them with the picture."""
+    results = [result for batch_s in BATCHES_S for result in measure(CASES, batch_s)]
+    mixed = [result for batch_s in MIXED_S for result in measure(MIXED, batch_s, MIXED_LENGTH_S)]
+    with_samples, without = measure(DRAWN, 0.01)
+    text = PAGE.format(
+        about=about(),
+        table=table(results),
+        length_s=MIXED_LENGTH_S,
+        kinds=kinds(mixed),
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "fidelity.md").write_text(text)
+    (RESULTS / "fidelity.png").write_bytes(draw(with_samples, without))
     print(text)
 
 

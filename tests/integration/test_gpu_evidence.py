@@ -20,6 +20,7 @@ from experiments.bench.gpu_evidence.evidence import Evidence, OutOfTime, limited
 from experiments.bench.gpu_evidence.load import BATCH_S, HEAVY, LIGHT
 from experiments.bench.gpu_evidence.parts import NAMES, bias, fidelity, part, samples, sync, timestamp
 from experiments.bench.gpu_evidence.summary import summary
+from experiments.bench.kinds import regress
 from tests.integration.tiny import ROOT
 from tests.nvml_lab import Board, Lab, constant, steps
 
@@ -320,10 +321,10 @@ def test_the_kinds_power_comes_out_of_sums_alone():
     seconds = np.full(4000, 0.01)
     windows = np.where(heavy, 3.0, 0.8).reshape(40, 100)
     joules = np.repeat(windows.mean(axis=1), 100)
-    found = fidelity.regress(heavy, joules, seconds, 1.0)
+    found = regress(heavy, joules, seconds, 1.0)
     assert found["heavy_w"] == pytest.approx(300, rel=0.02)
     assert found["light_w"] == pytest.approx(80, rel=0.05)
-    assert fidelity.regress(np.ones(100, bool), joules[:100], seconds[:100], 0.1) is None
+    assert regress(np.ones(100, bool), joules[:100], seconds[:100], 0.1) is None
 
 
 def test_a_plan_is_kept_by_the_clock():

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from experiments.bench.gpu_evidence.bench import Bench, NotPossibleError
 from experiments.bench.gpu_evidence.figures import number, percent, table
 from experiments.bench.gpu_evidence.load import BATCH_S, HEAVY, LIGHT
+from experiments.bench.kinds import regress
 
 TITLE = "Fidelity of a batch's joules"
 LIMIT_S = 95.0
@@ -31,8 +32,6 @@ INNER_S = 0.25
 """A batch that is farther from its stretch's edges than this is an inner one."""
 WINDOWS_S = (0.2, 0.5, 1.0, 2.0)
 SEED = 0
-TOLD_APART = 10.0
-"""Condition number beyond which windows hold both kinds in too equal shares, as strict alternation does."""
 
 
 @dataclass(frozen=True)
@@ -145,40 +144,6 @@ def judge(
                 if one is not None
             ]
     return {"steady_w": steady, "groups": groups, "regression": regression}
-
-
-def regress(heavy: NDArray[Any], joules: NDArray[Any], seconds: NDArray[Any], window_s: float) -> dict[str, Any] | None:
-    """Each kind's power, by least squares over windows of consecutive batches.
-
-    Args:
-        heavy: whether each batch is heavy.
-        joules: what it was given.
-        seconds: how long it took.
-        window_s: a window's length.
-
-    Returns:
-        `heavy_w` and `light_w` with their standard errors; None where the windows do not tell the kinds apart.
-    """
-    window = (np.cumsum(seconds) // window_s).astype(int)
-    count = int(window.max()) + 1
-    of_heavy = np.bincount(window, seconds * heavy, count)
-    of_light = np.bincount(window, seconds * ~heavy, count)
-    energy = np.bincount(window, joules, count)
-    parts = np.stack([of_heavy, of_light], axis=1)
-    if count < 4 or np.linalg.cond(parts) > TOLD_APART:
-        return None
-    power, *_ = np.linalg.lstsq(parts, energy, rcond=None)
-    left = energy - parts @ power
-    variance = float(left @ left) / (count - 2)
-    errors = np.sqrt(np.diag(np.linalg.inv(parts.T @ parts)) * variance)
-    return {
-        "window_s": window_s,
-        "windows": count,
-        "heavy_w": float(power[0]),
-        "light_w": float(power[1]),
-        "heavy_se_w": float(errors[0]),
-        "light_se_w": float(errors[1]),
-    }
 
 
 def tell(found: dict[str, Any]) -> list[str]:
