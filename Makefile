@@ -17,8 +17,11 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 
 install: $(VENV)/.installed ## make .venv and install everything, locked
 
-study: install ## all eight families through their whole life at tiny, then a table (about 15 minutes on two cores)
-	$(PY) -m experiments.run -m study=tiny
+study: DIR := runs/study/$(shell date +%Y-%m-%d_%H-%M-%S)
+study: install ## all eight families through their whole life at tiny, then the report (about 10 minutes on two cores)
+	$(PY) -m experiments.run -m study=tiny hydra.sweep.dir=$(DIR)/lifecycle
+	$(PY) -m experiments.run -m study=scratch hydra.sweep.dir=$(DIR)/scratch
+	$(PY) -m experiments.report $(DIR) --unit J
 
 bench: install ## what the callback costs, how true a batch's joules are, and both beside the peers
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet -e ".[bench]"

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -262,6 +263,7 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
         text = axes.annotate(
             safe(spot.name), (spot.x, spot.y), xytext=(0, 0), textcoords="offset points", fontsize=7, zorder=6
         )
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable where a line passes
         for dx, dy, across, up in _PLACES:
             away = 1.3 * spot.radius + 2 if dx == 0 or dy == 0 else spot.radius + 1
             text.set_position((dx * away, dy * away))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, Literal
 
 from matplotlib.axes import Axes
 
@@ -24,6 +24,7 @@ from experiments.report.figures.style import (
     percent_axis,
     scaled,
 )
+from experiments.report.metrics import pareto_ranks
 
 MANY: Final = 100
 
@@ -52,8 +53,8 @@ def draw(comparison: Comparison) -> Picture:
     settings = comparison.settings
     caption = (
         f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}, of training with all that "
-        "was inherited. The area of a marker grows with the energy's logarithm. Grey lines: the Pareto front over accuracy "
-        "and energy; nothing is both more accurate and cheaper than the models on it. Measured and estimated energies have "
+        "was inherited. The area of a marker grows with the energy's logarithm. Dashed: the Pareto front over the panel's "
+        "two axes; nothing is better in both than the models on it. Measured and estimated energies have "
         f"fronts of their own. Triangles at the bottom: SAM is undefined at or below 1 {settings.unit}."
     )
     return Picture("tradeoff", title, caption, figure)
@@ -109,18 +110,28 @@ def _over_accuracy(
 
 
 def _front(axes: list[Axes], comparison: Comparison, known: list[Entry], best: list[Entry]) -> None:
-    """Join the Pareto front's models in each panel, each provenance for itself."""
+    """Draw each panel's own Pareto front as a staircase to the frame, each provenance for itself."""
     size, _ = scaled(max(entry.train_j or 0.0 for entry in known))
     for provenance in comparison.provenances():
-        front = sorted((entry for entry in best if entry.provenance == provenance), key=lambda entry: entry.train_j or 0.0)
-        spots = [((entry.train_j or 0.0) / size, entry.accuracy or 0.0) for entry in front]
+        spots = sorted(((e.train_j or 0.0) / size, e.accuracy or 0.0) for e in best if e.provenance == provenance)
         if spots:
-            axes[0].plot(*zip(*spots, strict=True), color=GREY, lw=1.2, drawstyle="steps-post", zorder=2)
+            (low, high), (bottom, top) = axes[0].get_xlim(), axes[0].get_ylim()
+            _stairs(axes[0], [(spots[0][0], bottom), *spots, (high, spots[-1][1])], "steps-post")
+            axes[0].set(xlim=(low, high), ylim=(bottom, top))
         for panel, shifted in ((axes[1], False), (axes[2], True)):
-            scores = [(entry.accuracy or 0.0, comparison.sam(entry, shifted=shifted)) for entry in front]
+            scores = [(e.accuracy or 0.0, comparison.sam(e, shifted=shifted)) for e in comparison.ranked(provenance)]
             shown = [(accuracy, score) for accuracy, score in scores if score is not None]
-            if shown:
-                panel.plot(*zip(*shown, strict=True), color=GREY, lw=1.2, zorder=2)
+            ranks = pareto_ranks([accuracy for accuracy, _ in shown], [-score for _, score in shown])
+            front = sorted(spot for spot, rank in zip(shown, ranks, strict=True) if rank == 1)
+            if front:
+                (low, high), (bottom, top) = panel.get_xlim(), panel.get_ylim()
+                _stairs(panel, [(low, front[0][1]), *front, (front[-1][0], bottom)], "steps-pre")
+                panel.set(xlim=(low, high), ylim=(bottom, top))
+
+
+def _stairs(axes: Axes, spots: list[tuple[float, float]], style: Literal["steps-pre", "steps-post"]) -> None:
+    x, y = zip(*spots, strict=True)
+    axes.plot(x, y, color=GREY, lw=1.2, ls=(0, (4, 2)), drawstyle=style, zorder=2)
 
 
 def _name(axes: list[Axes], comparison: Comparison, known: list[Entry], best: list[Entry], sizes: dict[str, float]) -> None:

@@ -25,7 +25,9 @@ from experiments.report.metrics import Fit, fit
 def draw(comparison: Comparison) -> Picture:
     """Draw accuracy (left) and energy (right) over the year of the model's paper."""
     title = "Accuracy and training energy by the model's year"
-    known = [entry for entry in comparison.entries if entry.year and entry.accuracy is not None and entry.train_j]
+    # A training from random weights is there to compare a pretraining with; it says nothing about its year.
+    told = [entry for entry in comparison.entries if entry.year and not entry.variant]
+    known = [entry for entry in told if entry.accuracy is not None and entry.train_j]
     if not known:
         why = "No run says its model's year together with an accuracy and an energy."
         return Picture("years", title, "", why=why)
