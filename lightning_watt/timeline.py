@@ -152,7 +152,8 @@ class Timeline:
             return np.zeros(times.shape)
         t = np.asarray(self._t, dtype=np.int64)
         stretch = np.diff(t).astype(np.float64)
-        slope = np.pad(np.diff(np.asarray(self._e, dtype=np.int64)) / stretch, 1, mode="edge")
+        inner = np.diff(np.asarray(self._e, dtype=np.int64)) / stretch
+        slope = np.concatenate([inner[:1], inner, inner[-1:]])
         highest = np.maximum(np.maximum(slope[:-2], slope[1:-1]), slope[2:])
         jump = np.maximum(np.abs(np.diff(slope))[:-1], np.abs(np.diff(slope))[1:]) * stretch / 2
         at = np.clip(np.searchsorted(t, times, side="right") - 1, 0, len(t) - 2)
@@ -187,8 +188,9 @@ class Timeline:
     def _shape(self, start_ns: int, end_ns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Times and watts from `start_ns` to `end_ns`, both included, by the samples; held flat beyond the last."""
         known = sorted(s for s in self._samples if 0 <= s[1] <= self.device.max_power_w)
-        inside = [s[0] for s in known if start_ns < s[0] < end_ns]
-        times = np.unique(np.asarray([start_ns, *inside, end_ns], dtype=np.int64))
+        inside = {s[0] for s in known if start_ns < s[0] < end_ns}
+        # Not np.unique: its first call imports numpy.ma, 50 ms of CPU in the middle of a training.
+        times = np.asarray(sorted({start_ns, *inside, end_ns}), dtype=np.int64)
         if not known:
             return times, np.zeros(len(times))
         at = np.asarray([s[0] for s in known], dtype=np.int64)
