@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,9 @@ from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource
 from lightning_watt.sources.estimate import EstimateSource
 from lightning_watt.sources.nvml import GPU, NvmlSource
 from lightning_watt.sources.rapl import RaplSource
+
+OPEN_LIMIT_S = 10.0
+"""A driver that has not answered by then is done without. Real ones take tenths of a second, cold ones up to a few."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ def discover(sources: Sequence[EnergySource] | None = None, *, clock: Clock = HO
     missing: list[SourceUnavailable] = []
     for source in sources if sources is not None else (NvmlSource(at_ticks=False), RaplSource(), EstimateSource()):
         try:
-            devices += source.open(clock)
+            devices += _open_in_time(source, clock)
         except SourceUnavailable as error:
             missing.append(error)
-        finally:
+        else:
             source.close()
     return Discovery(tuple(devices), tuple(missing))
 
@@ -103,7 +107,7 @@ def _try_to_open(
 ) -> None:
     taken = {device.label for _, devices in opened for device in devices}
     try:
-        devices = list(source.open(clock))
+        devices = _open_in_time(source, clock)
     except SourceUnavailable as error:
         missing.append(error)
         return
@@ -126,3 +130,40 @@ def _try_to_open(
             "Give each device one source."
         )
     opened.append((source, devices))
+
+
+def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
+    """Open a source in a thread of its own, so that a driver that hangs cannot keep a training from beginning.
+
+    Raises:
+        SourceUnavailable: it did not answer within `OPEN_LIMIT_S`; should it answer later, it is closed again.
+    """
+    lock, answered = threading.Lock(), threading.Event()
+    devices: list[Device] = []
+    failures: list[BaseException] = []
+    given_up = False
+
+    def work() -> None:
+        try:
+            devices.extend(source.open(clock))
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+        with lock:
+            answered.set()
+            late = given_up
+        if late and not failures:
+            source.close()
+
+    threading.Thread(target=work, name=f"lightning_watt opens {source.name}", daemon=True).start()
+    answered.wait(OPEN_LIMIT_S)
+    with lock:
+        given_up = not answered.is_set()
+    if given_up:
+        raise SourceUnavailable(
+            source.name,
+            f"It did not answer for {OPEN_LIMIT_S:g} s when it was opened: the driver hangs.",
+            "Check `nvidia-smi` and the kernel log.",
+        )
+    if failures:
+        raise failures[0]
+    return devices

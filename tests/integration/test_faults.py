@@ -173,6 +173,25 @@ def test_a_driver_that_never_answers_cannot_keep_the_run_from_ending(ptl, tmp_pa
     assert record.energy.total_j + record.energy.uncertainty_j >= record.energy.total_j + gap.joules > 100 * 0.6
 
 
+def test_a_driver_that_hangs_when_it_is_opened_does_not_keep_the_training_from_beginning(ptl, tmp_path, words, monkeypatch):
+    monkeypatch.setattr("lightning_watt.sources.discover.OPEN_LIMIT_S", 0.1)
+    answer = threading.Event()
+
+    class Hanging(Steady):
+        def open(self, clock):
+            answer.wait(60)
+            return super().open(clock)
+
+    hanging = Hanging(label="gpu1")
+    try:
+        record = fit(ptl, tmp_path, watt(gpus="auto", sources=[hanging, Steady()]), max_epochs=1)
+    finally:
+        answer.set()
+    assert "did not answer for 0.1 s when it was opened" in words.take("driver hangs")
+    assert list(record.energy.by_device) == ["gpu0"]
+    assert len(record.missing) == 1
+
+
 def test_a_fault_of_ours_in_setup_does_not_reach_the_training(ptl, tmp_path, words, monkeypatch):
     """Only a wrong argument may raise there; any other `ValueError` is a fault, and the training goes on."""
 

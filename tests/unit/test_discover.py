@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lightning_watt import discover
-from lightning_watt.errors import SourceUnavailable
+from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources import discover as discovering
 from lightning_watt.sources.base import HOST_CLOCK
 from lightning_watt.sources.discover import open_sources
@@ -125,7 +126,7 @@ def test_one_device_read_twice_is_refused_and_everything_closed():
 def test_a_source_that_raises_leaves_no_other_open():
     class Broken(ScriptedSource):
         def open(self, clock):
-            raise ValueError("gpus: there is no board 7.")
+            raise ArgumentError("gpus: there is no board 7.")
 
     first = ScriptedSource()
     with pytest.raises(ValueError, match="no board 7"):
@@ -143,6 +144,29 @@ def test_a_source_whose_opening_fails_is_missing_and_the_others_go_on():
     assert [source for source, _ in opened] == [good]
     assert reason.source == "broken"
     assert "ZeroDivisionError('oops')" in reason.why
+
+
+def test_a_driver_that_hangs_at_opening_is_done_without_and_closed_when_it_answers(monkeypatch):
+    monkeypatch.setattr("lightning_watt.sources.discover.OPEN_LIMIT_S", 0.1)
+    answer, closed = threading.Event(), threading.Event()
+
+    class Hanging(ScriptedSource):
+        def open(self, clock):
+            answer.wait(60)
+            return super().open(clock)
+
+        def close(self):
+            super().close()
+            closed.set()
+
+    hanging, good = Hanging(name="hanging"), ScriptedSource(labels=("gpu1",))
+    opened, [reason] = open_sources("all", [hanging, good], FakeClock())
+    assert [source for source, _ in opened] == [good]
+    assert reason.source == "hanging"
+    assert "did not answer for 0.1 s when it was opened" in reason.why
+    assert not closed.is_set()
+    answer.set()
+    assert closed.wait(10)
 
 
 def test_a_source_without_devices_is_missing():
