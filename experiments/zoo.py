@@ -31,7 +31,7 @@ class Family:
         paper: Title of the paper that introduced it.
         year: Year of that paper's first version.
         arxiv: Its arXiv identifier.
-        licence: Licence of timm's pretrained weights for the `paper` scale, as timm states it (an SPDX name).
+        licence: Licence of the weights that timm loads for the `paper` scale, as timm states it (an SPDX name).
         pretraining: "supervised", "masked pixels", "masked tokens" or "image and text".
         sizes: What stands for the family at each scale.
         takes_image_size: Whether timm's model is built for one image size (transformers are).
@@ -56,6 +56,15 @@ class Family:
             raise ValueError(f"scale={scale} is not known for {self.name}; known: {', '.join(self.sizes)}")
         return self.sizes[scale]
 
+
+# Licences: timm's configs and the cards of its weights on the Hugging Face hub agree on all eight (looked up by the names
+# below). They are timm's word: BEiT's authors publish under MIT (microsoft/unilm), MAE's code and weights are not for
+# commercial use (facebookresearch/mae), and timm's README warns that what ImageNet's own terms mean for weights trained on
+# it is not settled. Not known: what the weights that these were finetuned from ask for (ImageNet-21k, LAION-2B).
+#   resnet50.a1_in1k, efficientnet_b0.ra_in1k, mobilenetv3_large_100.ra_in1k, vit_base_patch16_224.mae: from ImageNet-1k
+#   vit_base_patch16_224.augreg2_in21k_ft_in1k, swin_base_patch4_window7_224.ms_in22k_ft_in1k,
+#   beit_base_patch16_224.in22k_ft_in22k_in1k: from the larger ImageNet, finetuned on ImageNet-1k
+#   vit_base_patch16_clip_224.laion2b_ft_in12k_in1k: OpenCLIP's on LAION-2B, not OpenAI's, finetuned on ImageNet-12k and -1k
 
 # timm's "test_" models are its own miniatures for tests. 32 px are enough for digits, whose originals are 8x8; a
 # patch of 4 or 8 px keeps a transformer's sequence at 16 to 64 tokens there.

@@ -15,14 +15,16 @@ from experiments.losses import masked_token_accuracy, masked_token_cross_entropy
 from experiments.modules.recipe import Recipe
 
 # Bao et al., arXiv 2106.08254: 40 % masked in blocks of at least 16 of 196 patches, aspect ratio 0.3 to 1/0.3
-# (section 2.3, algorithm 1); 8192 visual tokens (section 2.1).
+# (section 2.3, algorithm 1; section 2.5 and the authors' implementation mask 75 at most, 38 %); 8192 visual tokens
+# (section 2.1.2).
 MASK_RATIO = 0.4
 MIN_BLOCK_SHARE = 16 / 196
 MIN_ASPECT = 0.3
 CODES = 8192
-# The quantiser: commitment 0.25 (van den Oord et al., arXiv 1711.00937, section 3.2); unit codes of 32 features,
-# whose moving means keep 0.99 a step (the authors' implementation of arXiv 2208.06366); random restarts
-# (Dhariwal et al., arXiv 2005.00341), here below a fifth of a fair share of the cells, this project's choice.
+# The quantiser: commitment 0.25 (van den Oord et al., arXiv 1711.00937, section 3.2; BEiT v2's implementation has 1);
+# unit codes of 32 features (arXiv 2208.06366, section 2.2), whose moving means keep 0.99 a step (its authors'
+# implementation); random restarts (Dhariwal et al., arXiv 2005.00341), here below a fifth of a fair share of the
+# cells, this project's choice.
 COMMITMENT = 0.25
 MEMORY = 0.99
 CODE_WIDTH = 32
@@ -79,7 +81,7 @@ class VisualTokenizer(pl.LightningModule):
     convolutions paint the image back; the gradient passes the choice straight through. Codes have unit length
     and follow the cells given to them as a moving mean; one that falls out of use restarts at a random cell.
     BEiT's own tokens come from DALL-E's discrete VAE (arXiv 2106.08254, section 2.1), its second version's from
-    such a quantiser (arXiv 2208.06366, section 2.1). The quantiser is taken here because restarts keep its whole
+    such a quantiser (arXiv 2208.06366, section 2.2). The quantiser is taken here because restarts keep its whole
     codebook in use in a run of seconds too (see `test_the_tokenizer_learns_to_paint_and_uses_its_codes`).
 
     Logs `train_loss`, `val_loss` (squared error of the picture painted from its codes), and how much of the

@@ -1,4 +1,4 @@
-"""How a model is trained: optimiser, warm-up, schedule, layer decay, mixup, each as its paper has it."""
+"""How a model is trained: optimiser, warm-up, schedule, layer decay, mixup, with what the papers' recipes need."""
 
 import math
 from collections.abc import Iterable
@@ -18,16 +18,17 @@ class Recipe:
     """The training recipe of one phase; the values live in `conf/model/`, each with its source.
 
     Args:
-        optimizer: A name that `timm.optim.create_optimizer_v2` knows ("adamw", "sgd", "rmsproptf", "lamb").
+        optimizer: A name that `timm.optim.create_optimizer_v2` knows: "adamw", "rmsproptf", "lamb", "sgd" (with
+            Nesterov's momentum), "momentum" (SGD with the classical one).
         lr: Peak learning rate of the last layer, stated for a batch of `lr_batch` images.
         weight_decay: Decoupled or L2, as the optimiser has it; biases and norms are left out.
         betas: Adam's two momenta; ignored by optimisers that have none.
         momentum: Momentum of SGD and RMSprop.
         eps: The optimiser's own epsilon; None keeps its default.
         warmup_epochs: Epochs of linear warm-up from `lr / 1000`; fractions are allowed.
-        schedule: "cosine" to `min_lr`, "constant", "step" (a tenth at each third of the run, ResNet's) or
-            "exponential" (falls by `decay_rate` every `decay_epochs`, EfficientNet's and MobileNet's).
-        min_lr: The learning rate at the end of the cosine.
+        schedule: "cosine" to `min_lr`, "constant", "step" (a tenth at each third of the run, in place of ResNet's
+            plateaus) or "exponential" (falls by `decay_rate` every `decay_epochs`, EfficientNet's and MobileNet's).
+        min_lr: The learning rate at the end of the cosine, stated for `lr_batch` images as `lr` is.
         decay_rate: Factor of the exponential schedule.
         decay_epochs: Epochs after which the exponential schedule has fallen by `decay_rate`.
         lr_batch: The batch size that `lr` is stated for; the learning rate grows in proportion to the

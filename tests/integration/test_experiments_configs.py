@@ -71,6 +71,44 @@ def test_model_builds_at_every_scale(name: str, scale: str) -> None:
         assert recipe.warmup_epochs < recipe.epochs
 
 
+# The rate at its peak and at the cosine's end, as papers and authors' code have it for the batch they train with.
+PUBLISHED_RATES = {
+    ("resnet", "pretrain"): (0.1, None),
+    ("efficientnet", "pretrain"): (0.256, None),
+    ("mobilenet", "pretrain"): (0.1, None),
+    ("vit", "pretrain"): (3e-3, 0),
+    ("vit", "finetune"): (0.03, 0),
+    ("swin", "pretrain"): (1e-3, 1e-5),
+    ("swin", "finetune"): (4e-5, 4e-7),
+    ("beit", "tokenizer"): (1e-4, 1.25e-6),
+    ("beit", "pretrain"): (1.5e-3, 1e-5),
+    ("beit", "finetune"): (4e-3, 1e-6),
+    ("mae", "pretrain"): (2.4e-3, 0),
+    ("mae", "finetune"): (2e-3, 1e-6),
+    ("clip", "pretrain"): (5e-4, 0),
+}
+
+
+@pytest.mark.parametrize(("name", "phase"), PUBLISHED_RATES)
+def test_a_papers_rate_is_reached_at_its_batch(name: str, phase: str) -> None:
+    peak, end = PUBLISHED_RATES[name, phase]
+    recipe = recipe_of(composed(f"model={name}", "scale=paper"), phase)
+    assert recipe.peak_lr(recipe.batch_size) == pytest.approx(peak)
+    if end is not None:
+        assert recipe.schedule == "cosine"
+        assert recipe.peak_lr(recipe.batch_size) * recipe.lr_factor(100, 100, 1) == pytest.approx(end)
+
+
+def test_image_folder_takes_another_augmentation(tmp_path: Path) -> None:
+    """The override that conf/data/image_folder.yaml gives for MAE leaves crops and mirroring only."""
+    write_images(tmp_path / "pictures")
+    override = next(line for line in (CONF / "data" / "image_folder.yaml").read_text().split() if line.startswith("++data"))
+    cfg = composed("model=mae", "data=image_folder", f"data.root={tmp_path}/pictures", override)
+    data = Job(cfg, tmp_path).data(Recipe(batch_size=4), "pretrain", val_share=0.5)
+    steps = [type(step).__name__ for step in data.train_set.dataset.transform.transforms]
+    assert steps == ["RandomResizedCropAndInterpolation", "RandomHorizontalFlip", "MaybeToTensor", "Normalize"]
+
+
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 @pytest.mark.parametrize("name", ["mae", "beit", "clip"])
 def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) -> None:

@@ -78,6 +78,14 @@ def test_betas_and_epsilon_reach_the_optimiser() -> None:
     assert made["optimizer"].defaults["eps"] == 1e-6
 
 
+@pytest.mark.parametrize(("name", "nesterov"), [("sgd", True), ("momentum", False)])
+def test_sgd_is_nesterovs_and_momentum_the_classical(name: str, nesterov: bool) -> None:
+    made = Recipe(optimizer=name, momentum=0.9).configure([torch.nn.Parameter(torch.zeros(2))], trainer())
+    assert type(made["optimizer"]) is torch.optim.SGD
+    assert made["optimizer"].defaults["nesterov"] is nesterov
+    assert made["optimizer"].defaults["momentum"] == 0.9
+
+
 @pytest.mark.parametrize("wrong", [{"schedule": "polynomial"}, {"lr": 0.0}, {"epochs": 0}, {"batch_size": 0}])
 def test_wrong_values_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
