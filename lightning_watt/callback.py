@@ -6,7 +6,6 @@ No hook raises into the training, waits for a driver, or talks to one. The only 
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,6 +17,7 @@ from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
+from lightning_watt.journal import Status
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
@@ -26,7 +26,8 @@ from lightning_watt.marks import marker_for
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.outlet import Outlet
 from lightning_watt.ranks import share_out
-from lightning_watt.record import RECORD_NAME, Accuracy, Inherited, Status
+from lightning_watt.record import RECORD_NAME
+from lightning_watt.resume import go_on
 from lightning_watt.run_state import RunState
 from lightning_watt.sam import check_sam_arguments
 from lightning_watt.scribe import Scribe
@@ -179,7 +180,7 @@ class WattCallback(Callback):
         if self._run.directory not in (None, directory):
             self._forget()  # another Trainer, another run
         run = self._run
-        run.directory, run.status = directory, "running"
+        run.directory, run.status, run.interval_s = directory, "running", self.interval
         self._every = self.log_every_n_steps or max(1, trainer.log_every_n_steps)
         if not share.reads:
             return
@@ -229,6 +230,7 @@ class WattCallback(Callback):
         self._meter = None
         record = run.to_record(session, self.scoring)
         if self._scribe is not None:
+            self._scribe.journal(session.line(status))
             self._scribe.record(record)
             self._scribe.close()
             self._scribe = None
@@ -256,8 +258,13 @@ class WattCallback(Callback):
 
     @override
     @never_raise
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self._take_restored(trainer)
+
+    @override
+    @never_raise
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._take_restored()
+        self._take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self._enter("train", trainer)
 
     @override
@@ -400,6 +407,7 @@ class WattCallback(Callback):
             "session": self._session.state_dict(),
             "inherited": inherited,
             "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
+            "directory": str(self._run.directory.absolute()) if self._run.directory is not None else "",
         }
 
     @override
@@ -407,13 +415,11 @@ class WattCallback(Callback):
         """Keep what a resumed run has used before; it is added when the training starts."""
         self._restored = state_dict or None
 
-    def _take_restored(self) -> None:
+    def _take_restored(self, trainer: Any) -> None:
         restored, self._restored = self._restored, None
         if restored is not None and self._session is not None:
-            self._session.absorb(restored["session"])
-            self._run.inherit_known(Inherited(**run) for run in restored["inherited"])
-            if self._run.metric.metric is None:
-                self._run.metric = Accuracy(**restored["accuracy"])
+            go_on(self._session, self._run, restored, trainer.ckpt_path, adds=trainer.is_global_zero)
+            self._recorded = False  # so that the record soon says whose run this one goes on with
 
     # -- what the trainer's thread does with what was settled --
 
@@ -458,17 +464,7 @@ class WattCallback(Callback):
         session, scribe = self._session, self._scribe
         if session is None or scribe is None:
             return
-        account = session.account
-        scribe.journal(
-            {
-                "t": time.time(),
-                "total_j": session.energy_j,
-                "power_w": session.power_w,
-                "stage": account.stage,
-                "epoch": account.epoch,
-                "session": session.id,
-            }
-        )
+        scribe.journal(session.line())
         scribe.batches(rows)
         if epoch_over or not self._recorded:
             self._recorded = True

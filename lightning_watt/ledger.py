@@ -6,12 +6,14 @@ leaves one enters the other, and the sum over all accounts is the curve's own ri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-STAGES = ("train", "validate", "test", "predict", "sanity_check", "other")
-"""Lightning's stages, and `other` for what lies between them."""
+WASTED = "wasted"
+"""What earlier parts of a resumed run used after the checkpoint that it went on from: spent, and its result lost."""
+STAGES = ("train", "validate", "test", "predict", "sanity_check", "other", WASTED)
+"""Lightning's stages, `other` for what lies between them, and `wasted`."""
 
 
 class Account(NamedTuple):
@@ -210,3 +212,13 @@ class Ledger:
     def _edge(self, account: Account, at: Point) -> None:
         entry = self.entries.setdefault(account, Entry())
         entry.edge_variance += sum(float(edge) ** 2 for edge in at.edge_uj)
+
+
+def merged(ledgers: Iterable[Ledger]) -> Ledger:
+    """The sum of some ledgers, in a new one without an open account."""
+    whole = Ledger()
+    for ledger in ledgers:
+        whole.labels = (*whole.labels, *(label for label in ledger.labels if label not in whole.labels))
+        for account, entry in ledger.entries.items():
+            whole.entries.setdefault(account, Entry()).add(entry)
+    return whole

@@ -252,7 +252,6 @@ class EnergyMeter:
 
     def _run(self, stop: threading.Event, opened: Sequence[tuple[EnergySource, list[Device]]]) -> None:
         interval_s = min([self._interval, *(source.due_s for source, _ in opened)])
-        due_s = time.monotonic()
         try:
             while True:
                 self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below
@@ -271,7 +270,8 @@ class EnergyMeter:
                     self._complain("reader", f"A reading of the energy failed ({error!r}); the next is tried in its turn.")
                 if stopping:
                     return
-                due_s = max(due_s + interval_s, time.monotonic())
+                # From this read on, asked for or not: what was asked for must not put off the next.
+                due_s = max(read_s + interval_s, time.monotonic())
                 self._wake.wait(max(0.0, due_s - time.monotonic()))
                 if not stop.is_set():
                     time.sleep(max(0.0, read_s + MIN_READ_GAP_S - time.monotonic()))

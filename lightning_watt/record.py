@@ -18,16 +18,12 @@ from typing import Any, Literal
 import msgspec
 
 from lightning_watt.errors import RecordError
+from lightning_watt.journal import JOURNAL_NAME, MAX_LINE_BYTES, Line, Status
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "watt.json"
-JOURNAL_NAME = "watt.jsonl"
 MAX_BYTES = 64 * 2**20
 """A record is kilobytes; whatever is larger than this was not written here."""
-MAX_LINE_BYTES = 2**20
-"""A line of the journal is some hundred bytes."""
-
-Status = Literal["running", "completed", "interrupted", "failed"]
 
 
 class Stage(msgspec.Struct, kw_only=True):
@@ -50,6 +46,7 @@ class DeviceEnergy(msgspec.Struct, kw_only=True):
     provenance: Literal["measured", "estimated"]
     tick_s: float | None = None
     gain: float = 0.05
+    host: str = ""
     note: str = ""
 
 
@@ -119,8 +116,33 @@ class LostData(msgspec.Struct, kw_only=True):
     why: str
 
 
+class LostWork(msgspec.Struct, kw_only=True):
+    """What an earlier session of this run used after the checkpoint that was gone on from: spent, and its result lost.
+
+    `status` is how that session ended: `killed`, `failed` or `interrupted`; `directory` is where its journal was found.
+    """
+
+    session: str
+    directory: str
+    status: str
+    joules: float
+    seconds: float
+
+
 class Record(msgspec.Struct, kw_only=True):
-    """One run."""
+    """One run.
+
+    `energy.total_j` is everything that the run has cost so far. In it are, apart from each other:
+
+    - `resumed_j`: joules that earlier sessions of the run had used up to the checkpoint that it went on from;
+    - `wasted_j`: joules that earlier sessions used after their checkpoint, and whose result is lost; `lost` says which
+      sessions, and `energy.by_stage` has them in the stage `wasted`. A session that ended well or still runs wastes nothing;
+    - the rest, `total_j - resumed_j - wasted_j`: what the session `session` itself used, on all nodes. No two records share
+      any of that, so over runs that went on from one checkpoint it is the sum of these that counts every joule once.
+
+    `resumes` are the ids of the earlier sessions. A record that says `running` is one of a run that runs or was killed: in a
+    run that runs, a line comes to `watt.jsonl` every `interval_s` seconds.
+    """
 
     schema_version: int
     status: Status
@@ -137,7 +159,11 @@ class Record(msgspec.Struct, kw_only=True):
     marks: str = "host"
     started_unix: float = 0.0
     updated_unix: float = 0.0
+    interval_s: float = 0.0
+    resumes: list[str] = []
     resumed_j: float = 0.0
+    wasted_j: float = 0.0
+    lost: list[LostWork] = []
     pue: float = 1.0
     carbon_intensity: float | None = None
     co2e_g: float | None = None
@@ -233,7 +259,7 @@ class RecordWriter:
             half.unlink(missing_ok=True)
             raise
 
-    def append(self, line: dict[str, float | str | None]) -> None:
+    def append(self, line: Line) -> None:
         """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
         if self._journal is None:
             self.directory.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_watt.errors import WattError
+from lightning_watt.journal import Status
 from lightning_watt.lineage import energy_of
-from lightning_watt.record import SCHEMA_VERSION, Accuracy, Inherited, Record, Sam, Status
+from lightning_watt.record import SCHEMA_VERSION, Accuracy, Inherited, Record, Sam
 from lightning_watt.session import Session
 from lightning_watt.tags import Scoring
 from lightning_watt.units import joules
@@ -34,6 +35,8 @@ class RunState:
         missing: what could not be measured, why, and the remedy.
         forecast_kwh: the last forecast.
         marks: what a batch's edge is: `host` time or `cuda-events`.
+        interval_s: seconds between two lines of the journal.
+        unknown: what is missing of earlier parts of this run.
     """
 
     voice: Voice = field(default_factory=Voice)
@@ -48,12 +51,20 @@ class RunState:
     missing: list[str] = field(default_factory=list)
     forecast_kwh: float | None = None
     marks: str = "host"
+    interval_s: float = 0.0
+    unknown: list[str] = field(default_factory=list)
 
     def reach(self, name: str, value: float) -> None:
         """Note an accuracy."""
         before = self.metric.best if self.metric.metric == name else None
         best = value if before is None else max(before, value)
         self.metric = Accuracy(metric=name, last=value, best=best)
+
+    def tell_missing(self, sentence: str) -> None:
+        """Say what is missing from the total, once, and keep it for the record."""
+        self.voice.warn(sentence)
+        if sentence not in self.unknown:
+            self.unknown.append(sentence)
 
     def inherit(self, paths: Iterable[Path]) -> None:
         """Add the energy of what the run started from; what cannot be read is told, and is not zero."""
@@ -98,12 +109,16 @@ class RunState:
             marks=self.marks,
             started_unix=session.started_unix,
             updated_unix=time.time(),
-            resumed_j=joules(session.resumed_uj),
+            interval_s=self.interval_s,
+            resumes=list(session.parts.taken),
+            resumed_j=joules(session.parts.resumed_uj),
+            wasted_j=joules(session.parts.wasted_uj),
+            lost=list(session.parts.lost),
             pue=scoring.pue,
             carbon_intensity=scoring.carbon_intensity,
             co2e_g=scoring.co2e_g(own_j),
             forecast_kwh=self.forecast_kwh,
-            gaps=list(session.gaps),
-            missing=list(self.missing),
+            gaps=session.all_gaps(),
+            missing=[*self.missing, *self.unknown],
             warnings=list(self.voice.said.values()),
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_watt.events import BatchRow
-from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, Record, RecordWriter
+from lightning_watt.journal import JOURNAL_NAME, Line
+from lightning_watt.record import RECORD_NAME, Record, RecordWriter
 
 BATCHES_NAME = "watt_batches.csv"
 
@@ -32,7 +33,7 @@ class Scribe:
         """Replace `watt.json`."""
         self._guarded(RECORD_NAME, lambda: self._writer.write(record))
 
-    def journal(self, line: dict[str, float | str | None]) -> None:
+    def journal(self, line: Line) -> None:
         """Append to `watt.jsonl`."""
         self._guarded(JOURNAL_NAME, lambda: self._writer.append(line))
 

@@ -8,21 +8,27 @@ belong to it.
 from __future__ import annotations
 
 import math
+import platform
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from lightning_watt.batches import BatchBook
 from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, PartStart, Snapshot, Switch
 from lightning_watt.forecast import Rate, forecast
-from lightning_watt.ledger import Account, Entry, Ledger, Point
+from lightning_watt.journal import About, Line, Status, process_facts
+from lightning_watt.ledger import Account, Entry, Ledger, Point, merged
+from lightning_watt.losses import Loss, Taken, taken_of
 from lightning_watt.marks import Mark
 from lightning_watt.meter import EnergyMeter
+from lightning_watt.parts import Part, Parts
 from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, Stage
 from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
 
@@ -33,7 +39,8 @@ class Session:
 
     Attributes:
         id: tells this process's part of a run from others', so that a joule in two checkpoints is added once.
-        ledger: the accounts.
+        ledger: the accounts of what this process measured.
+        parts: what earlier sessions of this run used, and other nodes.
         batches: batches so far; the trainer's thread counts here.
         samples: samples so far; likewise.
         ready: snapshots that have been settled and wait to be logged.
@@ -42,9 +49,7 @@ class Session:
         accuracies: the accuracy at the end of every finished epoch of every stage.
         gaps: what counters lost.
         rates: joules a batch by stage, for the forecast.
-        devices: what is known about each device, by label.
-        absorbed: the ids of the earlier parts of this run that are in the ledger.
-        resumed_uj: what those parts used, microjoules.
+        devices: what is known about each device that this process measures, by label.
         on_settled: called in the meter's thread with the batches that ended, and whether an epoch did.
         news: something was settled since the trainer's thread last looked.
     """
@@ -52,6 +57,7 @@ class Session:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started_unix: float = field(default_factory=time.time)
     ledger: Ledger = field(default_factory=Ledger)
+    parts: Parts = field(default_factory=Parts)
     batches: int = 0
     samples: int = 0
     ready: deque[Snapshot] = field(default_factory=deque)
@@ -61,8 +67,6 @@ class Session:
     gaps: list[LostData] = field(default_factory=list)
     rates: dict[str, Rate] = field(default_factory=dict)
     devices: dict[str, DeviceEnergy] = field(default_factory=dict)
-    absorbed: list[str] = field(default_factory=list)
-    resumed_uj: int = 0
     on_settled: Callable[[Sequence[BatchRow], bool], None] | None = None
     news: bool = False
 
@@ -74,7 +78,9 @@ class Session:
         self._logged: Point | None = None  # the last log point of the stage, or the stage's beginning
         # By stage: microjoules, batches and samples at its last log point.
         self._stretch_from: dict[str, tuple[int, int, int]] = {}
-        self._entered: deque[tuple[int, Account]] = deque()  # switches that are noted and not settled
+        # Switches that are noted and not settled: when, to where, and the batches and samples by then.
+        self._entered: deque[tuple[int, Switch]] = deque()
+        self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
 
     # -- the trainer's thread -----------------------------------------------------------------------------------------
@@ -115,8 +121,8 @@ class Session:
         left, self._account = self._account, account
         if self._meter is not None:
             with self._lock:
-                mark = self._meter.mark(Switch(account, self.batches, self.samples))
-                self._entered.append((mark.t_ns, account))
+                switch = Switch(account, self.batches, self.samples)
+                self._entered.append((self._meter.mark(switch).t_ns, switch))
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge tells best what lies on either side
 
@@ -136,11 +142,11 @@ class Session:
 
         Nothing waits for a driver here; the exact value follows in the log.
         """
-        energy = self._meter.energy_now_uj() if self._meter is not None else []
+        energy = self._energy_now_uj()
         with self._lock:
-            stage_uj: dict[str, float] = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
-            for stage, uj in self._unsettled(sum(energy)):
-                stage_uj[stage] = stage_uj.get(stage, 0.0) + uj
+            stage_uj = {stage: entry.total_uj for stage, entry in self._by_stage().items()}
+            for account, entry in self._unsettled(energy):
+                stage_uj[account.stage] = stage_uj.get(account.stage, 0) + entry.total_uj
             power = dict(zip(self.ledger.labels, self._meter.power_now_w() if self._meter else [], strict=False))
             stage_j = {stage: joules(uj) for stage, uj in stage_uj.items()}
             total_j = sum(stage_j.values())
@@ -156,77 +162,171 @@ class Session:
                 forecast=forecast(total_j, point.ahead, self.rates),
             )
 
-    def _unsettled(self, energy_uj: int) -> list[tuple[str, float]]:
-        """What has been used since the last settled point, shared out by time among the stages that were entered since."""
-        at, account = self.ledger.at, self.ledger.account
-        if at is None or account is None or self._meter is None:
-            return []
-        ahead_uj = max(0, energy_uj - sum(int(uj) for uj in at.energy_uj))
-        now_ns = self._meter.now_ns()
-        edges = [(at.t_ns, account), *self._entered, (now_ns, account)]
-        whole_ns = max(1, now_ns - at.t_ns)
-        return [
-            (entered.stage, ahead_uj * max(0, until_ns - since_ns) / whole_ns)
-            for (since_ns, entered), (until_ns, _) in pairwise(edges)
-        ]
+    def _energy_now_uj(self) -> list[int]:
+        return self._meter.energy_now_uj() if self._meter is not None else []
 
-    def absorb(self, state: dict[str, Any]) -> None:
+    def _unsettled(self, energy_uj: Sequence[int]) -> list[tuple[Account, Entry]]:
+        """What has been used since the last settled point, shared out by time among the accounts entered since."""
+        at, account = self.ledger.at, self.ledger.account
+        if at is None or account is None or self._meter is None or not self.devices:
+            return []
+        ahead_uj = [max(0, now - int(was)) for now, was in zip(energy_uj, at.energy_uj, strict=True)]
+        now_ns = self._meter.now_ns()
+        here = (at.t_ns, Switch(account, at.batches, at.samples))
+        edges = [here, *self._entered, (now_ns, Switch(account, self.batches, self.samples))]
+        whole_ns = max(1, now_ns - at.t_ns)
+        found, used_uj = [], [0] * len(ahead_uj)
+        for (since_ns, entered), (until_ns, left) in pairwise(edges):
+            # Cumulative, so that the shares add up to the last microjoule.
+            passed_ns = min(whole_ns, max(0, until_ns - at.t_ns))
+            by_then_uj = [uj * passed_ns // whole_ns for uj in ahead_uj]
+            uj = {label: now - was for label, now, was in zip(self.ledger.labels, by_then_uj, used_uj, strict=True)}
+            used_uj = by_then_uj
+            entry = Entry(uj, max(0, until_ns - since_ns), left.batches - entered.batches, left.samples - entered.samples)
+            found.append((entered.account, entry))
+        return found
+
+    def resume(self, state: Mapping[str, Any]) -> bool:
         """Add an earlier part of this run, from its checkpoint; a part that is here already is not added again.
+
+        Returns:
+            Whether it was added.
 
         Raises:
             ValueError: the state is not one of `state_dict`.
         """
         with self._lock:
-            sessions = [str(session) for session in state["sessions"]]
-            if self.id in sessions or set(sessions) & set(self.absorbed):
-                return
-            earlier = {label: DeviceEnergy(joules=0.0, **about) for label, about in state["devices"].items()}
-            uuids = {label: device.uuid for label, device in self.devices.items()}
-            uuids |= {device.label: device.uuid for device in (self._meter.devices if self._meter else ())}
-            self.accuracies |= {
-                Account(str(stage), int(epoch)): accuracy for stage, epoch, accuracy in state.get("accuracies", [])
-            }
-            rename = {
-                label: f"{label}@{about.uuid}"
-                for label, about in earlier.items()
-                if uuids.get(label, about.uuid) != about.uuid
-            }
-            self.resumed_uj += self.ledger.absorb(state["ledger"], rename)
-            for stage, entry in self.ledger.by_stage().items():  # what came before is no stretch of this part
-                self._stretch_from[stage] = (entry.total_uj, entry.batches, entry.samples)
-            self.absorbed += sessions
-            for label, about in earlier.items():
-                self.devices.setdefault(rename.get(label, label), about)
+            return self.parts.absorb(state, self.id, self._home)
+
+    def note_earlier(self, state: Mapping[str, Any]) -> None:
+        """Only note which sessions this run goes on with; another process adds their energy.
+
+        Raises:
+            ValueError: the state is not one of `state_dict`.
+        """
+        with self._lock:
+            self.parts.taken |= taken_of(state)
+
+    def waste(self, losses: Sequence[Loss]) -> None:
+        """Add what earlier sessions used and nobody has the result of."""
+        with self._lock:
+            self.parts.waste(losses, self.id, self._home)
+
+    def join(self, part: Part) -> None:
+        """Take what another node tells of its part of this run, in the place of what it told before."""
+        with self._lock:
+            self.parts.join(part)
+
+    def part(self, rank: int, node: int, missing: Sequence[str] = ()) -> Part:
+        """This process's part of the run by now, for rank zero; the last moment by its last known power."""
+        energy = self._energy_now_uj()
+        with self._lock:
+            ledger = self._by_now(energy)
+            return Part(
+                session=self.id,
+                rank=rank,
+                node=node,
+                host=platform.node(),
+                ledger=ledger.state_dict(),
+                devices=self._about(),
+                taken=Taken(ledger.by_device(), sum(entry.ns for entry in ledger.entries.values())),
+                outer_edges=self._own_edges(),
+                gaps=list(self.gaps),
+                missing=list(missing),
+                final=self._meter is None,
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        """The accounts so far as plain values, which load without running code."""
+        """The accounts by now as plain values, which load without running code.
+
+        What is not settled yet is in them by the last known power; a resume that finds the journal sets the sum right.
+        """
+        energy = self._energy_now_uj()
         with self._lock:
-            about = {
-                label: {"name": d.name, "uuid": d.uuid, "source": d.source, "provenance": d.provenance, "gain": d.gain}
-                for label, d in self.devices.items()
-            }
-            accuracies = [[account.stage, account.epoch, value] for account, value in self.accuracies.items()]
+            ledger = self._by_now(energy)
+            taken = Taken(ledger.by_device(), sum(entry.ns for entry in ledger.entries.values()))
+            unsettled_uj = sum(entry.total_uj for _, entry in self._unsettled(energy))
+            accuracies = {**self.parts.accuracies, **self.accuracies}
             return {
-                "sessions": [*self.absorbed, self.id],
-                "ledger": self.ledger.state_dict(),
-                "devices": about,
-                "accuracies": accuracies,
+                **self.parts.state_dict({self.id: taken}),
+                "ledger": merged([ledger, *self.parts.ledgers()]).state_dict(),
+                "devices": msgspec.to_builtins({**self.parts.all_devices(), **self._about()}),
+                "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],
+                "outer_edges": self._own_edges() + float(unsettled_uj) ** 2 + self.parts.all_edges,
+                "gaps": msgspec.to_builtins([*self.parts.all_gaps(), *self.gaps]),
             }
+
+    def line(self, status: Status | None = None) -> Line:
+        """The journal's line of now, with a heading where what stands there has changed."""
+        with self._lock:
+            own = self.ledger
+            line = Line(
+                t=time.time(),
+                total_j=joules(self._total_uj()),
+                power_w=self.power_w,
+                stage=self._account.stage,
+                epoch=self._account.epoch,
+                session=self.id,
+                device_uj=own.by_device() if self.devices else {},
+                stage_uj={stage: entry.total_uj for stage, entry in own.by_stage().items()},
+                ns=sum(entry.ns for entry in own.entries.values()),
+                status=status,
+            )
+            heading = (tuple(self.devices), tuple(self.parts.taken))
+            if heading != self._heading:
+                self._heading = heading
+                line.devices, line.resumes = self._about(), list(self.parts.taken)
+                line.where, line.pid, line.born = process_facts()
+            return line
+
+    def _by_now(self, energy_uj: Sequence[int]) -> Ledger:
+        """A copy of the ledger with what is not settled yet."""
+        ledger = merged([self.ledger])
+        for account, entry in self._unsettled(energy_uj):
+            ledger.entries.setdefault(account, Entry()).add(entry)
+        return ledger
+
+    def _home(self, label: str, about: About) -> str:
+        """The label of an earlier session's device here: its old one, the one that it has now, or the old one and whose."""
+        here = platform.node()
+        known = {device.label: _about(device, here) for device in (self._meter.devices if self._meter else ())}
+        known = {**self.parts.devices, **self._about(), **known}
+        if label not in known or _is_same(known[label], about):
+            return label
+        now = next((other for other, device in known.items() if _is_same(device, about)), None)
+        return now or f"{label}@{about.uuid if _is_unique(about) else about.host or about.uuid}"
+
+    def _about(self) -> dict[str, About]:
+        return {label: _about(device, device.host) for label, device in self.devices.items()}
+
+    def _by_stage(self) -> dict[str, Entry]:
+        return merged([self.ledger, *self.parts.ledgers()]).by_stage()
+
+    def _total_uj(self) -> int:
+        return self.ledger.total_uj + sum(ledger.total_uj for ledger in self.parts.ledgers())
+
+    def _own_edges(self) -> float:
+        return self._outer_edges + (_square(self.ledger.at) if self.ledger.at is not None else 0.0)
 
     # -- either thread ------------------------------------------------------------------------------------------------
 
     def energy(self) -> Energy:
         """The energy part of the record."""
         with self._lock:
-            if not self.devices:
+            about = {**self.parts.all_devices(), **self._about()}
+            if not about:
                 return Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
-            by_device = self.ledger.by_device()
+            whole = merged([self.ledger, *self.parts.ledgers()])
+            by_device = whole.by_device()
             ticks = self._meter.ticks_s if self._meter is not None else {}
-            for label, device in self.devices.items():
+            devices: dict[str, DeviceEnergy] = {}
+            for label, facts in about.items():
+                device = self.devices.get(label) or DeviceEnergy(joules=0.0, **msgspec.structs.asdict(facts))
                 device.joules = joules(by_device.get(label, 0))
                 device.tick_s = ticks.get(label, device.tick_s)
-            kinds = {d.provenance for d in self.devices.values()}
-            total_j = joules(self.ledger.total_uj)
+                devices[label] = device
+            kinds = {device.provenance for device in devices.values()}
+            total_j = joules(whole.total_uj)
             uncertainty_j, boundary_j, gain_j = self._uncertainty()
             return Energy(
                 total_j=total_j,
@@ -243,31 +343,39 @@ class Session:
                         samples=entry.samples,
                         uncertainty_j=math.hypot(joules(math.sqrt(entry.edge_variance)), self._gain_uj(entry.uj) / UJ_PER_J),
                     )
-                    for stage, entry in self.ledger.by_stage().items()
+                    for stage, entry in whole.by_stage().items()
                 },
-                by_device=dict(self.devices),
+                by_device=devices,
             )
 
     def epochs(self) -> list[Epoch]:
         """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
         with self._lock:
+            accuracies = {**self.parts.accuracies, **self.accuracies}
+            earlier, *others = self.parts.ledgers()
+            whole = merged([earlier, self.ledger, *others])
             return [
                 Epoch(
                     epoch=account.epoch,
                     stage=account.stage,
                     joules=joules(entry.total_uj),
                     seconds=seconds(entry.ns),
-                    accuracy=self.accuracies[account],
+                    accuracy=accuracies[account],
                 )
-                for account, entry in self.ledger.entries.items()
-                if account in self.accuracies
+                for account, entry in whole.entries.items()
+                if account in accuracies
             ]
+
+    def all_gaps(self) -> list[LostData]:
+        """What counters lost, in this run's earlier and other parts too."""
+        with self._lock:
+            return [*self.parts.all_gaps(), *self.gaps]
 
     @property
     def energy_j(self) -> float:
-        """Joules that are settled, earlier parts of the run included."""
+        """Joules that are settled, earlier parts of the run and other nodes included."""
         with self._lock:
-            return joules(self.ledger.total_uj)
+            return joules(self._total_uj())
 
     @property
     def power_w(self) -> float:
@@ -318,6 +426,7 @@ class Session:
                     source=device.source,
                     provenance=device.provenance,
                     gain=device.gain,
+                    host=platform.node(),
                     note=device.note,
                 )
 
@@ -367,14 +476,14 @@ class Session:
             self.rates.setdefault(stage, Rate()).add(joules(stretch_uj), stretch_batches)
         return Snapshot(
             point=log_point,
-            total_j=joules(self.ledger.total_uj),
+            total_j=joules(self._total_uj()),
             uncertainty_j=self._uncertainty()[0],
-            stage_j={name: joules(entry.total_uj) for name, entry in self.ledger.by_stage().items()},
+            stage_j={name: joules(entry.total_uj) for name, entry in self._by_stage().items()},
             power_w=power,
             stretch_j=joules(stretch_uj),
             stretch_batches=stretch_batches,
             stretch_samples=stretch_samples,
-            forecast=forecast(joules(self.ledger.total_uj), log_point.ahead, self.rates),
+            forecast=forecast(joules(self._total_uj()), log_point.ahead, self.rates),
         )
 
     def _gains(self) -> list[float]:
@@ -382,18 +491,34 @@ class Session:
 
     def _gain_uj(self, uj: dict[str, int]) -> float:
         """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""
-        return sum(self.devices[label].gain * value for label, value in uj.items() if label in self.devices)
+        about = {**self.parts.all_devices(), **self._about()}
+        return sum(about[label].gain * value for label, value in uj.items() if label in about)
 
     def _uncertainty(self) -> tuple[float, float, float]:
         """Plus or minus of the total in joules: all, its boundary part, its gain part.
 
-        Only the run's own beginning and end count: what an inner edge takes from one account the next one gets.
+        Only the sessions' own beginnings and ends count: what an inner edge takes from one account the next one gets.
         """
-        at = self.ledger.at
-        edges = self._outer_edges + (_square(at) if at is not None else 0.0)
-        boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in self.gaps)
-        gain_j = joules(self._gain_uj(self.ledger.by_device()))
+        edges = self._own_edges() + self.parts.all_edges
+        boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in [*self.parts.all_gaps(), *self.gaps])
+        by_device = merged([self.ledger, *self.parts.ledgers()]).by_device()
+        gain_j = joules(self._gain_uj(by_device))
         return math.hypot(boundary_j, gain_j), boundary_j, gain_j
+
+
+def _about(device: Any, host: str) -> About:
+    """What a device is, of a source's `Device` or a record's `DeviceEnergy`."""
+    facts = {name: getattr(device, name) for name in ("name", "uuid", "source", "provenance", "gain")}
+    return About(**facts, host=host)
+
+
+def _is_same(one: About, other: About) -> bool:
+    """Whether two descriptions mean one device. Boards' UUIDs are the world's; a CPU package's is its host's."""
+    return one.uuid == other.uuid and (_is_unique(one) or one.host == other.host or not (one.host and other.host))
+
+
+def _is_unique(about: About) -> bool:
+    return about.uuid.startswith("GPU-")
 
 
 def _square(point: Point) -> float:

@@ -70,6 +70,10 @@ def _sentences(record: Record) -> list[str]:
     inherited_j = sum(run.total_j for run in record.inherited)
     if inherited_j:
         lines.append(f"Inherited {human_energy(inherited_j)}; with it {human_energy(own_j + inherited_j)}.")
+    if record.resumed_j or record.wasted_j:
+        resumed, wasted = human_energy(record.resumed_j), human_energy(record.wasted_j)
+        lines.append(f"Of it, {resumed} up to the checkpoint that it went on from, and {wasted} wasted after checkpoints.")
+        lines += [f"Wasted: {human_energy(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
     if record.co2e_g is not None:
         lines.append(f"CO2e {record.co2e_g:.4g} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
     if accuracy.last is not None:

@@ -3,7 +3,9 @@
 The tests start it where a process is killed, resumed, run on several ranks, or has only one Lightning package. Keys, all
 but `directory` optional: `package`, `runs` (fit, validate, test, predict), `trainer`, `watt`, `module` (keyword arguments),
 `steady` (watts of a made-up source; without it the sources are the lab's), `batches` (train, validate), `ckpt_path`,
-`monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end). It leaves `rank<N>.json` in the directory.
+`monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end), `keep` (a directory for a checkpoint of every epoch),
+`kill` (`[epoch, batch, rank]`: that rank's process kills itself there), `signal` (the same with the signal's number after it).
+It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`: when it began and, killed, ended, on CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,18 @@ def nvml_calls(function: str) -> int | None:
         return int(ctypes.CDLL("libnvidia-ml.so.1").nvmlLabCalls(function.encode()))
     except (OSError, AttributeError):
         return None
+
+
+def ends_itself(module: Any, span: Path, epoch: int, batch: int, rank: int, number: int = signal.SIGKILL) -> None:
+    """Let the module send its process that signal in that training batch."""
+
+    def on_batch(stage: str, index: int) -> None:
+        if stage == "train" and (module.current_epoch, index, module.global_rank) == (epoch, batch, rank):
+            with span.open("a") as file:
+                file.write(f"{time.monotonic_ns()}\n")
+            os.kill(os.getpid(), number)
+
+    module.on_batch = on_batch
 
 
 def main(options: dict[str, Any]) -> None:
@@ -43,10 +59,17 @@ def main(options: dict[str, Any]) -> None:
             0, pl.callbacks.ModelCheckpoint(directory / "best", "{epoch}", monitor=options["monitor"], mode="max")
         )
         options.setdefault("trainer", {})["enable_checkpointing"] = True
+    if "keep" in options:
+        callbacks.append(pl.callbacks.ModelCheckpoint(options["keep"], "{epoch}", save_top_k=-1, every_n_epochs=1))
+        options.setdefault("trainer", {})["enable_checkpointing"] = True
     trained = tiny.trainer(pl, directory, *callbacks, **options.get("trainer", {}))
     train, validate = options.get("batches", (6, 3))
     data = {"fit": (tiny.loader(train), tiny.loader(validate))}
     module = tiny.module(pl, **options.get("module", {}))
+    span = directory / f"span{trained.global_rank}.{os.getpid()}"
+    span.write_text(f"{time.monotonic_ns()}\n")
+    if "kill" in options or "signal" in options:
+        ends_itself(module, span, *options.get("kill", options.get("signal")))
     for run in options.get("runs", ["fit"]):
         extra = {"ckpt_path": options["ckpt_path"], "weights_only": True} if run == "fit" and "ckpt_path" in options else {}
         getattr(trained, run)(module, *data.get(run, (tiny.loader(validate),)), **extra)

@@ -7,7 +7,8 @@ import csv
 import pytest
 
 from lightning_watt.events import BatchRow
-from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, read_journal, read_record
+from lightning_watt.journal import JOURNAL_NAME
+from lightning_watt.record import RECORD_NAME, read_journal, read_record
 from lightning_watt.scribe import BATCHES_NAME, Scribe
 from tests.unit.test_record import a_record
 
