@@ -66,6 +66,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
         where: the machine, and the process's own name space on it; likewise.
         pid: the process; likewise.
         born: when the process was started, seconds since 1970; likewise.
+        interval_s: seconds between two lines; likewise.
         status: how the run ended; in a session's last line alone.
     """
 
@@ -83,6 +84,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     where: Word = ""
     pid: int = 0
     born: float = 0.0
+    interval_s: float = 0.0
     status: Status | None = None
 
 
@@ -94,7 +96,7 @@ class Trace:
         session: its id.
         file: where its last line stands.
         last: its last good line.
-        interval_s: seconds between its last two lines.
+        interval_s: seconds between two of its lines.
         devices: what its devices are.
         resumes: the sessions whose energy it took over.
         kept: its line when it last ended well; what it had used by then is no loss.
@@ -147,12 +149,11 @@ class Trace:
             return False
         if rise > IMPOSSIBLE_W * UJ_PER_J * max(1, len(line.device_uj)) * (passed_s + 1):
             return False
-        if line is not self.last:
-            self.interval_s = max(0.0, line.t - self.last.t)
         self.last, self.file = line, file
         self.devices |= line.devices or {}
         self.resumes |= set(line.resumes or ())
-        self.where, self.pid, self.born = line.where or self.where, line.pid or self.pid, line.born or self.born
+        if line.where:
+            self.where, self.pid, self.born, self.interval_s = line.where, line.pid, line.born, max(0.0, line.interval_s)
         if line.status == "completed":
             self.kept = line
         return True

@@ -180,6 +180,11 @@ class EnergyMeter:
         return {line.device.label: line.tick_s for line in self._lines}
 
     @property
+    def interval_s(self) -> float:
+        """Seconds between two reads, at most: what was asked for, or what a source bears where that is less."""
+        return min([self._interval, *(source.due_s for source, _ in self._opened)])
+
+    @property
     def frontier_ns(self) -> int:
         """The time up to which every answering device's energy is known."""
         return self._frontier_ns()
@@ -251,7 +256,7 @@ class EnergyMeter:
     # -- the reader's thread ------------------------------------------------------------------------------------------
 
     def _run(self, stop: threading.Event, opened: Sequence[tuple[EnergySource, list[Device]]]) -> None:
-        interval_s = min([self._interval, *(source.due_s for source, _ in opened)])
+        interval_s = self.interval_s
         try:
             while True:
                 self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below

@@ -80,6 +80,7 @@ class Session:
         self._stretch_from: dict[str, tuple[int, int, int]] = {}
         # Switches that are noted and not settled: when, to where, and the batches and samples by then.
         self._entered: deque[tuple[int, Switch]] = deque()
+        self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
 
@@ -133,6 +134,7 @@ class Session:
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
+        self._ended[self._account] = accuracy
         self.note(EpochEnd(self._account, accuracy, step, self.batches, self.samples))
         if self._meter is not None:
             self._meter.ask()
@@ -246,7 +248,7 @@ class Session:
             ledger = self._by_now(energy)
             taken = Taken(ledger.by_device(), sum(entry.ns for entry in ledger.entries.values()))
             unsettled_uj = sum(entry.total_uj for _, entry in self._unsettled(energy))
-            accuracies = {**self.parts.accuracies, **self.accuracies}
+            accuracies = {**self.parts.accuracies, **self.accuracies, **self._ended}
             return {
                 **self.parts.state_dict({self.id: taken}),
                 "ledger": merged([ledger, *self.parts.ledgers()]).state_dict(),
@@ -277,6 +279,7 @@ class Session:
                 self._heading = heading
                 line.devices, line.resumes = self._about(), list(self.parts.taken)
                 line.where, line.pid, line.born = process_facts()
+                line.interval_s = self._meter.interval_s if self._meter is not None else 0.0
             return line
 
     def _by_now(self, energy_uj: Sequence[int]) -> Ledger:

@@ -4,7 +4,7 @@ The tests start it where a process is killed, resumed, run on several ranks, or 
 but `directory` optional: `package`, `runs` (fit, validate, test, predict), `trainer`, `watt`, `module` (keyword arguments),
 `steady` (watts of a made-up source; without it the sources are the lab's), `batches` (train, validate), `ckpt_path`,
 `monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end), `keep` (a directory for a checkpoint of every epoch),
-`kill` (`[epoch, batch, rank]`: that rank's process kills itself there), `signal` (the same with the signal's number after it).
+`kill` (`[epoch, batch, rank]`: that rank's process kills itself there), `signal` (the same, and the signal's number).
 It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`: when it began and, killed, ended, on CLOCK_MONOTONIC.
 """
 
