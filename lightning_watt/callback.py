@@ -17,26 +17,29 @@ from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
-from lightning_watt.journal import Status
+from lightning_watt.journal import RECORD_NAME, Status, file_of
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
 from lightning_watt.loggers import log_record
 from lightning_watt.marks import marker_for
-from lightning_watt.meter import EnergyMeter
+from lightning_watt.meter import END_LIMIT_S, EnergyMeter
+from lightning_watt.nodes import Nodes, from_journals
 from lightning_watt.outlet import Outlet
-from lightning_watt.ranks import share_out
-from lightning_watt.record import RECORD_NAME
+from lightning_watt.ranks import Share, agree, share_out
 from lightning_watt.resume import go_on
 from lightning_watt.run_state import RunState
 from lightning_watt.sam import check_sam_arguments
 from lightning_watt.scribe import Scribe
 from lightning_watt.session import Session
-from lightning_watt.sources.base import EnergySource, is_source
+from lightning_watt.sources.base import Device, EnergySource, is_source
 from lightning_watt.sources.nvml import GPU, is_gpu
 from lightning_watt.summary import print_summary
 from lightning_watt.tags import Scoring
 from lightning_watt.units import EnergyUnit
+
+FAILED_LIMIT_S = 2.0
+"""How long rank zero's end waits for the other nodes where something failed; one of them may be gone."""
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -139,6 +142,9 @@ class WattCallback(Callback):
         self._train_batches = 0
         self._outlet = Outlet(self.scoring, self.budget_kwh)
         self._recorded = False
+        self._nodes: Nodes | None = None
+        self._turn = 0
+        self._replicas = 1
         self._restored: dict[str, Any] | None = None
 
     @property
@@ -175,34 +181,63 @@ class WattCallback(Callback):
     def _set_up(self, trainer: Any, pl_module: Any) -> None:
         # Before the others, so that EarlyStopping and ModelCheckpoint find this epoch's values and not the last one's.
         trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
-        share = share_out(facts.boards_in_use(trainer))
+        share = share_out(self._boards(trainer), node=trainer.node_rank)
         directory = Path(trainer.log_dir or trainer.default_root_dir)  # asked by every rank: it is broadcast
         if self._run.directory not in (None, directory):
             self._forget()  # another Trainer, another run
         run = self._run
         run.directory, run.status, run.interval_s = directory, "running", self.interval
         self._every = self.log_every_n_steps or max(1, trainer.log_every_n_steps)
-        if not share.reads:
+        self._turn += 1
+        self._replicas = facts.replicas(trainer)
+        devices: Sequence[Device] = ()
+        failure: Exception | None = None
+        try:
+            if share.reads:
+                devices = self._open(trainer, pl_module, share)
+        except Exception as error:  # noqa: BLE001 - raised again below, once the other ranks have been answered
+            failure = error
+        agreement = agree(self._session.id if self._session is not None else "", devices)
+        nodes = self._nodes = Nodes(agreement, trainer.global_rank, self._turn)
+        if failure is not None:
+            raise failure
+        session, meter = self._session, self._meter
+        if session is None or meter is None:
             return
+        meter.leave_out(agreement.leaves)
+        if not meter.devices:  # another process of this host counts them all
+            self._session = self._meter = None
+            return
+        session.place, session.others_expected = (nodes.run, nodes.rank, nodes.node), nodes.many
+        if self.record:
+            self._scribe = Scribe(directory, meter.complaints.append, trainer.global_rank)
+        session.on_settled = self._write
+        session.begin(meter, Account("other", 0))
+
+    def _boards(self, trainer: Any) -> list[str]:
+        try:
+            return facts.boards_in_use(trainer)
+        except Exception as error:  # noqa: BLE001 - the other ranks wait for the answer
+            self._run.voice.failed("finding the boards in use", error)
+            return []
+
+    def _open(self, trainer: Any, pl_module: Any, share: Share) -> Sequence[Device]:
+        run = self._run
         run.hardware = facts.hardware_facts(trainer)
         run.model = facts.model_facts(pl_module)
         run.software = facts.software_facts(trainer)
         run.inherit(facts.inherited_paths(pl_module))
-        session = self._session = self._session or Session()
+        self._session = self._session or Session()
         marker, instead = marker_for(trainer.strategy.root_device)
         run.marks = marker.kind
         gpus = share.boards if self.gpus == "auto" else self.gpus
         meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker)
-        if self.record and trainer.is_global_zero:
-            self._scribe = Scribe(directory, meter.complaints.append)
-        session.on_settled = self._write
-        session.begin(meter, Account("other", 0))
+        devices = meter.open()
         run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
         if not isinstance(self.sources, str):
             for reason in meter.missing:
                 run.voice.warn(str(reason))  # it was asked for
-        if share.hosts > 1:
-            run.missing.append(f"{share.hosts - 1} other nodes: their energy is not in this record.")
+        return devices
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -228,6 +263,7 @@ class WattCallback(Callback):
             self._tell_missing_accuracy()
         self._catch_up(trainer)
         self._meter = None
+        self._end_together(status)
         record = run.to_record(session, self.scoring)
         if self._scribe is not None:
             self._scribe.journal(session.line(status))
@@ -239,6 +275,33 @@ class WattCallback(Callback):
             log_record(trainer.loggers, record, facts.logger_step(trainer), run.voice)
             facts.stop_live_bar(trainer)
             print_summary(record, str(run.directory / RECORD_NAME) if self.record and run.directory else "")
+
+    @never_raise
+    def _end_together(self, status: Status) -> None:
+        """Bring the nodes' last parts to rank zero; whoever is gone by now is not waited for long."""
+        session, nodes = self._session, self._nodes
+        if session is None or nodes is None or not nodes.many:
+            return
+        if nodes.rank != 0:
+            nodes.tell_end(session.part(self._run.missing))
+            return
+        if self._scribe is not None:  # should this process be killed while it waits
+            self._scribe.record(self._run.to_record(session, self.scoring))
+        for part in nodes.hear_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S):
+            session.join(part)
+        told = {part.rank for part in session.parts.others if part.final}
+        if told >= set(nodes.readers[1:]):
+            return
+        if self._run.directory is not None and self.record:
+            for part in from_journals(self._run.directory, nodes.run, session.id, session.parts.others):
+                session.join(part)
+        known = {part.rank for part in session.parts.others}
+        for rank in sorted(set(nodes.readers[1:]) - told):
+            what = "what it told last, or its journal, is in the total" if rank in known else "nothing of it is in the total"
+            self._run.tell_missing(
+                f"node{nodes.readers.index(rank)} (rank {rank}) did not tell its end: {what}. Its own record is "
+                f"{file_of(RECORD_NAME, rank)}, in this directory on its machine; read_record of the directory adds it."
+            )
 
     # -- the hooks that note where the training is --
 
@@ -377,7 +440,7 @@ class WattCallback(Callback):
 
     def _count(self, trainer: Any, session: Session, batch: Any, batch_idx: int) -> None:
         session.batches += 1
-        session.samples += facts.batch_size(batch)
+        session.samples += facts.batch_size(batch) * self._replicas
         if self.batches:
             session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
         if session.news:
@@ -454,7 +517,23 @@ class WattCallback(Callback):
             self._say_complaints(self._meter)
             self._outlet.catch_up(trainer, self._session, self._run)
 
+    @never_raise
+    def _gather(self) -> None:
+        """Every rank comes here at an epoch's end: the nodes' parts go to rank zero."""
+        nodes, part = self._nodes, None
+        if nodes is None or not nodes.many:
+            return
+        try:
+            if nodes.rank and self._session is not None and self._meter is not None:
+                part = self._session.part(self._run.missing)
+        except Exception as error:  # noqa: BLE001 - the other ranks wait below
+            self._run.voice.failed("this node's part", error)
+        for told in nodes.gather(part):
+            if self._session is not None:
+                self._session.join(told)
+
     def _publish(self, trainer: Any) -> None:
+        self._gather()
         measuring = self._session if self._meter is not None else None
         self._outlet.publish(trainer, measuring, self._run, self._log_point)
 

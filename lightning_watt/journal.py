@@ -22,6 +22,7 @@ import psutil
 from lightning_watt.units import UJ_PER_J, seconds
 
 JOURNAL_NAME = "watt.jsonl"
+RECORD_NAME = "watt.json"
 MAX_LINE_BYTES = 2**20
 """A line of the journal is some hundred bytes."""
 MAX_JOURNAL_BYTES = 2**31
@@ -67,6 +68,9 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
         pid: the process; likewise.
         born: when the process was started, seconds since 1970; likewise.
         interval_s: seconds between two lines; likewise.
+        run: the id of the run: the session of its rank zero; likewise.
+        rank: the process's global rank; likewise.
+        node: the number of its node among those that measure; likewise.
         status: how the run ended; in a session's last line alone.
     """
 
@@ -85,6 +89,9 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     pid: int = 0
     born: float = 0.0
     interval_s: float = 0.0
+    run: Word = ""
+    rank: int = 0
+    node: int = 0
     status: Status | None = None
 
 
@@ -103,6 +110,9 @@ class Trace:
         where: its machine.
         pid: its process.
         born: when that was started.
+        run: the run that it is a part of.
+        rank: its global rank there.
+        node: the number of its node there.
     """
 
     session: str
@@ -115,6 +125,9 @@ class Trace:
     where: str = ""
     pid: int = 0
     born: float = 0.0
+    run: str = ""
+    rank: int = 0
+    node: int = 0
 
     @property
     def status(self) -> str:
@@ -154,6 +167,7 @@ class Trace:
         self.resumes |= set(line.resumes or ())
         if line.where:
             self.where, self.pid, self.born, self.interval_s = line.where, line.pid, line.born, max(0.0, line.interval_s)
+            self.run, self.rank, self.node = line.run, line.rank, line.node
         if line.status == "completed":
             self.kept = line
         return True
@@ -182,6 +196,11 @@ def read_traces(directories: Iterable[Path]) -> Traces:
         if broken:
             found.problems.append(f"{file}: {broken} lines make no sense and were left out. Was it edited?")
     return found
+
+
+def file_of(name: str, rank: int) -> str:
+    """The name that a file of the run has at a rank: `watt.json` at rank zero, `watt.rank2.json` at rank 2."""
+    return f"{Path(name).stem}.rank{rank}{Path(name).suffix}" if rank else name
 
 
 def _journals(directory: Path) -> list[Path]:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from lightning_watt.errors import RecordError
+from lightning_watt.journal import RECORD_NAME
 from lightning_watt.ledger import Ledger
-from lightning_watt.record import RECORD_NAME, Inherited, read_record
+from lightning_watt.record import Inherited, read_record
 from lightning_watt.units import joules, kwh
 
 STATE_KEY = "WattCallback"

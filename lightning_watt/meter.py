@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -91,6 +91,8 @@ class EnergyMeter:
         self._thread: threading.Thread | None = None
         self._failed: dict[str, str] = {}
         self._said: set[str] = set()
+        self._is_open = False
+        self._left_out: set[str] = set()
         self._by_label: dict[str, Timeline] = {}
         self._whole: Window | None = None
         self.missing: list[SourceUnavailable] = []
@@ -98,6 +100,41 @@ class EnergyMeter:
         self.complaints: deque[str] = deque()
 
     # -- life ---------------------------------------------------------------------------------------------------------
+
+    def open(self) -> tuple[Device, ...]:
+        """Open the sources and do not read yet; `start` does both.
+
+        Returns:
+            The devices that would be read.
+
+        Raises:
+            WattError: as in `start`.
+            ValueError: as in `start`.
+        """
+        if self._thread is not None:
+            raise WattError("The meter runs already: stop it first, or make another.")
+        self._opened, self.missing = open_sources(self._gpus, self._sources, self._clock)
+        if not self._opened:
+            raise WattError(f"Nothing can be measured. {' '.join(str(reason) for reason in self.missing)}")
+        self._lines = [Timeline(device) for _, devices in self._opened for device in devices]
+        self._by_label = {line.device.label: line for line in self._lines}
+        self._left_out = set()
+        self._is_open = True
+        return self.devices
+
+    def leave_out(self, labels: Collection[str]) -> None:
+        """Do not read these devices, which another process counts; to be called between `open` and `start`.
+
+        A source that has none left is closed.
+        """
+        self._left_out = set(labels)
+        self._lines = [line for line in self._lines if line.device.label not in self._left_out]
+        self._by_label = {line.device.label: line for line in self._lines}
+        kept = [(source, [d for d in devices if d.label not in self._left_out]) for source, devices in self._opened]
+        for source, devices in kept:
+            if not devices:
+                source.close()
+        self._opened = [(source, devices) for source, devices in kept if devices]
 
     def start(self, listener: Listener | None = None) -> EnergyMeter:
         """Open the sources and begin to read.
@@ -110,13 +147,9 @@ class EnergyMeter:
             WattError: no source could be opened; says of each why, and the remedy.
             ValueError: `gpus` names a board that is not there.
         """
-        if self._thread is not None:
-            raise WattError("The meter runs already: stop it first, or make another.")
-        self._opened, self.missing = open_sources(self._gpus, self._sources, self._clock)
-        if not self._opened:
-            raise WattError(f"Nothing can be measured. {' '.join(str(reason) for reason in self.missing)}")
-        self._lines = [Timeline(device) for _, devices in self._opened for device in devices]
-        self._by_label = {line.device.label: line for line in self._lines}
+        if not self._is_open:
+            self.open()
+        self._is_open = False
         self._listener = listener
         self._failed.clear()
         self._marks.clear()
@@ -296,6 +329,8 @@ class EnergyMeter:
             return [Failure(d.label, f"{source.name} raised {error!r}.", "Report it to its author.") for d in devices]
 
     def _take(self, reading: Reading | Failure) -> None:
+        if reading.label in self._left_out:
+            return
         if reading.label not in self._by_label:
             self._complain(
                 f"unknown {reading.label}",

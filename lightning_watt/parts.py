@@ -14,7 +14,7 @@ import msgspec
 from lightning_watt.journal import About
 from lightning_watt.ledger import WASTED, Account, Entry, Ledger
 from lightning_watt.losses import Loss, Taken, taken_of
-from lightning_watt.record import LostData, LostWork
+from lightning_watt.record import LostData, LostWork, NodeEnergy
 from lightning_watt.units import joules, seconds
 
 Home = Callable[[str, About], str]
@@ -57,7 +57,7 @@ class Part(msgspec.Struct, kw_only=True):
     def accounts(self) -> Ledger:
         """Its ledger, devices by their labels in the run's record."""
         ledger = Ledger()
-        ledger.absorb(self.ledger, {own: self.label(own) for own in self.devices})
+        ledger.absorb(self.ledger, {own: self.label(own) for own in (*self.devices, *self.taken.uj)})
         return ledger
 
 
@@ -101,6 +101,21 @@ class Parts:
         """
         self._others[part.session] = (part, part.accounts())
 
+    def nodes(self) -> list[NodeEnergy]:
+        """What the other nodes' readers have used, for the record."""
+        return [
+            NodeEnergy(
+                session=part.session,
+                rank=part.rank,
+                node=part.node,
+                host=part.host,
+                device_uj=part.taken.uj,
+                stage_uj={stage: entry.total_uj for stage, entry in ledger.by_stage().items()},
+                ns=part.taken.ns,
+            )
+            for part, ledger in self._others.values()
+        ]
+
     def ledgers(self) -> list[Ledger]:
         """All accounts, to be summed with this session's own."""
         return [self.earlier, *(ledger for _, ledger in self._others.values())]
@@ -109,6 +124,10 @@ class Parts:
         """All devices, by their labels in `ledgers`."""
         now = {part.label(own): about for part, _ in self._others.values() for own, about in part.devices.items()}
         return {**self.devices, **now}
+
+    def missing(self) -> list[str]:
+        """What the other nodes could not measure, why, and the remedy."""
+        return [f"node{part.node}: {sentence}" for part in self.others for sentence in part.missing]
 
     def all_gaps(self) -> list[LostData]:
         """What all counters lost."""

@@ -1,20 +1,25 @@
-"""Which process reads which device: each board and each host once, whatever the number of processes."""
+"""Which process reads which device: each board and each host's CPU once, whatever the number of processes and nodes.
+
+Every rank calls `share_out` and then `agree`, once each, when a run is set up: the only two exchanges there.
+"""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
+
+from lightning_watt.journal import host_id
+from lightning_watt.sources.base import Device
 
 
 class Share(NamedTuple):
     """What this process reads.
 
     Attributes:
-        reads: whether it reads anything; one process a host does.
-        boards: the boards that all processes of this host use, each once.
+        reads: whether it reads anything; one process a node does.
+        boards: the boards that all processes of this node use, each once.
         hosts: the number of hosts.
     """
 
@@ -23,21 +28,68 @@ class Share(NamedTuple):
     hosts: int
 
 
-def share_out(mine: Sequence[str], host: str | None = None) -> Share:
+class Agreement(NamedTuple):
+    """Who reads, and what this process leaves to another one.
+
+    Attributes:
+        run: the id of the run: rank zero's session.
+        readers: the ranks that read something, rank zero first; a rank's place in here is the number of its node.
+        leaves: labels of this process's devices that another process of this host reads too, and counts.
+    """
+
+    run: str
+    readers: list[int]
+    leaves: set[str]
+
+
+def is_alone() -> bool:
+    """Whether there is no other process in this run."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+
+
+def share_out(mine: Sequence[str], host: str | None = None, node: int = 0) -> Share:
     """Agree with the other processes who reads what. Every rank calls this once, when the run is set up.
 
     Args:
         mine: UUIDs of the boards that this process uses.
-        host: this host's name.
+        host: this host.
+        node: the number of this process's node, where several are on one host (a container each, or a test).
 
     Returns:
-        The lowest rank of each host reads all boards that its host's ranks use.
+        The lowest rank of each node reads all boards that its node's ranks use.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if is_alone():
         return Share(True, list(mine), 1)
-    here = host or platform.node()
+    here = (host or host_id(), node)
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, (here, list(mine)))
     first = next(rank for rank, (other, _) in enumerate(everyone) if other == here)
     boards = dict.fromkeys(uuid for other, uuids in everyone if other == here for uuid in uuids)
-    return Share(first == dist.get_rank(), list(boards), len({other for other, _ in everyone}))
+    return Share(first == dist.get_rank(), list(boards), len({other[0] for other, _ in everyone}))
+
+
+def agree(session: str, devices: Sequence[Device], host: str | None = None) -> Agreement:
+    """Agree, once the sources are open, who counts a device that several processes opened: the lowest rank of the host.
+
+    An estimate is of the process's own work, so no two of them are one device.
+
+    Args:
+        session: the id of this process's session; empty where it reads nothing.
+        devices: what it opened.
+        host: this host.
+    """
+    if is_alone():
+        return Agreement(session, [0], set())
+    measured = {device.label: (host or host_id(), device.uuid) for device in devices if device.provenance == "measured"}
+    estimated = len(devices) - len(measured)
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, (session, list(measured.values()), estimated))
+    taken: set[tuple[str, str]] = set()
+    readers, leaves = [0], set()
+    for rank, (_, found, estimates) in enumerate(everyone):
+        if rank == dist.get_rank():
+            leaves = {label for label, device in measured.items() if device in taken}
+        if rank and (estimates or set(found) - taken):
+            readers.append(rank)
+        taken |= set(found)
+    return Agreement(everyone[0][0], readers, leaves)

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import msgspec
 
 from lightning_watt.errors import RecordError
-from lightning_watt.journal import JOURNAL_NAME, MAX_LINE_BYTES, Line, Status
+from lightning_watt.journal import JOURNAL_NAME, MAX_LINE_BYTES, RECORD_NAME, Line, Status, Trace, file_of, read_traces
+from lightning_watt.units import joules, kwh, seconds
 
 SCHEMA_VERSION = 1
-RECORD_NAME = "watt.json"
 MAX_BYTES = 64 * 2**20
 """A record is kilobytes; whatever is larger than this was not written here."""
 
@@ -129,6 +129,21 @@ class LostWork(msgspec.Struct, kw_only=True):
     seconds: float
 
 
+class NodeEnergy(msgspec.Struct, kw_only=True):
+    """What one node's reader has used of this run, as far as it is in this record: microjoules by its own device labels.
+
+    In `energy.by_device` they stand as `gpu0` for node 0 and as `node1/gpu0` for the others.
+    """
+
+    session: str
+    rank: int = 0
+    node: int = 0
+    host: str = ""
+    device_uj: dict[str, int] = {}
+    stage_uj: dict[str, int] = {}
+    ns: int = 0
+
+
 class Record(msgspec.Struct, kw_only=True):
     """One run.
 
@@ -160,6 +175,8 @@ class Record(msgspec.Struct, kw_only=True):
     started_unix: float = 0.0
     updated_unix: float = 0.0
     interval_s: float = 0.0
+    run: str = ""
+    nodes: list[NodeEnergy] = []
     resumes: list[str] = []
     resumed_j: float = 0.0
     wasted_j: float = 0.0
@@ -176,8 +193,11 @@ class Record(msgspec.Struct, kw_only=True):
 def read_record(path: str | os.PathLike[str]) -> Record:
     """Read and check a run record.
 
+    Of a directory, the energy of a run that did not tell its end (it runs, or it was killed, or one of its nodes was) is
+    brought up to date from the journals there; its accuracies, epochs and SAM are those of the record as it was written.
+
     Args:
-        path: a `watt.json`, or the directory that holds it.
+        path: a `watt.json`, which is read as it is; or the directory that holds it.
 
     Returns:
         The record.
@@ -204,7 +224,8 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
         if version == SCHEMA_VERSION:
-            return msgspec.json.decode(raw, type=Record)
+            record = msgspec.json.decode(raw, type=Record)
+            return record if file == Path(path) else _brought_up(record, file.parent)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{file}: this is not a run record: {error}. Was it cut off or edited?") from error
     newer = version > SCHEMA_VERSION
@@ -212,6 +233,46 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         f"{file}: its schema_version is {version}, this lightning_watt reads {SCHEMA_VERSION}. "
         + ("Update lightning_watt." if newer else "Run the training again, or read it with the version that wrote it.")
     )
+
+
+def _brought_up(record: Record, directory: Path) -> Record:
+    if not record.nodes or record.energy.total_j is None or (record.status != "running" and len(record.nodes) == 1):
+        return record
+    known = {node.session: node for node in record.nodes}
+    for trace in read_traces([directory]).by_session.values():
+        node = known.get(trace.session)
+        if node is None and record.run and trace.run == record.run:
+            node = NodeEnergy(session=trace.session, rank=trace.rank, node=trace.node)
+            record.nodes.append(node)
+        if node is not None and trace.last.ns > node.ns:
+            _add(record, node, trace)
+    return record
+
+
+def _add(record: Record, node: NodeEnergy, trace: Trace) -> None:
+    energy, last = record.energy, trace.last
+    more_uj = {label: max(0, uj - node.device_uj.get(label, 0)) for label, uj in last.device_uj.items()}
+    for label, uj in more_uj.items():
+        name = label if node.node == 0 else f"node{node.node}/{label}"
+        if name not in energy.by_device and label in trace.devices:
+            energy.by_device[name] = DeviceEnergy(joules=0.0, **msgspec.structs.asdict(trace.devices[label]))
+        if name in energy.by_device:
+            energy.by_device[name].joules += joules(uj)
+    # The last one takes what is left, should the journal's stages and devices not agree.
+    left_uj = sum(more_uj.values())
+    seconds_left = seconds(last.ns - node.ns)
+    rises = {stage: max(0, uj - node.stage_uj.get(stage, 0)) for stage, uj in last.stage_uj.items()}
+    for stage, more in [*rises.items(), (last.stage or "other", left_uj)]:
+        rise_uj = min(left_uj, more)
+        left_uj -= rise_uj
+        entry = energy.by_stage.setdefault(stage, Stage(joules=0.0, seconds=0.0))
+        entry.joules += joules(rise_uj)
+        if node.node == 0 and more_uj:
+            entry.seconds += seconds_left * rise_uj / (sum(more_uj.values()) or 1)
+    energy.total_j = (energy.total_j or 0.0) + joules(sum(more_uj.values()))
+    energy.total_kwh = kwh(energy.total_j)
+    record.updated_unix = max(record.updated_unix, last.t)
+    node.device_uj, node.stage_uj, node.ns = dict(last.device_uj), dict(last.stage_uj), last.ns
 
 
 class _Versioned(msgspec.Struct):
@@ -237,21 +298,23 @@ class RecordWriter:
 
     Args:
         directory: the run's log directory; it is made where it is missing.
+        rank: the process's global rank; other than zero it has files of its own.
 
     Raises:
         OSError: from `write` and `append`, where the disk is full or the directory read-only; the caller warns once.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, rank: int = 0) -> None:
         self.directory = directory
+        self._record_name, self._journal_name = file_of(RECORD_NAME, rank), file_of(JOURNAL_NAME, rank)
         self._journal: FileIO | None = None
 
     def write(self, record: Record) -> None:
         """Replace `watt.json` whole: a reader sees the old one or the new one, never half of one."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        target = self.directory / RECORD_NAME
+        target = self.directory / self._record_name
         # Beside the target, because only a rename within one file system is atomic.
-        half = target.with_name(f".{RECORD_NAME}.{os.getpid()}")
+        half = target.with_name(f".{self._record_name}.{os.getpid()}")
         try:
             half.write_bytes(to_json(record) + b"\n")
             half.replace(target)
@@ -263,13 +326,13 @@ class RecordWriter:
         """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
         if self._journal is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._journal = _open_whole_lines(self.directory / JOURNAL_NAME)
+            self._journal = _open_whole_lines(self.directory / self._journal_name)
         before = self._journal.tell()
         raw = msgspec.json.encode(line, enc_hook=_plain) + b"\n"
         if self._journal.write(raw) != len(raw):
             # So that the next line does not continue this half one.
             self._journal.seek(self._journal.truncate(before))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / JOURNAL_NAME))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / self._journal_name))
 
     def close(self) -> None:
         """Close the journal."""

@@ -110,6 +110,8 @@ class RunState:
             started_unix=session.started_unix,
             updated_unix=time.time(),
             interval_s=self.interval_s,
+            run=session.place[0] or session.id,
+            nodes=session.nodes(),
             resumes=list(session.parts.taken),
             resumed_j=joules(session.parts.resumed_uj),
             wasted_j=joules(session.parts.wasted_uj),
@@ -119,6 +121,6 @@ class RunState:
             co2e_g=scoring.co2e_g(own_j),
             forecast_kwh=self.forecast_kwh,
             gaps=session.all_gaps(),
-            missing=[*self.missing, *self.unknown],
+            missing=[*self.missing, *self.unknown, *session.parts.missing()],
             warnings=list(self.voice.said.values()),
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_watt.events import BatchRow
-from lightning_watt.journal import JOURNAL_NAME, Line
-from lightning_watt.record import RECORD_NAME, Record, RecordWriter
+from lightning_watt.journal import JOURNAL_NAME, RECORD_NAME, Line, file_of
+from lightning_watt.record import Record, RecordWriter
 
 BATCHES_NAME = "watt_batches.csv"
 
@@ -20,11 +20,13 @@ class Scribe:
     Args:
         directory: the run's log directory.
         complain: takes a sentence for the user; called once for each file that cannot be written.
+        rank: the process's global rank; other than zero it has files of its own.
     """
 
-    def __init__(self, directory: Path, complain: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, complain: Callable[[str], None], rank: int = 0) -> None:
         self.directory = directory
-        self._writer = RecordWriter(directory)
+        self._writer = RecordWriter(directory, rank)
+        self._names = {name: file_of(name, rank) for name in (RECORD_NAME, JOURNAL_NAME, BATCHES_NAME)}
         self._complain = complain
         self._failed: set[str] = set()
         self._rows_file: Any = None
@@ -52,7 +54,7 @@ class Scribe:
     def _append_rows(self, rows: Sequence[BatchRow]) -> None:
         if self._rows_file is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._rows_file = (self.directory / BATCHES_NAME).open("a", newline="")
+            self._rows_file = (self.directory / self._names[BATCHES_NAME]).open("a", newline="")
             if self._rows_file.tell() == 0:
                 csv.writer(self._rows_file).writerow(BatchRow._fields)
         csv.writer(self._rows_file).writerows(
@@ -67,6 +69,6 @@ class Scribe:
             if name not in self._failed:
                 self._failed.add(name)
                 self._complain(
-                    f"{self.directory / name} cannot be written ({error}). The training and its logging go on; "
+                    f"{self.directory / self._names[name]} cannot be written ({error}). The training and its logging go on; "
                     "make room or make the directory writable, and the next write succeeds."
                 )

@@ -29,7 +29,7 @@ from lightning_watt.losses import Loss, Taken, taken_of
 from lightning_watt.marks import Mark
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.parts import Part, Parts
-from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, Stage
+from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, NodeEnergy, Stage
 from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
 
 
@@ -41,6 +41,7 @@ class Session:
         id: tells this process's part of a run from others', so that a joule in two checkpoints is added once.
         ledger: the accounts of what this process measured.
         parts: what earlier sessions of this run used, and other nodes.
+        place: the run that this is a part of, this process's rank in it, and its node's number.
         batches: batches so far; the trainer's thread counts here.
         samples: samples so far; likewise.
         ready: snapshots that have been settled and wait to be logged.
@@ -50,6 +51,7 @@ class Session:
         gaps: what counters lost.
         rates: joules a batch by stage, for the forecast.
         devices: what is known about each device that this process measures, by label.
+        others_expected: other nodes measure too.
         on_settled: called in the meter's thread with the batches that ended, and whether an epoch did.
         news: something was settled since the trainer's thread last looked.
     """
@@ -58,6 +60,7 @@ class Session:
     started_unix: float = field(default_factory=time.time)
     ledger: Ledger = field(default_factory=Ledger)
     parts: Parts = field(default_factory=Parts)
+    place: tuple[str, int, int] = ("", 0, 0)
     batches: int = 0
     samples: int = 0
     ready: deque[Snapshot] = field(default_factory=deque)
@@ -67,6 +70,7 @@ class Session:
     gaps: list[LostData] = field(default_factory=list)
     rates: dict[str, Rate] = field(default_factory=dict)
     devices: dict[str, DeviceEnergy] = field(default_factory=dict)
+    others_expected: bool = False
     on_settled: Callable[[Sequence[BatchRow], bool], None] | None = None
     news: bool = False
 
@@ -80,6 +84,8 @@ class Session:
         self._stretch_from: dict[str, tuple[int, int, int]] = {}
         # Switches that are noted and not settled: when, to where, and the batches and samples by then.
         self._entered: deque[tuple[int, Switch]] = deque()
+        # By stage: all nodes' energy over this one's, when the others told theirs last.
+        self._whole_of_own: dict[str, float] = {}
         self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
@@ -218,16 +224,22 @@ class Session:
         """Take what another node tells of its part of this run, in the place of what it told before."""
         with self._lock:
             self.parts.join(part)
+            others: dict[str, int] = {}
+            for ledger in self.parts.ledgers()[1:]:
+                for stage, entry in ledger.by_stage().items():
+                    others[stage] = others.get(stage, 0) + entry.total_uj
+            own = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
+            self._whole_of_own = {stage: 1 + others.get(stage, 0) / uj for stage, uj in own.items() if uj > 0}
 
-    def part(self, rank: int, node: int, missing: Sequence[str] = ()) -> Part:
+    def part(self, missing: Sequence[str] = ()) -> Part:
         """This process's part of the run by now, for rank zero; the last moment by its last known power."""
         energy = self._energy_now_uj()
         with self._lock:
             ledger = self._by_now(energy)
             return Part(
                 session=self.id,
-                rank=rank,
-                node=node,
+                rank=self.place[1],
+                node=self.place[2],
                 host=platform.node(),
                 ledger=ledger.state_dict(),
                 devices=self._about(),
@@ -274,11 +286,12 @@ class Session:
                 ns=sum(entry.ns for entry in own.entries.values()),
                 status=status,
             )
-            heading = (tuple(self.devices), tuple(self.parts.taken))
+            heading = (tuple(self.devices), tuple(self.parts.taken), self.place)
             if heading != self._heading:
                 self._heading = heading
                 line.devices, line.resumes = self._about(), list(self.parts.taken)
                 line.where, line.pid, line.born = process_facts()
+                line.run, line.rank, line.node = self.place
                 line.interval_s = self._meter.interval_s if self._meter is not None else 0.0
             return line
 
@@ -368,6 +381,15 @@ class Session:
                 for account, entry in whole.entries.items()
                 if account in accuracies
             ]
+
+    def nodes(self) -> list[NodeEnergy]:
+        """What each node's reader has used in this run, this one first."""
+        with self._lock:
+            own, (_, rank, node) = self.ledger, self.place
+            ns = sum(entry.ns for entry in own.entries.values())
+            mine = NodeEnergy(session=self.id, rank=rank, node=node, host=platform.node(), device_uj=own.by_device(), ns=ns)
+            mine.stage_uj = {stage: entry.total_uj for stage, entry in own.by_stage().items()}
+            return [mine, *self.parts.nodes()]
 
     def all_gaps(self) -> list[LostData]:
         """What counters lost, in this run's earlier and other parts too."""
@@ -476,6 +498,11 @@ class Session:
         stretch_uj, stretch_batches, stretch_samples = (now - was for now, was in zip(standing, earlier, strict=True))
         if stretch_batches > 0:
             self._stretch_from[stage] = standing
+        if self.others_expected:  # a batch's energy is all nodes'; before they have told theirs it is not known
+            known = stage in self._whole_of_own
+            stretch_uj = round(stretch_uj * self._whole_of_own.get(stage, 1.0))
+            stretch_batches, stretch_samples = stretch_batches * known, stretch_samples * known
+        if stretch_batches > 0:
             self.rates.setdefault(stage, Rate()).add(joules(stretch_uj), stretch_batches)
         return Snapshot(
             point=log_point,

@@ -34,6 +34,11 @@ def boards_in_use(trainer: Any) -> list[str]:
     return [str(visible[index])] if index < len(visible) else []
 
 
+def replicas(trainer: Any) -> int:
+    """Processes that each train on data of their own; fewer than there are where a model is spread over several."""
+    return int((getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}).get("num_replicas", 1))
+
+
 def logger_step(trainer: Any) -> int:
     """The step that Lightning's own scalars are logged at, so that ours stand beside them."""
     loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)

@@ -55,6 +55,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "record": {"msgspec"},
         "lineage": {"torch"},
         "ranks": {"torch"},
+        "nodes": {"msgspec", "torch"},
         "batches": set(),
         "session": {"msgspec"},
         "tags": set(),
