@@ -17,7 +17,7 @@ from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
-from lightning_watt.journal import RECORD_NAME, Status, file_of
+from lightning_watt.journal import RECORD_NAME, Status
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
@@ -257,6 +257,8 @@ class WattCallback(Callback):
             return
         session.end()
         run.status = status
+        if self._scribe is not None:
+            self._scribe.journal(session.line(status))
         self._restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
         out_of_range = "accuracy range" in run.voice.said
         if status == "completed" and self._train_batches and run.metric.last is None and not out_of_range:
@@ -266,7 +268,6 @@ class WattCallback(Callback):
         self._end_together(status)
         record = run.to_record(session, self.scoring)
         if self._scribe is not None:
-            self._scribe.journal(session.line(status))
             self._scribe.record(record)
             self._scribe.close()
             self._scribe = None
@@ -285,23 +286,23 @@ class WattCallback(Callback):
         if nodes.rank != 0:
             nodes.tell_end(session.part(self._run.missing))
             return
+        if status != "completed":
+            self._add_journals(nodes, session)
         if self._scribe is not None:  # should this process be killed while it waits
             self._scribe.record(self._run.to_record(session, self.scoring))
         for part in nodes.hear_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S):
             session.join(part)
-        told = {part.rank for part in session.parts.others if part.final}
-        if told >= set(nodes.readers[1:]):
-            return
-        if self._run.directory is not None and self.record:
+        self._add_journals(nodes, session)
+        for sentence in self._run.untold:
+            self._run.voice.warn(sentence)
+
+    def _add_journals(self, nodes: Nodes, session: Session) -> None:
+        """Add what the other nodes' journals know and their readers have not told."""
+        missing = nodes.untold(session.parts.others)
+        if missing and self._run.directory is not None and self.record:
             for part in from_journals(self._run.directory, nodes.run, session.id, session.parts.others):
                 session.join(part)
-        known = {part.rank for part in session.parts.others}
-        for rank in sorted(set(nodes.readers[1:]) - told):
-            what = "what it told last, or its journal, is in the total" if rank in known else "nothing of it is in the total"
-            self._run.tell_missing(
-                f"node{nodes.readers.index(rank)} (rank {rank}) did not tell its end: {what}. Its own record is "
-                f"{file_of(RECORD_NAME, rank)}, in this directory on its machine; read_record of the directory adds it."
-            )
+        self._run.untold = [nodes.sentence(rank, session.parts.others) for rank in missing]
 
     # -- the hooks that note where the training is --
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import torch.distributed as dist
 
-from lightning_watt.journal import Trace, read_traces
+from lightning_watt.journal import JOURNAL_NAME, RECORD_NAME, Trace, file_of, read_traces
 from lightning_watt.losses import Taken
 from lightning_watt.parts import Part
 from lightning_watt.ranks import Agreement
@@ -91,6 +91,21 @@ class Nodes:
                 break
             time.sleep(POLL_S)
         return found
+
+    def untold(self, known: Iterable[Part]) -> list[int]:
+        """The other readers that have not told their end."""
+        told = {part.rank for part in known if part.final}
+        return [rank for rank in self.readers if rank not in told and rank != self.rank]
+
+    def sentence(self, rank: int, known: Iterable[Part]) -> str:
+        """What to say of one that did not."""
+        there = rank in {part.rank for part in known}
+        what = "what it told last, or its journal here, is in the total" if there else "nothing of it is in the total"
+        return (
+            f"node{self.readers.index(rank)} (rank {rank}) did not tell its end: {what}. Its own files, "
+            f"{file_of(RECORD_NAME, rank)} and {file_of(JOURNAL_NAME, rank)}, are in the log directory of its machine; "
+            "beside this one, read_record(directory) adds what they know."
+        )
 
     def _put(self, raw: bytes) -> None:
         try:

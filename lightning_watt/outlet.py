@@ -44,7 +44,8 @@ class Outlet:
             step, values = session.histograms.popleft()
             if trainer.is_global_zero:
                 log_histogram(trainer.loggers, values, step, run.voice)
-        if last is not None:
+        # Other nodes' readers know their own node alone; they get the run's values when all ranks meet.
+        if last is not None and trainer.is_global_zero:
             run.forecast_kwh = kwh(last.forecast.joules) if last.forecast else None
             trainer.callback_metrics.update(_tensors(tags(last, self._scoring)))
             self._mind_budget(trainer, session, run, last)

@@ -55,9 +55,14 @@ class Part(msgspec.Struct, kw_only=True):
         return f"node{self.node}/{own}"
 
     def accounts(self) -> Ledger:
-        """Its ledger, devices by their labels in the run's record."""
+        """Its energy by stage and epoch, devices by their labels in the run's record.
+
+        Its seconds, batches and samples are those that rank zero counts too, and stay away.
+        """
         ledger = Ledger()
         ledger.absorb(self.ledger, {own: self.label(own) for own in (*self.devices, *self.taken.uj)})
+        for entry in ledger.entries.values():
+            entry.ns = entry.batches = entry.samples = 0
         return ledger
 
 

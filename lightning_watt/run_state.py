@@ -37,6 +37,7 @@ class RunState:
         marks: what a batch's edge is: `host` time or `cuda-events`.
         interval_s: seconds between two lines of the journal.
         unknown: what is missing of earlier parts of this run.
+        untold: which nodes did not tell their end.
     """
 
     voice: Voice = field(default_factory=Voice)
@@ -53,6 +54,7 @@ class RunState:
     marks: str = "host"
     interval_s: float = 0.0
     unknown: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
 
     def reach(self, name: str, value: float) -> None:
         """Note an accuracy."""
@@ -121,6 +123,6 @@ class RunState:
             co2e_g=scoring.co2e_g(own_j),
             forecast_kwh=self.forecast_kwh,
             gaps=session.all_gaps(),
-            missing=[*self.missing, *self.unknown, *session.parts.missing()],
+            missing=[*self.missing, *self.unknown, *self.untold, *session.parts.missing()],
             warnings=list(self.voice.said.values()),
         )

@@ -329,7 +329,8 @@ class Session:
     def energy(self) -> Energy:
         """The energy part of the record."""
         with self._lock:
-            about = {**self.parts.all_devices(), **self._about()}
+            own = self._about()
+            about = {**own, **{label: facts for label, facts in self.parts.all_devices().items() if label not in own}}
             if not about:
                 return Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
             whole = merged([self.ledger, *self.parts.ledgers()])

@@ -4,8 +4,9 @@ The tests start it where a process is killed, resumed, run on several ranks, or 
 but `directory` optional: `package`, `runs` (fit, validate, test, predict), `trainer`, `watt`, `module` (keyword arguments),
 `steady` (watts of a made-up source; without it the sources are the lab's), `batches` (train, validate), `ckpt_path`,
 `monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end), `keep` (a directory for a checkpoint of every epoch),
-`kill` (`[epoch, batch, rank]`: that rank's process kills itself there), `signal` (the same, and the signal's number).
-It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`: when it began and, killed, ended, on CLOCK_MONOTONIC.
+`kill` (`[epoch, batch, rank]`: that rank's process kills itself there), `signal` (the same, and the signal's number),
+`uneven` (each rank's own number of validation batches). It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`:
+when it began and, killed, ended, on CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ def main(options: dict[str, Any]) -> None:
     trained = tiny.trainer(pl, directory, *callbacks, **options.get("trainer", {}))
     train, validate = options.get("batches", (6, 3))
     data = {"fit": (tiny.loader(train), tiny.loader(validate))}
+    if "uneven" in options:
+        data["fit"] = (tiny.loader(train), tiny.stream(options["uneven"][trained.global_rank]))
     module = tiny.module(pl, **options.get("module", {}))
     span = directory / f"span{trained.global_rank}.{os.getpid()}"
     span.write_text(f"{time.monotonic_ns()}\n")

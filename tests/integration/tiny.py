@@ -134,6 +134,11 @@ class Stream(IterableDataset[Any]):
         return iter(self.data)
 
 
+def stream(batches: int) -> DataLoader[Any]:
+    """A loader that Lightning does not share out among ranks."""
+    return DataLoader(Stream(batches), batch_size=BATCH)
+
+
 def trainer(pl: ModuleType, directory: Path, *callbacks: Any, **options: Any) -> Any:
     """A quiet CPU Trainer with these callbacks, logging (to nowhere, unless asked) at every step."""
     settings: dict[str, Any] = {

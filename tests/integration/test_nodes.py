@@ -1,0 +1,162 @@
+"""Two simulated nodes of two ranks, gloo: each board once over all of them, and what a rank that died leaves behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_watt import energy_of, read_record
+from lightning_watt.journal import read_traces
+from lightning_watt.record import Record
+from tests.integration.tiny import ROOT, start_child
+from tests.nvml_lab import Board, Lab, constant
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+INTERVAL = 0.25
+WATTS = {"a": (250.0, 50.0), "b": (120.0, 30.0)}
+MODULE = {"step_s": 0.05}
+
+
+def lab(name: str) -> Lab:
+    """Two boards whose UUIDs no other lab has; to be held on to while a process uses them."""
+    return Lab([Board(power=constant(w), counter_ms=10, uuid=f"GPU-{name}{i}") for i, w in enumerate(WATTS[name])])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_nodes(directory: Path, labs: Sequence[Lab], **options: Any) -> list[subprocess.Popen[str]]:
+    """One process a node, each of which starts its second rank."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    settings: dict[str, Any] = {"watt": {"interval": INTERVAL}, "module": MODULE, "batches": [24, 16]} | options
+    settings["trainer"] = {"strategy": "ddp", "devices": 2, "num_nodes": 2, "max_epochs": 2} | options.get("trainer", {})
+    return [
+        start_child(directory, lab.env() | place | {"NODE_RANK": str(node)}, **settings) for node, lab in enumerate(labs)
+    ]
+
+
+def ended(processes: Sequence[subprocess.Popen[str]], limit_s: float = 120.0) -> list[str]:
+    """What they printed; none of them is left behind."""
+    try:
+        return [process.communicate(timeout=limit_s)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def whole(directory: Path, watts: Sequence[float]) -> Record:
+    """The record, whose energy is what its nodes' boards drew while each reader measured."""
+    record = read_record(directory)
+    energy = record.energy
+    assert sum(stage.joules for stage in energy.by_stage.values()) == pytest.approx(energy.total_j, rel=1e-9)
+    assert sum(device.joules for device in energy.by_device.values()) == pytest.approx(energy.total_j, rel=1e-9)
+    assert sum(sum(node.device_uj.values()) for node in record.nodes) / 1e6 == pytest.approx(energy.total_j, rel=1e-9)
+    truth_j = sum(w * node.ns / 1e9 for node, w in zip(record.nodes, watts, strict=True))
+    assert energy.total_j == pytest.approx(truth_j, rel=0.03)
+    return record
+
+
+def test_two_nodes_with_boards_of_their_own(tmp_path):
+    """Validation has another number of batches on each rank; the second node's end reaches the record."""
+    labs = [lab("a"), lab("b")]
+    out = ended(start_nodes(tmp_path, labs, uneven=[3, 1, 5, 2], keep=str(tmp_path / "kept")))
+    assert (tmp_path / "rank3.json").exists(), "\n".join(out)[-6000:]
+    record = whole(tmp_path, [300, 150])
+    assert record.status == "completed"
+    assert list(record.energy.by_device) == ["gpu0", "gpu1", "node1/gpu0", "node1/gpu1"]
+    assert [device.uuid for device in record.energy.by_device.values()] == ["GPU-a0", "GPU-a1", "GPU-b0", "GPU-b1"]
+    for label, watts in zip(record.energy.by_device, (250, 50, 120, 30), strict=True):
+        ns = record.nodes[label.startswith("node1")].ns
+        assert record.energy.by_device[label].joules == pytest.approx(watts * ns / 1e9, rel=0.03)
+    assert [(node.rank, node.node) for node in record.nodes] == [(0, 0), (2, 1)]
+    # Nothing is missing but what no machine here has.
+    assert not [sentence for sentence in record.missing if "rapl" not in sentence]
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(4)]
+    assert all(rank["said"] == [] for rank in ranks)
+    assert [bool(rank["nvml_calls"]) for rank in ranks] == [True, False, True, False]
+    # One step is one batch, whatever the ranks; a sample is one on whichever rank.
+    train = record.energy.by_stage["train"]
+    assert (train.batches, train.samples) == (2 * 6, 2 * 24 * 4)
+    assert train.joules > 450 * 2 * 6 * 0.05
+    # The other node's own record, and the sum in a checkpoint.
+    own = read_record(tmp_path / "watt.rank2.json")
+    assert (own.status, own.run) == ("completed", record.session)
+    assert own.energy.total_j == pytest.approx(sum(record.nodes[1].device_uj.values()) / 1e6, rel=1e-9)
+    carried = energy_of(tmp_path / "kept" / "epoch=1.ckpt")
+    assert 0.8 * record.energy.total_j < carried.own_j < 1.02 * record.energy.total_j
+    metrics = [rank["metrics"]["watt/energy_kwh"] * 3.6e6 for rank in ranks]
+    assert metrics == pytest.approx([record.energy.total_j] * 4, rel=0.3)
+
+
+def test_two_nodes_that_see_the_same_boards_count_them_once(tmp_path):
+    shared = lab("a")
+    out = ended(start_nodes(tmp_path, [shared, shared]))
+    assert (tmp_path / "rank3.json").exists(), "\n".join(out)[-6000:]
+    record = whole(tmp_path, [300])
+    assert list(record.energy.by_device) == ["gpu0", "gpu1"]
+    assert not (tmp_path / "watt.rank2.json").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_rank_that_is_killed_leaves_the_others_numbers_right(tmp_path, rank):
+    """The reader of one of the nodes dies in the second epoch; what both had used by then is in the directory's record."""
+    labs = [lab("a"), lab("b")]
+    processes = start_nodes(tmp_path, labs, kill=[1, 3, rank])
+    out = ended(processes)
+    assert processes[rank // 2].returncode == -signal.SIGKILL, "\n".join(out)[-6000:]
+    (span,) = tmp_path.glob(f"span{rank}.*")
+    killed_ns = int(span.read_text().split()[1])
+    killed_unix = time.time() - (time.monotonic_ns() - killed_ns) / 1e9
+    record = whole(tmp_path, [300, 150])
+    # The dead one's journal ends at most two intervals before it did.
+    trace = next(trace for trace in read_traces([tmp_path]).by_session.values() if trace.rank == rank)
+    assert -0.1 < killed_unix - trace.last.t < 2 * INTERVAL
+    written = read_record(tmp_path / "watt.json")
+    if rank == 0:
+        assert written.status == record.status == "running"
+        assert record.energy.total_j > written.energy.total_j
+    else:
+        assert record.status == "failed"
+        assert any("did not tell its end" in sentence for sentence in record.missing)
+        # Rank zero had the other's journal before it; on machines without a common file system it would not.
+        assert written.energy.total_j == pytest.approx(record.energy.total_j, rel=0.02)
+
+
+def test_torchrun(tmp_path):
+    """Ranks that torchrun started; rank 1 dies, and rank zero's record is whole."""
+    boards = lab("a")
+    options = {
+        "directory": str(tmp_path),
+        "trainer": {"strategy": "ddp", "devices": 2, "max_epochs": 2},
+        "module": MODULE,
+        "batches": [12, 8],
+        "watt": {"interval": INTERVAL},
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port", str(free_port())]
+    command += ["-m", "tests.integration.child", json.dumps(options)]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=boards.env() | {"OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    (out,) = ended([process])
+    assert process.returncode == 0, out[-5000:]
+    record = whole(tmp_path, [300])
+    assert record.status == "completed"
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert [bool(rank["nvml_calls"]) for rank in ranks] == [True, False]
