@@ -11,6 +11,7 @@ Sources: nvml.h (units, return codes, the counter's "since the driver was last r
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -143,10 +144,16 @@ class NvmlSource:
     def _select(self, nvml: ModuleType) -> list[tuple[int, Any, str]]:
         """The wanted boards as (index, handle, note), each once."""
         inventory = _inventory(nvml)
+        unsure = ""
         if self.gpus == "all":
             wanted: list[GPU] = [index for index, _, _ in inventory]
         elif self.gpus == "visible":
-            wanted = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), len(inventory))
+            # Read now, as CUDA reads it at its first use: what is set after CUDA has begun changes nothing there.
+            mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+            lost = set(range(nvml.nvmlDeviceGetCount())) - {index for index, _, _ in inventory}
+            wanted = [gpu for gpu in visible_gpus(mask, len(inventory) + len(lost)) if gpu not in lost]
+            names = [name for _, _, name in inventory]
+            unsure = order_note(mask, os.environ.get("CUDA_DEVICE_ORDER"), names)
         elif isinstance(self.gpus, str):
             raise ArgumentError(f'gpus="{self.gpus}" is none of "all", "visible", or a list of indices and UUIDs.')
         else:
@@ -159,12 +166,20 @@ class NvmlSource:
                 if self.gpus == "visible":
                     break  # the mask is not our argument: like CUDA, end at the first entry that names no board
                 raise
+            if self.gpus == "visible" and index in chosen and not str(gpu).startswith("MIG-"):
+                return []  # one board by two names: CUDA shows none
+            note = " ".join(part for part in (note, unsure) if part)
             chosen.setdefault(index, (index, nvml.nvmlDeviceGetHandleByIndex(index), note))
         return list(chosen.values())
 
 
 def visible_gpus(mask: str | None, count: int) -> list[GPU]:
-    """What a `CUDA_VISIBLE_DEVICES` leaves, as NVML indices and UUIDs; like CUDA, it ends at the first invalid entry.
+    """What a `CUDA_VISIBLE_DEVICES` leaves, as NVML indices and UUIDs.
+
+    As CUDA reads it: the first entry says whether they are indices, boards' UUIDs or MIG slices' UUIDs; the list ends at the
+    first entry that is none of that kind or out of range; an entry that comes twice hides everything; and an index is the
+    number that an entry begins with. Source: CUDA C++ Programming Guide, section "CUDA Environment Variables", and for what
+    it leaves open `torch.cuda._parse_visible_devices`.
 
     Args:
         mask: the variable's value; None where it is not set.
@@ -176,15 +191,45 @@ def visible_gpus(mask: str | None, count: int) -> list[GPU]:
     """
     if mask is None:
         return list(range(count))
+    kind = next((prefix for prefix in ("GPU-", "MIG-") if mask.startswith(prefix)), "")
     visible: list[GPU] = []
-    for entry in (part.strip() for part in mask.split(",")):
-        if entry.startswith(("GPU-", "MIG-")):
-            visible.append(entry)
-        elif entry.isdigit() and int(entry) < count:
-            visible.append(int(entry))
+    for entry in mask.split(","):
+        gpu: GPU
+        if kind:
+            gpu = entry
+            if not entry.startswith(kind):
+                break
         else:
+            digits = re.match(r"[+]?(\d+)", entry.strip())
+            if digits is None:
+                break
+            gpu = int(digits[1])
+        if gpu in visible:
+            return []
+        if isinstance(gpu, int) and gpu >= count:
             break
+        visible.append(gpu)
     return visible
+
+
+def order_note(mask: str | None, order: str | None, names: Sequence[str]) -> str:
+    """What is not known about a mask of indices, without CUDA: which boards it means where CUDA numbers them by speed.
+
+    NVML's order is `CUDA_DEVICE_ORDER=PCI_BUS_ID`. CUDA's own, `FASTEST_FIRST`, is the same for boards of one kind; among
+    several kinds CUDA alone knows it.
+
+    Args:
+        mask: `CUDA_VISIBLE_DEVICES`.
+        order: `CUDA_DEVICE_ORDER`.
+        names: the names of all boards.
+    """
+    chosen = visible_gpus(mask, len(names))
+    if order == "PCI_BUS_ID" or len(set(names)) < 2 or len(chosen) in (0, len(names)) or isinstance(chosen[0], str):
+        return ""
+    return (
+        "Chosen by its index in CUDA_VISIBLE_DEVICES, which is NVML's here; the boards of this machine differ, so CUDA may "
+        "number them otherwise. Set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name boards by their UUIDs."
+    )
 
 
 def _inventory(nvml: ModuleType) -> list[tuple[int, str, str]]:
@@ -211,7 +256,10 @@ def _resolve(nvml: ModuleType, gpu: GPU, inventory: Sequence[tuple[int, str, str
             parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(slice_)
             uuid = _text(nvml.nvmlDeviceGetUUID(parent))
         except nvml.NVMLError as error:
-            raise ArgumentError(f"gpus: no MIG slice {gpu} ({error}). Boards here: {there}.") from error
+            # Drivers before 470 named a slice by its board: MIG-GPU-<UUID>/<GPU instance>/<compute instance>.
+            uuid = gpu.removeprefix("MIG-").split("/")[0]
+            if not any(other == uuid for _, other, _ in inventory):
+                raise ArgumentError(f"gpus: no MIG slice {gpu} ({error}). Boards here: {there}.") from error
         index = next(index for index, other, _ in inventory if other == uuid)
         return index, f"The counter of the whole board; {gpu} is one slice of it and shares it."
     prefix = gpu if gpu.startswith("GPU-") else f"GPU-{gpu}"
