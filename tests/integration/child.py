@@ -33,13 +33,15 @@ def nvml_calls(function: str) -> int | None:
         return None
 
 
-def ends_itself(module: Any, span: Path, epoch: int, batch: int, rank: int, number: int = signal.SIGKILL) -> None:
-    """Let the module send its process that signal in that training batch."""
+def signals_itself(module: Any, span: Path, signals: dict[tuple[int, int, int], int]) -> None:
+    """Let the module send its process signals, by epoch, training batch and rank."""
 
     def on_batch(stage: str, index: int) -> None:
-        if stage == "train" and (module.current_epoch, index, module.global_rank) == (epoch, batch, rank):
+        number = signals.get((module.current_epoch, index, module.global_rank)) if stage == "train" else None
+        if number == signal.SIGKILL:
             with span.open("a") as file:
                 file.write(f"{time.monotonic_ns()}\n")
+        if number is not None:
             os.kill(os.getpid(), number)
 
     module.on_batch = on_batch
@@ -71,8 +73,10 @@ def main(options: dict[str, Any]) -> None:
     module = tiny.module(pl, **options.get("module", {}))
     span = directory / f"span{trained.global_rank}.{os.getpid()}"
     span.write_text(f"{time.monotonic_ns()}\n")
-    if "kill" in options or "signal" in options:
-        ends_itself(module, span, *options.get("kill", options.get("signal")))
+    signals = {tuple(options["kill"]): int(signal.SIGKILL)} if "kill" in options else {}
+    if "signal" in options:
+        signals[tuple(options["signal"][:3])] = options["signal"][3]
+    signals_itself(module, span, signals)
     for run in options.get("runs", ["fit"]):
         extra = {"ckpt_path": options["ckpt_path"], "weights_only": True} if run == "fit" and "ckpt_path" in options else {}
         getattr(trained, run)(module, *data.get(run, (tiny.loader(validate),)), **extra)

@@ -115,6 +115,41 @@ def test_six_epochs_killed_twice(tmp_path, place):
     assert energy_of(directories[2]).own_j == record.energy.total_j
 
 
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_a_job_that_slurm_preempts_and_requeues(tmp_path):
+    """SIGUSR1: Lightning saves, and requeues itself; Slurm kills it a while later; the next start finds the checkpoint."""
+    (tmp_path / "bin").mkdir()
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path / 'asked'}\n")
+    scontrol.chmod(0o755)
+    job = {"JOB_ID": "7", "JOB_NAME": "train", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    shared: dict[str, Any] = {
+        "env": os.environ
+        | {f"SLURM_{name}": value for name, value in job.items()}
+        | {"PATH": f"{scontrol.parent}:{os.environ['PATH']}"},
+        "steady": WATTS,
+        "watt": {"interval": INTERVAL},
+        "trainer": {"max_epochs": 3},
+        "module": {"step_s": 0.05},
+        "batches": [10, 2],
+    }
+    killed(start_child(tmp_path / "run", signal=[1, 4, 0, signal.SIGUSR1], kill=[2, 1, 0], **shared))
+    assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    again = start_child(tmp_path / "run", signal=[2, 4, 0, signal.SIGTERM], **shared)
+    out, _ = again.communicate(timeout=120)
+    assert "hpc_ckpt_1.ckpt" in out
+    record = summed(tmp_path / "run")
+    assert record.status == "interrupted"
+    (work,) = record.lost
+    assert work.status == "killed"
+    traces = read_traces([tmp_path / "run"]).by_session
+    assert len(traces) == 2
+    assert record.energy.total_j == pytest.approx(sum(trace.total_uj for trace in traces.values()) / 1e6, abs=0.1)
+    # Saved in the fifth batch of the second epoch; killed in the second batch of the third one.
+    assert work.seconds == pytest.approx((6 + 2) * 0.05, abs=2 * INTERVAL + 0.2)
+
+
 # ---- everything else, in this process: a run that raised has told its end ----
 
 
