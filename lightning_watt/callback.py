@@ -231,7 +231,7 @@ class WattCallback(Callback):
         marker, instead = marker_for(trainer.strategy.root_device)
         run.marks = marker.kind
         gpus = share.boards if self.gpus == "auto" else self.gpus
-        meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker)
+        meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker, processes=share.processes)
         devices = meter.open()
         run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
         if not isinstance(self.sources, str):

@@ -49,6 +49,7 @@ class EnergyMeter:
         interval: seconds between two reads of the counters.
         marker: what a moment is: the host's clock by default; `marks.CudaMarker` for a GPU's own stream.
         clock: the host's clock, replaceable for tests.
+        processes: other processes on this host whose work counts where the CPU is only estimated.
 
     Raises:
         ValueError: an interval that is not above zero.
@@ -71,11 +72,13 @@ class EnergyMeter:
         *,
         marker: Marker | None = None,
         clock: Clock = HOST_CLOCK,
+        processes: Sequence[int] = (),
     ) -> None:
         if not interval > 0:
             raise ValueError(f"interval is {interval}: give the seconds between two reads, above zero.")
         self._gpus = gpus
         self._sources = sources
+        self._processes = tuple(processes)
         self._interval = interval
         self._clock = clock
         self._marker = marker or HostMarker(clock)
@@ -113,7 +116,7 @@ class EnergyMeter:
         """
         if self._thread is not None:
             raise WattError("The meter runs already: stop it first, or make another.")
-        self._opened, self.missing = open_sources(self._gpus, self._sources, self._clock)
+        self._opened, self.missing = open_sources(self._gpus, self._sources, self._clock, self._processes)
         if not self._opened:
             raise WattError(f"Nothing can be measured. {' '.join(str(reason) for reason in self.missing)}")
         self._lines = [Timeline(device) for _, devices in self._opened for device in devices]

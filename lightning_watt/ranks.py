@@ -5,6 +5,7 @@ Every rank calls `share_out` and then `agree`, once each, when a run is set up: 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,11 +22,13 @@ class Share(NamedTuple):
         reads: whether it reads anything; one process a node does.
         boards: the boards that all processes of this node use, each once.
         hosts: the number of hosts.
+        processes: the other processes of this node.
     """
 
     reads: bool
     boards: list[str]
     hosts: int
+    processes: tuple[int, ...] = ()
 
 
 class Agreement(NamedTuple):
@@ -62,10 +65,11 @@ def share_out(mine: Sequence[str], host: str | None = None, node: int = 0) -> Sh
         return Share(True, list(mine), 1)
     here = (host or host_id(), node)
     everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, (here, list(mine)))
-    first = next(rank for rank, (other, _) in enumerate(everyone) if other == here)
-    boards = dict.fromkeys(uuid for other, uuids in everyone if other == here for uuid in uuids)
-    return Share(first == dist.get_rank(), list(boards), len({other[0] for other, _ in everyone}))
+    dist.all_gather_object(everyone, (here, list(mine), os.getpid()))
+    first = next(rank for rank, (other, _, _) in enumerate(everyone) if other == here)
+    boards = dict.fromkeys(uuid for other, uuids, _ in everyone if other == here for uuid in uuids)
+    processes = tuple(pid for other, _, pid in everyone if other == here and pid != os.getpid())
+    return Share(first == dist.get_rank(), list(boards), len({other[0] for other, _, _ in everyone}), processes)
 
 
 def agree(session: str, devices: Sequence[Device], host: str | None = None) -> Agreement:

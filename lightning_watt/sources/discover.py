@@ -61,7 +61,7 @@ def discover(sources: Sequence[EnergySource] | None = None, *, clock: Clock = HO
 
 
 def open_sources(
-    gpus: str | Sequence[GPU], sources: str | Sequence[EnergySource], clock: Clock
+    gpus: str | Sequence[GPU], sources: str | Sequence[EnergySource], clock: Clock, processes: Sequence[int] = ()
 ) -> tuple[list[tuple[EnergySource, list[Device]]], list[SourceUnavailable]]:
     """Open what is asked for.
 
@@ -72,6 +72,7 @@ def open_sources(
         gpus: `"all"`, `"visible"`, or indices and UUIDs; an empty sequence is none.
         sources: `"auto"` or the sources themselves.
         clock: the host's clock.
+        processes: other processes whose work an estimate counts.
 
     Returns:
         Each opened source with its devices, and the reasons of those that could not be opened.
@@ -91,7 +92,7 @@ def open_sources(
         for source in wanted:
             _try_to_open(source, clock, opened, missing)
         if not opened and isinstance(sources, str):
-            _try_to_open(EstimateSource(), clock, opened, missing)
+            _try_to_open(EstimateSource(processes=processes), clock, opened, missing)
     except BaseException:
         for source, _ in opened:
             source.close()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Collection
+from contextlib import suppress
 
 import psutil
 
@@ -28,6 +30,8 @@ class EstimateSource:
 
     Args:
         watts_per_core: watts of one busy hardware thread; from your CPU's TDP divided by its threads, if you know it.
+        processes: other processes whose work counts too: the run's ranks on this node, which `torchrun` and Slurm start
+            beside this one and not below it.
 
     Raises:
         ValueError: `watts_per_core` is not above zero.
@@ -36,10 +40,11 @@ class EstimateSource:
     name = "estimate"
     due_s = 1.0
 
-    def __init__(self, watts_per_core: float = WATTS_PER_CORE) -> None:
+    def __init__(self, watts_per_core: float = WATTS_PER_CORE, processes: Collection[int] = ()) -> None:
         if not watts_per_core > 0:
             raise ValueError(f"watts_per_core is {watts_per_core}: give the watts of one busy thread, above zero.")
         self.watts_per_core = watts_per_core
+        self._beside = dict.fromkeys(processes, 0.0)
         self._clock: Clock | None = None
         self._most_s = 0.0
         self._opening: list[Reading | Failure] = []
@@ -77,18 +82,35 @@ class EstimateSource:
 
     def _reading(self, clock: Clock) -> Reading:
         # A worker that ends between two looks moves from the second term to the first; the sum must not fall meanwhile.
-        self._most_s = max(self._most_s, busy_seconds())
+        self._most_s = max(self._most_s, busy_seconds() + self._busy_beside())
         return Reading("cpu0", clock.now_ns(), round(self._most_s * self.watts_per_core * UJ_PER_J))
+
+    def _busy_beside(self) -> float:
+        """CPU seconds of the other processes' trees; of one that has ended, what was known last."""
+        if not self._beside:
+            return 0.0
+        own = psutil.Process()
+        below = {own.pid, *(child.pid for child in own.children(recursive=True))}
+        for pid in self._beside.keys() - below:
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                trees = [process, *(child for child in process.children(recursive=True) if child.pid not in below)]
+                self._beside[pid] = max(self._beside[pid], sum(_seconds_of(one) for one in trees))
+        return sum(self._beside.values())
+
+
+def _seconds_of(process: psutil.Process) -> float:
+    """CPU seconds of one process and its ended children; 0 of one that has ended since it was found."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + ended)
 
 
 def busy_seconds() -> float:
     """CPU seconds of this process, its ended children, and its living ones (data-loader workers)."""
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
-    for child in psutil.Process().children(recursive=True):
-        try:
-            times = child.cpu_times()
-        except psutil.Error:
-            continue  # it ended between the two looks
-        total += times.user + times.system + getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    return total
+    return total + sum(_seconds_of(child) for child in psutil.Process().children(recursive=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -25,9 +26,9 @@ def shares(monkeypatch, everyone: list) -> list[Share]:
     """What each rank is told, for `(host, boards)` or `((host, node), boards)` of every rank."""
 
     def as_rank(rank: int) -> Share:
-        def gather(into: list, mine: tuple[tuple[str, int], list[str]]) -> None:
-            assert mine == told[rank]
-            into[:] = told
+        def gather(into: list, mine: tuple[tuple[str, int], list[str], int]) -> None:
+            assert mine == (*told[rank], os.getpid())
+            into[:] = [(*one, os.getpid() if other == rank else 1000 + other) for other, one in enumerate(told)]
 
         monkeypatch.setattr(ranks, "dist", play(len(told), rank, gather))
         (host, node), boards = told[rank]
@@ -67,6 +68,7 @@ def test_two_nodes_on_one_host_have_a_reader_each(monkeypatch):
     assert [share.reads for share in told] == [True, False, True, False]
     assert [share.boards for share in told] == [["GPU-0"], ["GPU-0"], ["GPU-1"], ["GPU-1"]]
     assert {share.hosts for share in told} == {1}
+    assert [share.processes for share in told] == [(1001,), (1000,), (1003,), (1002,)]
 
 
 # ---- who counts what was opened ----

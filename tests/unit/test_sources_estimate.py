@@ -72,6 +72,24 @@ def test_a_childs_work_is_in_it_while_it_lives_and_once_it_has_ended():
     assert busy_seconds() - before >= 0.18
 
 
+def test_the_other_ranks_of_a_node_are_in_it_once():
+    """One that this process started stands in its own tree already; one beside it (here: its parent's) does not."""
+    code = "import os\nwhile sum(os.times()[:2]) < 0.2: pass\nprint('done', flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        source = EstimateSource(1.0, processes=[child.pid, 2**22 + 1])
+        source.open(FakeClock())
+        child.stdout.readline()
+        below = reading_of(source).energy_uj / 1e6 - busy_seconds()
+        assert below == pytest.approx(0, abs=0.05)
+        child.communicate("\n")
+    parent = psutil.Process(os.getppid()).cpu_times()
+    beside = EstimateSource(1.0, processes=[os.getppid()])
+    beside.open(FakeClock())
+    expected = busy_seconds() + parent.user + parent.system
+    assert reading_of(beside).energy_uj / 1e6 >= expected - 0.05
+
+
 def test_a_child_that_ends_between_two_looks_does_no_harm(monkeypatch):
     class Gone:
         def cpu_times(self):
