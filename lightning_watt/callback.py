@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import override
 
+from lightning_watt import together
 from lightning_watt import trainer_facts as facts
 from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
@@ -23,8 +24,8 @@ from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
 from lightning_watt.loggers import log_record
 from lightning_watt.marks import marker_for
-from lightning_watt.meter import END_LIMIT_S, EnergyMeter
-from lightning_watt.nodes import Nodes, from_journals
+from lightning_watt.meter import EnergyMeter
+from lightning_watt.nodes import Nodes
 from lightning_watt.outlet import Outlet
 from lightning_watt.ranks import Share, agree, share_out
 from lightning_watt.resume import go_on
@@ -37,9 +38,6 @@ from lightning_watt.sources.nvml import GPU, is_gpu
 from lightning_watt.summary import print_summary
 from lightning_watt.tags import Scoring
 from lightning_watt.units import EnergyUnit
-
-FAILED_LIMIT_S = 2.0
-"""How long rank zero's end waits for the other nodes where something failed; one of them may be gone."""
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -279,30 +277,13 @@ class WattCallback(Callback):
 
     @never_raise
     def _end_together(self, status: Status) -> None:
-        """Bring the nodes' last parts to rank zero; whoever is gone by now is not waited for long."""
-        session, nodes = self._session, self._nodes
-        if session is None or nodes is None or not nodes.many:
-            return
-        if nodes.rank != 0:
-            nodes.tell_end(session.part(self._run.missing))
-            return
-        if status != "completed":
-            self._add_journals(nodes, session)
-        if self._scribe is not None:  # should this process be killed while it waits
-            self._scribe.record(self._run.to_record(session, self.scoring))
-        for part in nodes.hear_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S):
-            session.join(part)
-        self._add_journals(nodes, session)
-        for sentence in self._run.untold:
-            self._run.voice.warn(sentence)
+        session, nodes, run = self._session, self._nodes, self._run
+        if session is not None and nodes is not None and nodes.many:
+            together.end(nodes, session, run, status, lambda: self._write_record(session))
 
-    def _add_journals(self, nodes: Nodes, session: Session) -> None:
-        """Add what the other nodes' journals know and their readers have not told."""
-        missing = nodes.untold(session.parts.others)
-        if missing and self._run.directory is not None and self.record:
-            for part in from_journals(self._run.directory, nodes.run, session.id, session.parts.others):
-                session.join(part)
-        self._run.untold = [nodes.sentence(rank, session.parts.others) for rank in missing]
+    def _write_record(self, session: Session) -> None:
+        if self._scribe is not None:
+            self._scribe.record(self._run.to_record(session, self.scoring))
 
     # -- the hooks that note where the training is --
 
@@ -519,22 +500,12 @@ class WattCallback(Callback):
             self._outlet.catch_up(trainer, self._session, self._run)
 
     @never_raise
-    def _gather(self) -> None:
-        """Every rank comes here at an epoch's end: the nodes' parts go to rank zero."""
-        nodes, part = self._nodes, None
-        if nodes is None or not nodes.many:
-            return
-        try:
-            if nodes.rank and self._session is not None and self._meter is not None:
-                part = self._session.part(self._run.missing)
-        except Exception as error:  # noqa: BLE001 - the other ranks wait below
-            self._run.voice.failed("this node's part", error)
-        for told in nodes.gather(part):
-            if self._session is not None:
-                self._session.join(told)
+    def _meet(self) -> None:
+        if self._nodes is not None and self._nodes.many:
+            together.meet(self._nodes, self._session, self._run, measures=self._meter is not None)
 
     def _publish(self, trainer: Any) -> None:
-        self._gather()
+        self._meet()
         measuring = self._session if self._meter is not None else None
         self._outlet.publish(trainer, measuring, self._run, self._log_point)
 

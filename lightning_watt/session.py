@@ -7,7 +7,6 @@ belong to it.
 
 from __future__ import annotations
 
-import math
 import platform
 import threading
 import time
@@ -29,8 +28,10 @@ from lightning_watt.losses import Loss, Taken, taken_of
 from lightning_watt.marks import Mark
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.parts import Part, Parts
-from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, NodeEnergy, Stage
-from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
+from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, NodeEnergy
+from lightning_watt.sources.base import Device
+from lightning_watt.statement import about_of, energy_of_all, epochs_of_all, uncertainty, whole_of
+from lightning_watt.units import joules, seconds
 
 
 @dataclass
@@ -152,7 +153,7 @@ class Session:
         """
         energy = self._energy_now_uj()
         with self._lock:
-            stage_uj = {stage: entry.total_uj for stage, entry in self._by_stage().items()}
+            stage_uj = {stage: entry.total_uj for stage, entry in self._whole().by_stage().items()}
             for account, entry in self._unsettled(energy):
                 stage_uj[account.stage] = stage_uj.get(account.stage, 0) + entry.total_uj
             power = dict(zip(self.ledger.labels, self._meter.power_now_w() if self._meter else [], strict=False))
@@ -161,7 +162,7 @@ class Session:
             return Snapshot(
                 point=point,
                 total_j=total_j,
-                uncertainty_j=self._uncertainty()[0],
+                uncertainty_j=self._uncertainty_j(),
                 stage_j=stage_j,
                 power_w=power,
                 stretch_j=0.0,
@@ -313,13 +314,16 @@ class Session:
         return now or f"{label}@{about.uuid if _is_unique(about) else about.host or about.uuid}"
 
     def _about(self) -> dict[str, About]:
-        return {label: _about(device, device.host) for label, device in self.devices.items()}
+        return {label: about_of(device) for label, device in self.devices.items()}
 
-    def _by_stage(self) -> dict[str, Entry]:
-        return merged([self.ledger, *self.parts.ledgers()]).by_stage()
+    def _whole(self) -> Ledger:
+        return whole_of(self.ledger, self.parts)
 
     def _total_uj(self) -> int:
         return self.ledger.total_uj + sum(ledger.total_uj for ledger in self.parts.ledgers())
+
+    def _edges(self) -> float:
+        return self._own_edges() + self.parts.all_edges
 
     def _own_edges(self) -> float:
         return self._outer_edges + (_square(self.ledger.at) if self.ledger.at is not None else 0.0)
@@ -329,59 +333,13 @@ class Session:
     def energy(self) -> Energy:
         """The energy part of the record."""
         with self._lock:
-            own = self._about()
-            about = {**own, **{label: facts for label, facts in self.parts.all_devices().items() if label not in own}}
-            if not about:
-                return Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
-            whole = merged([self.ledger, *self.parts.ledgers()])
-            by_device = whole.by_device()
-            ticks = self._meter.ticks_s if self._meter is not None else {}
-            devices: dict[str, DeviceEnergy] = {}
-            for label, facts in about.items():
-                device = self.devices.get(label) or DeviceEnergy(joules=0.0, **msgspec.structs.asdict(facts))
-                device.joules = joules(by_device.get(label, 0))
-                device.tick_s = ticks.get(label, device.tick_s)
-                devices[label] = device
-            kinds = {device.provenance for device in devices.values()}
-            total_j = joules(whole.total_uj)
-            uncertainty_j, boundary_j, gain_j = self._uncertainty()
-            return Energy(
-                total_j=total_j,
-                total_kwh=kwh(total_j),
-                uncertainty_j=uncertainty_j,
-                provenance="mixed" if len(kinds) > 1 else kinds.pop(),
-                boundary_j=boundary_j,
-                gain_j=gain_j,
-                by_stage={
-                    stage: Stage(
-                        joules=joules(entry.total_uj),
-                        seconds=seconds(entry.ns),
-                        batches=entry.batches,
-                        samples=entry.samples,
-                        uncertainty_j=math.hypot(joules(math.sqrt(entry.edge_variance)), self._gain_uj(entry.uj) / UJ_PER_J),
-                    )
-                    for stage, entry in whole.by_stage().items()
-                },
-                by_device=devices,
-            )
+            ticks_s = self._meter.ticks_s if self._meter is not None else {}
+            return energy_of_all(self.ledger, self.devices, self.parts, ticks_s, self._edges(), self.gaps)
 
     def epochs(self) -> list[Epoch]:
         """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
         with self._lock:
-            accuracies = {**self.parts.accuracies, **self.accuracies}
-            earlier, *others = self.parts.ledgers()
-            whole = merged([earlier, self.ledger, *others])
-            return [
-                Epoch(
-                    epoch=account.epoch,
-                    stage=account.stage,
-                    joules=joules(entry.total_uj),
-                    seconds=seconds(entry.ns),
-                    accuracy=accuracies[account],
-                )
-                for account, entry in whole.entries.items()
-                if account in accuracies
-            ]
+            return epochs_of_all(self.ledger, self.parts, self.accuracies)
 
     def nodes(self) -> list[NodeEnergy]:
         """What each node's reader has used in this run, this one first."""
@@ -508,8 +466,8 @@ class Session:
         return Snapshot(
             point=log_point,
             total_j=joules(self._total_uj()),
-            uncertainty_j=self._uncertainty()[0],
-            stage_j={name: joules(entry.total_uj) for name, entry in self._by_stage().items()},
+            uncertainty_j=self._uncertainty_j(),
+            stage_j={name: joules(entry.total_uj) for name, entry in self._whole().by_stage().items()},
             power_w=power,
             stretch_j=joules(stretch_uj),
             stretch_batches=stretch_batches,
@@ -520,27 +478,20 @@ class Session:
     def _gains(self) -> list[float]:
         return [device.gain for device in self._meter.devices] if self._meter is not None else []
 
-    def _gain_uj(self, uj: dict[str, int]) -> float:
-        """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""
+    def _uncertainty_j(self) -> float:
         about = {**self.parts.all_devices(), **self._about()}
-        return sum(about[label].gain * value for label, value in uj.items() if label in about)
-
-    def _uncertainty(self) -> tuple[float, float, float]:
-        """Plus or minus of the total in joules: all, its boundary part, its gain part.
-
-        Only the sessions' own beginnings and ends count: what an inner edge takes from one account the next one gets.
-        """
-        edges = self._own_edges() + self.parts.all_edges
-        boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in [*self.parts.all_gaps(), *self.gaps])
-        by_device = merged([self.ledger, *self.parts.ledgers()]).by_device()
-        gain_j = joules(self._gain_uj(by_device))
-        return math.hypot(boundary_j, gain_j), boundary_j, gain_j
+        return uncertainty(self._whole(), about, self._edges(), [*self.parts.all_gaps(), *self.gaps])[0]
 
 
-def _about(device: Any, host: str) -> About:
-    """What a device is, of a source's `Device` or a record's `DeviceEnergy`."""
-    facts = {name: getattr(device, name) for name in ("name", "uuid", "source", "provenance", "gain")}
-    return About(**facts, host=host)
+def _about(device: Device, host: str) -> About:
+    return About(
+        name=device.name,
+        uuid=device.uuid,
+        source=device.source,
+        provenance=device.provenance,
+        gain=device.gain,
+        host=host,
+    )
 
 
 def _is_same(one: About, other: About) -> bool:
