@@ -11,6 +11,7 @@ import errno
 import numbers
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from lightning_watt.journal import JOURNAL_NAME, MAX_LINE_BYTES, RECORD_NAME, Li
 from lightning_watt.units import joules, kwh, seconds
 
 SCHEMA_VERSION = 1
+MIN_ROOM_BYTES = 16 * 2**10
+"""Kept on the disk beside a record that is being written; a record has some kilobytes."""
 MAX_BYTES = 64 * 2**20
 """A record is kilobytes; whatever is larger than this was not written here."""
 
@@ -264,6 +267,8 @@ def _add(record: Record, node: NodeEnergy, trace: Trace) -> None:
     rises = {stage: max(0, uj - node.stage_uj.get(stage, 0)) for stage, uj in last.stage_uj.items()}
     for stage, more in [*rises.items(), (last.stage or "other", left_uj)]:
         rise_uj = min(left_uj, more)
+        if not rise_uj:
+            continue
         left_uj -= rise_uj
         entry = energy.by_stage.setdefault(stage, Stage(joules=0.0, seconds=0.0))
         entry.joules += joules(rise_uj)
@@ -307,20 +312,49 @@ class RecordWriter:
     def __init__(self, directory: Path, rank: int = 0) -> None:
         self.directory = directory
         self._record_name, self._journal_name = file_of(RECORD_NAME, rank), file_of(JOURNAL_NAME, rank)
+        self._room, self._kept = directory / f".{self._record_name}.room", 0
         self._journal: FileIO | None = None
 
     def write(self, record: Record) -> None:
         """Replace `watt.json` whole: a reader sees the old one or the new one, never half of one."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        raw = to_json(record) + b"\n"
+        if record.status == "running":
+            self._keep_room(2 * len(raw))
+        try:
+            self._replace(raw)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.exists():
+                raise
+            # A training that fills its disk often ends by it; the record of that end goes where room was kept for it.
+            self._give_back_room()
+            self._replace(raw)
+
+        if record.status != "running":
+            self._give_back_room()
+
+    def _replace(self, raw: bytes) -> None:
         target = self.directory / self._record_name
         # Beside the target, because only a rename within one file system is atomic.
         half = target.with_name(f".{self._record_name}.{os.getpid()}")
         try:
-            half.write_bytes(to_json(record) + b"\n")
+            half.write_bytes(raw)
             half.replace(target)
         except OSError:
             half.unlink(missing_ok=True)
             raise
+
+    def _give_back_room(self) -> None:
+        with suppress(OSError):
+            self._room.unlink(missing_ok=True)
+        self._kept = 0
+
+    def _keep_room(self, size: int) -> None:
+        """Keep a small file that can make room for one more record on a disk that has become full."""
+        if self._kept < size:
+            with suppress(OSError):
+                self._room.write_bytes(b"\0" * max(size, MIN_ROOM_BYTES))
+                self._kept = max(size, MIN_ROOM_BYTES)
 
     def append(self, line: Line) -> None:
         """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
@@ -335,7 +369,8 @@ class RecordWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / self._journal_name))
 
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal, and give back the room that was kept for a last record."""
+        self._give_back_room()
         if self._journal is not None:
             self._journal.close()
             self._journal = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import subprocess
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,27 @@ def test_a_disk_that_gets_room_again_gets_the_record(ptl, small_disk, words):
     assert record.status == "completed"
     assert read_journal(small_disk)[-1]["total_j"] == pytest.approx(record.energy.total_j)
     assert sorted(os.listdir(small_disk)) == ["watt.json", "watt.jsonl"]
+
+
+def test_a_training_that_fills_its_disk_and_ends_by_it_says_so(ptl, small_disk, words):
+    """As a checkpoint that does not fit does: room was kept for the record of that end."""
+
+    def on_batch(stage, index):
+        if stage == "train" and tiny.current_epoch == 1 and index == 2:
+            time.sleep(0.3)
+            with (small_disk / "weights").open("wb", buffering=0) as file:
+                while file.write(b"x" * 512):
+                    pass
+
+    tiny = module(ptl, step_s=0.05, on_batch=on_batch)
+    with pytest.raises(OSError, match="No space left"):
+        trainer(ptl, small_disk, steady(), max_epochs=3).fit(tiny, loader(4), loader(2))
+    if words.left():  # the last line may have fitted into the last page
+        words.take("watt.jsonl cannot be written")
+    record = read_record(small_disk / "watt.json")
+    assert record.status == "failed"
+    assert record.energy.by_stage["train"].batches == 6
+    assert sorted(os.listdir(small_disk)) == ["watt.json", "watt.jsonl", "weights"]
 
 
 # ---- odd trainings ----

@@ -17,7 +17,7 @@ import pytest
 from lightning_watt import energy_of, read_record
 from lightning_watt.journal import read_traces
 from lightning_watt.record import Record
-from tests.integration.tiny import ROOT, start_child
+from tests.integration.tiny import ROOT, finished, start_child
 from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
@@ -113,7 +113,7 @@ def test_two_nodes_that_see_the_same_boards_count_them_once(tmp_path):
 def test_a_rank_that_is_killed_leaves_the_others_numbers_right(tmp_path, rank):
     """The reader of one of the nodes dies in the second epoch; what both had used by then is in the directory's record."""
     labs = [lab("a"), lab("b")]
-    processes = start_nodes(tmp_path, labs, kill=[1, 3, rank])
+    processes = start_nodes(tmp_path, labs, kill=[1, 3, rank], keep=str(tmp_path / "kept"))
     out = ended(processes)
     assert processes[rank // 2].returncode == -signal.SIGKILL, "\n".join(out)[-6000:]
     (span,) = tmp_path.glob(f"span{rank}.*")
@@ -132,6 +132,22 @@ def test_a_rank_that_is_killed_leaves_the_others_numbers_right(tmp_path, rank):
         assert any("did not tell its end" in sentence for sentence in record.missing)
         # Rank zero had the other's journal before it; on machines without a common file system it would not.
         assert written.energy.total_j == pytest.approx(record.energy.total_j, rel=0.02)
+        goes_on_alone(tmp_path, labs[0], record)
+
+
+def goes_on_alone(directory: Path, boards: Lab, before: Record) -> None:
+    """The same run on one node and one process: what both nodes used is in it, and what was lost of it apart."""
+    path = str(directory / "kept" / "epoch=0.ckpt")
+    options = {"watt": {"interval": INTERVAL}, "module": MODULE, "batches": [6, 4], "trainer": {"max_epochs": 2}}
+    finished(start_child(directory / "alone", boards.env(), ckpt_path=path, **options))
+    record = read_record(directory / "alone")
+    assert record.resumed_j + record.wasted_j == pytest.approx(before.energy.total_j, rel=0.01)
+    assert record.wasted_j > 450 * 3 * 0.05
+    assert {work.session for work in record.lost} == {node.session for node in before.nodes}
+    assert {"gpu0", "gpu1", "node1/gpu0", "node1/gpu1"} == set(record.energy.by_device)
+    assert sum(device.joules for device in record.energy.by_device.values()) == pytest.approx(
+        record.energy.total_j, rel=1e-9
+    )
 
 
 def test_torchrun(tmp_path):

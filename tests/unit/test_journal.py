@@ -12,7 +12,18 @@ import pytest
 
 from lightning_watt.journal import JOURNAL_NAME, About, Line, host_id, process_facts, read_traces, this_machine
 from lightning_watt.losses import Losses, Taken, find_losses
-from lightning_watt.record import read_journal
+from lightning_watt.record import (
+    Accuracy,
+    DeviceEnergy,
+    Energy,
+    NodeEnergy,
+    Record,
+    RecordWriter,
+    Sam,
+    Stage,
+    read_journal,
+    read_record,
+)
 
 J = 1_000_000
 NOW = 1_000_000.0
@@ -148,6 +159,71 @@ def test_a_copied_directory_is_counted_once(tmp_path):
     assert lost(find({"a": 60.0}, ["a"], *(tmp_path / place for place in ("1", "copy", "later")))) == {
         "a": ("killed", 240.0)
     }
+
+
+# ---- a record, brought up to date ----
+
+
+def a_running_record(directory: Path, status: str = "running") -> Path:
+    """Of two nodes, as rank zero wrote it at an epoch's end."""
+
+    def device(label: str, joules: float) -> DeviceEnergy:
+        return DeviceEnergy(joules=joules, name="a board", uuid="GPU-0", source="nvml-counter", provenance="measured")
+
+    stages = {"train": Stage(joules=130.0, seconds=1.0)}
+    devices = {"gpu0": device("gpu0", 100.0), "node1/gpu0": device("node1/gpu0", 30.0)}
+    record = Record(
+        schema_version=1,
+        status=status,
+        energy=Energy(
+            total_j=130.0, total_kwh=0.0, uncertainty_j=5.0, provenance="measured", by_stage=stages, by_device=devices
+        ),
+        accuracy=Accuracy(),
+        sam=Sam(alpha=5.0, beta=5.0, unit="kWh"),
+        session="a",
+        run="a",
+        nodes=[
+            NodeEnergy(session="a", device_uj={"gpu0": 100 * J}, stage_uj={"train": 100 * J}, ns=10**9),
+            NodeEnergy(session="b", rank=2, node=1, device_uj={"gpu0": 30 * J}, stage_uj={"train": 30 * J}, ns=10**9),
+        ],
+        updated_unix=NOW - 600,
+    )
+    RecordWriter(directory).write(record)
+    return directory
+
+
+@pytest.mark.parametrize("status", ["running", "failed"])
+def test_a_directory_s_record_knows_what_its_journals_know(tmp_path, status):
+    a_running_record(tmp_path, status)
+    mine, theirs = lines("a", 0, 100, 200, run="a"), lines("b", 0, 30, 60, 90, run="a", rank=2, node=1)
+    mine[-1].stage_uj, theirs[-1].stage_uj = {"train": 150 * J, "validate": 50 * J}, {"train": 80 * J, "validate": 10 * J}
+    third = lines("c", 0, 7, run="a", rank=4, node=2)  # killed before it told anything
+    third[-1].stage = "train"
+    journal(tmp_path, mine, lines("before", 0, 1000, run="before"))
+    journal(tmp_path, theirs, name="watt.rank2.jsonl")
+    journal(tmp_path, third, name="watt.rank4.jsonl")
+    record = read_record(tmp_path)
+    energy = record.energy
+    assert energy.total_j == pytest.approx(200 + 90 + 7)
+    assert energy.total_kwh == pytest.approx(297 / 3.6e6)
+    assert {label: device.joules for label, device in energy.by_device.items()} == pytest.approx(
+        {"gpu0": 200, "node1/gpu0": 90, "node2/gpu0": 7}
+    )
+    assert {stage: entry.joules for stage, entry in energy.by_stage.items()} == pytest.approx(
+        {"train": 150 + 80 + 7, "validate": 60}
+    )
+    assert record.updated_unix == NOW - 497
+    assert record.status == status
+    assert sorted(node.session for node in record.nodes) == ["a", "b", "c"]
+    # The file itself is read as it is.
+    assert read_record(tmp_path / "watt.json").energy.total_j == 130
+
+
+def test_a_record_beside_hostile_journals_is_what_was_written(tmp_path):
+    a_running_record(tmp_path)
+    journal(tmp_path, [Line(t=NOW, session="a", device_uj={"gpu0": 2**61}, ns=10**10)])
+    os.mkfifo(tmp_path / "watt.rank2.jsonl")
+    assert read_record(tmp_path).energy.total_j == 130
 
 
 # ---- broken and hostile ----
