@@ -71,7 +71,8 @@ class WattCallback(Callback):
         budget_kwh: stop the training before it passes this energy.
         pue: power usage effectiveness of the building; it enters CO2e only.
         carbon_intensity: grams of CO2e a kWh; with it `watt/co2e_g` is logged.
-        record: write `watt.json` and `watt.jsonl` into the run's log directory.
+        record: write `watt.json` and `watt.jsonl` into the run's log directory; over several nodes each other node's reader
+            writes its own beside them (`watt.rank2.json`).
         batches: write each batch's energy to `watt_batches.csv`.
 
     Raises:

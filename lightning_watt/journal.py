@@ -25,8 +25,8 @@ JOURNAL_NAME = "watt.jsonl"
 RECORD_NAME = "watt.json"
 MAX_LINE_BYTES = 2**20
 """A line of the journal is some hundred bytes."""
-MAX_JOURNAL_BYTES = 2**31
-"""Half a year of lines a second; what is larger was not written here."""
+MAX_JOURNAL_BYTES = 2**33
+"""Half a year of lines a second on eight boards; what is larger was not written here."""
 MAX_SESSIONS = 10_000
 IMPOSSIBLE_W = 1e6
 """More than this no device draws; a line that says so is not believed."""
@@ -224,6 +224,12 @@ def _raw_lines(file: Path) -> Iterator[tuple[bytes, bool]]:
             following = lines.readline(MAX_LINE_BYTES)
             yield line, not following
             line = following
+
+
+def to_line(line: Line) -> bytes:
+    """A line as it stands in the file: the first five keys always, the others where they say something."""
+    always = {name: getattr(line, name) for name in ("t", "total_j", "power_w", "stage", "epoch")}
+    return msgspec.json.encode(always | msgspec.to_builtins(line)) + b"\n"
 
 
 _decoder = msgspec.json.Decoder(Line)

@@ -15,16 +15,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lightning_watt.journal import About, Line, Trace, read_traces
+from lightning_watt.journal import RECORD_NAME, About, Line, Trace, read_traces
 
 MAX_BESIDE = 500
 """Run directories beside this one that are looked into for a branch that came to nothing; the newest ones."""
+MAX_LISTED = 5000
+"""Entries of the directory above that are looked at for it, which may be on a slow file system."""
 MAX_RECORD_BYTES = 2**24
 
 
@@ -160,15 +164,13 @@ def _beside(directories: Sequence[Path], line: set[str]) -> list[Path]:
     found: dict[Path, float] = {}
     for parent in dict.fromkeys(directory.resolve().parent for directory in directories):
         try:
-            entries = [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir()]
+            with os.scandir(parent) as listed:
+                entries = [Path(entry.path) for entry in islice(listed, MAX_LISTED) if entry.is_dir()]
         except OSError:
             continue
         for entry in entries:
-            for record in entry.glob("watt*.json"):
-                try:
-                    found[record] = record.stat().st_mtime
-                except OSError:
-                    continue
+            with suppress(OSError):
+                found[entry / RECORD_NAME] = (entry / RECORD_NAME).stat().st_mtime
     newest = sorted(found, key=lambda record: found[record], reverse=True)[:MAX_BESIDE]
     return list(dict.fromkeys(record.parent for record in newest if _resumed(record) & line))
 

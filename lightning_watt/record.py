@@ -19,7 +19,17 @@ from typing import Any, Literal
 import msgspec
 
 from lightning_watt.errors import RecordError
-from lightning_watt.journal import JOURNAL_NAME, MAX_LINE_BYTES, RECORD_NAME, Line, Status, Trace, file_of, read_traces
+from lightning_watt.journal import (
+    JOURNAL_NAME,
+    MAX_LINE_BYTES,
+    RECORD_NAME,
+    Line,
+    Status,
+    Trace,
+    file_of,
+    read_traces,
+    to_line,
+)
 from lightning_watt.units import joules, kwh, seconds
 
 SCHEMA_VERSION = 1
@@ -356,13 +366,13 @@ class RecordWriter:
                 self._room.write_bytes(b"\0" * max(size, MIN_ROOM_BYTES))
                 self._kept = max(size, MIN_ROOM_BYTES)
 
-    def append(self, line: Line) -> None:
+    def append(self, line: Line | dict[str, Any]) -> None:
         """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
         if self._journal is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._journal = _open_whole_lines(self.directory / self._journal_name)
         before = self._journal.tell()
-        raw = msgspec.json.encode(line, enc_hook=_plain) + b"\n"
+        raw = to_line(line) if isinstance(line, Line) else msgspec.json.encode(line, enc_hook=_plain) + b"\n"
         if self._journal.write(raw) != len(raw):
             # So that the next line does not continue this half one.
             self._journal.seek(self._journal.truncate(before))

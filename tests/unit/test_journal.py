@@ -288,8 +288,13 @@ def test_what_is_no_journal_is_not_opened(tmp_path, kind):
 
 
 def test_a_line_is_what_read_journal_gives(tmp_path):
-    journal(tmp_path, lines("a", 0, 100, status="failed"))
+    writer = RecordWriter(tmp_path)
+    for line in lines("a", 0, 100, status="failed"):
+        writer.append(line)
+    writer.close()
     first, last = read_journal(tmp_path)
+    assert {"t", "total_j", "power_w", "stage", "epoch"} <= set(last)  # whatever their values
+    assert read_traces([tmp_path]).by_session["a"].total_uj == 100 * J
     assert first["t"] < last["t"]
     assert (last["session"], last["device_uj"], last["status"]) == ("a", {"gpu0": 100 * J}, "failed")
     assert "resumes" not in last
