@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from experiments.weights import WeightsError, read_weights
 from lightning_watt import energy_of, read_record
 from tests.integration.conftest import Words
 from tests.integration.test_experiments_configs import composed
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
@@ -181,55 +179,6 @@ def test_a_terminated_run_says_so(tmp_path: Path) -> None:
         process.kill()
     assert json.loads((run_dir / "outcome.json").read_text())["status"] == "interrupted"
     assert read_record(run_dir).status == "interrupted"
-
-
-def sweep(directory: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a multirun as a user does, in a process and a directory of its own."""
-    command = [sys.executable, "-m", "experiments.run", "-m", *FEW, *overrides, f"hydra.sweep.dir={directory}"]
-    environment = (env or dict(os.environ)) | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=directory.parent, env=environment, capture_output=True, text=True, check=False)
-
-
-def outcomes(directory: Path) -> list[dict[str, object]]:
-    """What the jobs of a sweep left, in the order of their numbers."""
-    return [json.loads(file.read_text()) for file in sorted(directory.glob("*/outcome.json"))]
-
-
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_failed_job_does_not_stop_the_sweep(launcher: str, tmp_path: Path) -> None:
-    done = sweep(
-        tmp_path / "sweep", "model=resnet,vit", "phase=pretrain", "model.timm_name=null,no_such_model",
-        f"hydra/launcher={launcher}", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []),
-    )  # fmt: skip
-    assert [outcome["status"] for outcome in outcomes(tmp_path / "sweep")] == ["completed", "failed", "completed", "failed"]
-    assert done.returncode == 1
-    assert "2 of 4 jobs failed" in done.stderr
-    assert "no_such_model" in done.stderr
-    assert "The sweep" in done.stdout
-
-
-def test_submitit_launches_the_jobs(tmp_path: Path) -> None:
-    done = sweep(tmp_path / "sweep", "model=resnet,efficientnet", "phase=pretrain", "hydra/launcher=submitit_local")
-    assert done.returncode == 0, done.stderr
-    assert [outcome["model"] for outcome in outcomes(tmp_path / "sweep")] == ["resnet", "efficientnet"]
-
-
-def test_each_job_of_a_sweep_has_its_own_board(tmp_path: Path) -> None:
-    lab = Lab([Board(power=constant(300), counter_ms=20), Board(power=constant(120), counter_ms=20)])
-    few = [override for override in FEW if override != "device=cpu"]
-    command = [sys.executable, "-m", "experiments.run", "-m", *few, "model=resnet,efficientnet", "phase=pretrain"]
-    command += ["device=0,1", "device.accelerator=cpu", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    command += [f"hydra.sweep.dir={tmp_path}/sweep"]
-    # An empty mask keeps torch from believing in the lab's boards.
-    env = lab.env() | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
-    records = [read_record(file) for file in sorted((tmp_path / "sweep").glob("*/watt.json"))]
-    assert [list(record.energy.by_device) for record in records] == [["gpu0"], ["gpu1"], ["gpu0"], ["gpu1"]]
-    for record, watts in zip(records, (300, 120, 300, 120), strict=True):
-        stages = record.energy.by_stage.values()
-        assert sum(stage.joules for stage in stages) == pytest.approx(record.energy.total_j, rel=1e-9)
-        # A counter that ticks every 20 ms leaves up to a tick at each end.
-        assert record.energy.total_j == pytest.approx(watts * sum(stage.seconds for stage in stages), abs=watts * 0.05)
 
 
 def test_paper_sizes_take_a_training_step(tmp_path: Path) -> None:
