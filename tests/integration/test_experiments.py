@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import open_dict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.job import Outcome
 from experiments.run import run
 from experiments.weights import WeightsError, read_weights
+from experiments.zoo import ZOO
 from lightning_watt import energy_of, read_record
 from tests.integration.conftest import Words
-from tests.integration.test_experiments_configs import composed
+from tests.integration.test_experiments_configs import composed, write_images
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
@@ -181,14 +182,16 @@ def test_a_terminated_run_says_so(tmp_path: Path) -> None:
     assert read_record(run_dir).status == "interrupted"
 
 
-def test_paper_sizes_take_a_training_step(tmp_path: Path) -> None:
-    for model in ("resnet", "swin"):
-        cfg = composed(
-            f"model={model}", "scale=paper", *FEW, "watt=none", "recipe.batch_size=2", "data.rgb=true", "eval_batch_size=2",
-            "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1",
-        )  # fmt: skip
-        with open_dict(cfg):
-            cfg.trainer.num_sanity_val_steps = 0
-        directory = tmp_path / model
-        directory.mkdir()
-        assert "test_acc" in run(cfg, directory).metrics
+@pytest.mark.parametrize("model", ZOO)
+def test_the_published_size_takes_a_training_step(model: str, tmp_path: Path) -> None:
+    write_images(tmp_path / "pictures")
+    outcome = job(
+        tmp_path / "run", "device=cpu", f"model={model}", "scale=paper", "data=image_folder", f"data.root={tmp_path}/pictures",
+        "+data.val_share=0.34", "recipe.epochs=1", "recipe.batch_size=2", "eval_batch_size=1",
+        "+trainer.fast_dev_run=1",  # a batch of each stage, and no checkpoint of a gigabyte
+    )  # fmt: skip
+    record = read_record(tmp_path / "run")
+    assert record.energy.by_stage["train"].batches == 1
+    assert record.model["image_size"] == 224
+    assert record.model["params"] > 4e6
+    assert math.isfinite(outcome.metrics["test_acc" if ZOO[model].pretraining == "supervised" else "test_loss"])
