@@ -119,7 +119,7 @@ def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) ->
     tokenizer = None
     if name == "beit":
         from experiments.build import options_of
-        from experiments.modules.beit import VisualTokenizer
+        from experiments.modules.visual_tokenizer import VisualTokenizer
 
         tokenizer = VisualTokenizer.for_backbone(backbone, recipe_of(cfg, "tokenizer"), **options_of(cfg, "tokenizer"))
     module = self_supervised(job, backbone, recipe_of(cfg, "pretrain"), data, tokenizer)

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from experiments.data.base import DataMissingError
 from experiments.data.digits import Digits
 from experiments.data.emoji import FONT, NAMES, REMEDY, EmojiData, EmojiSet
-from experiments.modules.beit import BEiTPretrain, VisualTokenizer, blockwise_mask
+from experiments.modules.beit import BEiTPretrain, blockwise_mask
 from experiments.modules.clip import CLIPPretrain
 from experiments.modules.mae import MAEPretrain, random_patch_mask
 from experiments.modules.recipe import Recipe
+from experiments.modules.visual_tokenizer import VisualTokenizer
 
 BEIT_SIZE = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "init_values": 0.1}
 DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
