@@ -20,7 +20,8 @@ from experiments.weights import WeightsError, read_weights
 from experiments.zoo import ZOO
 from lightning_watt import energy_of, read_record
 from tests.integration.conftest import Words
-from tests.integration.test_experiments_configs import composed, write_images
+from tests.integration.test_experiments_configs import composed
+from tests.integration.test_experiments_data import write_images
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
@@ -187,8 +188,8 @@ def test_the_published_size_takes_a_training_step(model: str, tmp_path: Path) ->
     write_images(tmp_path / "pictures")
     outcome = job(
         tmp_path / "run", "device=cpu", f"model={model}", "scale=paper", "data=image_folder",
-        f"data.root={tmp_path}/pictures", "+data.val_share=0.34", "recipe.epochs=1", "recipe.batch_size=2", "eval_batch_size=1",
-        "+trainer.fast_dev_run=1",  # a batch of each stage, and no checkpoint of a gigabyte
+        f"data.root={tmp_path}/pictures", "+data.val_share=0.34", "recipe.epochs=1", "recipe.batch_size=2",
+        "eval_batch_size=1", "+trainer.fast_dev_run=1",  # a batch of each stage, and no checkpoint of a gigabyte
     )  # fmt: skip
     record = read_record(tmp_path / "run")
     assert record.energy.by_stage["train"].batches == 1

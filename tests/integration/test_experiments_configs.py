@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
-import torchvision
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from PIL import Image
 
 from experiments.build import build_model, count_gflops, model_info, recipe_of, size_of
-from experiments.data.base import DataMissingError
 from experiments.job import Job
 from experiments.modules.recipe import Recipe
 from experiments.phases.pretrain import self_supervised
@@ -99,16 +94,6 @@ def test_a_papers_rate_is_reached_at_its_batch(name: str, phase: str) -> None:
         assert recipe.peak_lr(recipe.batch_size) * recipe.lr_factor(100, 100, 1) == pytest.approx(end)
 
 
-def test_image_folder_takes_another_augmentation(tmp_path: Path) -> None:
-    """The override that conf/data/image_folder.yaml gives for MAE leaves crops and mirroring only."""
-    write_images(tmp_path / "pictures")
-    override = next(line for line in (CONF / "data" / "image_folder.yaml").read_text().split() if line.startswith("++data"))
-    cfg = composed("model=mae", "data=image_folder", f"data.root={tmp_path}/pictures", override)
-    data = Job(cfg, tmp_path).data(Recipe(batch_size=4), "pretrain", val_share=0.5)
-    steps = [type(step).__name__ for step in data.train_set.dataset.transform.transforms]
-    assert steps == ["RandomResizedCropAndInterpolation", "RandomHorizontalFlip", "MaybeToTensor", "Normalize"]
-
-
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 @pytest.mark.parametrize("name", ["mae", "beit", "clip"])
 def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) -> None:
@@ -152,83 +137,6 @@ def test_device_builds(option: str, tmp_path: Path) -> None:
             job.trainer()
         return
     assert job.trainer().num_devices == 1
-
-
-def write_images(root: Path) -> None:
-    """Two classes in ImageNet's layout, six pictures each to train on and two to test on."""
-    for part, count in (("train", 6), ("val", 2)):
-        for label, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
-            folder = root / part / label
-            folder.mkdir(parents=True)
-            for index in range(count):
-                Image.new("RGB", (40, 30), colour).save(folder / f"{index}.png")
-
-
-def write_fashion(root: Path) -> None:
-    """idx files of forty training and twenty test pictures."""
-    root.mkdir()
-    for part, count in (("train", 40), ("t10k", 20)):
-        pixels = bytes(range(256)) * (28 * 28 * count // 256 + 1)
-        header = struct.pack(">IIII", 0x803, count, 28, 28)
-        (root / f"{part}-images-idx3-ubyte").write_bytes(header + pixels[: 28 * 28 * count])
-        labels = bytes(index % 10 for index in range(count))
-        (root / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels)
-
-
-def test_image_folder_builds(tmp_path: Path) -> None:
-    write_images(tmp_path / "pictures")
-    data = Job(composed("data=image_folder", f"data.root={tmp_path}/pictures", "data.train=train"), tmp_path).data(
-        Recipe(batch_size=4), "pretrain", val_share=0.5
-    )
-    images, labels = next(iter(data.train_dataloader()))
-    assert images.shape == (4, 3, 32, 32)
-    assert data.class_names == ("blue", "red")
-    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (6, 6, 4)
-    assert set(labels.tolist()) <= {0, 1}
-
-
-def test_fashion_mnist_builds(tmp_path: Path) -> None:
-    write_fashion(tmp_path / "fashion")
-    job = Job(composed("data=fashion_mnist", f"data.root={tmp_path}/fashion", "data.rgb=true"), tmp_path)
-    data = job.data(Recipe(batch_size=10), "finetune")
-    images, _ = next(iter(data.train_dataloader()))
-    assert images.shape == (10, 3, 32, 32)
-    assert torch.equal(data.test_set.images[:, 0], data.test_set.images[:, 2])
-    assert len(data.test_set) == 20
-
-
-def test_cifar10_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    batch = {"data": torch.zeros(20, 3072, dtype=torch.uint8).numpy(), "labels": [index % 10 for index in range(20)]}
-    for name in [f"data_batch_{index}" for index in range(1, 6)] + ["test_batch"]:
-        (folder / name).write_bytes(pickle.dumps(batch))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a"] * 10}))
-    monkeypatch.setattr(
-        torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True
-    )  # the sums are of the published files
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
-    data = Job(composed("data=cifar10", f"data.root={tmp_path}"), tmp_path).data()
-    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (90, 10, 20)
-    assert next(iter(data.val_dataloader()))[0].shape == (10, 3, 32, 32)
-
-
-def test_emoji_builds(tmp_path: Path) -> None:
-    job = Job(composed("data=emoji", "model=clip"), tmp_path)
-    try:
-        data = job.data(Recipe(batch_size=8), "pretrain", captions=True)
-    except DataMissingError as error:
-        pytest.skip(str(error))
-    images, labels, captions = next(iter(data.train_dataloader()))
-    assert images.shape == (8, 3, 32, 32)
-    assert len(labels) == len(captions) == 8
-
-
-@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "image_folder"])
-def test_missing_data_says_where_to_get_it(name: str, tmp_path: Path) -> None:
-    job = Job(composed(f"data={name}", f"data.root={tmp_path}/nowhere"), tmp_path)
-    with pytest.raises(DataMissingError, match=rf"data={name} was not found.*nowhere.*data=digits needs nothing"):
-        job.data()
 
 
 def test_an_unknown_scale_names_the_known_ones() -> None:
