@@ -270,7 +270,7 @@ def test_clip_learns_to_name_colours_without_a_classifier():
     assert after["val_loss"] < 0.7 * before["val_loss"]
     assert trained["train_loss"] < before["val_loss"]
     assert after["val_acc"] > 0.6 > before["val_acc"]
-    assert "val_r1" not in after  # prompts repeat, so that no image has a caption of its own
+    assert "val_image_to_text_r1" not in after  # prompts repeat, so that no image has a caption of its own
     top1 = (module.zero_shot(images).argmax(dim=1) == labels).float().mean().item()
     assert top1 == pytest.approx(after["val_acc"], abs=0.02)
     tested = trainer(1).test(module, loader(images, labels), verbose=False)[0]
@@ -285,10 +285,10 @@ def test_clip_finds_the_caption_of_each_picture():
     before, after, trained = fit(module, data, epochs=80)
     assert after["val_loss"] < 0.5 * before["val_loss"]
     assert trained["train_loss"] < before["val_loss"]
-    assert after["val_r1"] > 0.6
-    assert after["val_r10"] == 1.0  # of eight pictures
-    assert after["val_acc"] == after["val_r1"]
-    assert after["val_text_r1"] > 0.6
+    assert after["val_image_to_text_r1"] > 0.6
+    assert after["val_image_to_text_r10"] == 1.0  # of eight pictures
+    assert after["val_acc"] == after["val_image_to_text_r1"]
+    assert after["val_text_to_image_r1"] > 0.6
 
 
 def test_clips_scale_never_passes_one_hundred():
