@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.build import build_model, count_gflops, model_info, recipe_of, size_of
 from experiments.job import Job
@@ -21,14 +26,15 @@ from lightning_watt import WattCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
 GROUPS = ("model", "phase", "scale", "data", "device", "watt", "study")
+LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm", "ray")
 
 
-def composed(*overrides: str) -> DictConfig:
-    """The config of a command line; a model and a phase are filled in where the test names none."""
+def composed(*overrides: str, hydra: bool = False) -> DictConfig:
+    """The config of a command line, with Hydra's own part if asked for; model and phase are filled in if not given."""
     given = {override.split("=")[0] for override in overrides}
     rest = [f"{group}={option}" for group, option in (("model", "resnet"), ("phase", "pretrain")) if group not in given]
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return compose("run", [*overrides, *rest])
+        return compose("run", [*overrides, *rest], return_hydra_config=hydra)
 
 
 def options(group: str) -> list[str]:
@@ -38,12 +44,14 @@ def options(group: str) -> list[str]:
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
 def test_option_composes(group: str, option: str) -> None:
-    cfg = composed(f"{group}={option}")
+    cfg = composed(f"{group}={option}", *(["data.root=somewhere"] if option == "image_folder" else []))
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # every reference leads somewhere
     assert cfg.trainer._target_ == "pytorch_lightning.Trainer"
     assert set(cfg.model) >= {"family", "timm_name", "image_size", "options", "recipe"}
 
 
 def test_groups_hold_the_contract() -> None:
+    assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "hydra"}
     assert options("model") == sorted(ZOO)
     assert options("scale") == sorted(SCALES)
     assert set(options("phase")) == {"pretrain", "finetune", "inference", "lifecycle"}
@@ -110,6 +118,23 @@ def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) ->
     module = self_supervised(job, backbone, recipe_of(cfg, "pretrain"), data, tokenizer)
     again = build_model(cfg, in_chans=data.in_chans, num_classes=0)
     again.load_state_dict(module.backbone_state(), strict=True)
+
+
+@pytest.mark.parametrize("option", options("study"))
+def test_a_study_sweeps_over_families(option: str) -> None:
+    swept = composed(f"study={option}", hydra=True).hydra.sweeper.params.model.split(",")
+    assert swept == list(ZOO) if option == "tiny" else set(swept) < set(ZOO)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_launcher_builds(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if launcher == "ray" and find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        pytest.skip("needs Ray and its launcher: pip install hydra-ray-launcher")
+    cfg = composed(f"hydra/launcher={launcher}", hydra=True)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)  # the directories are named after the options chosen
+    context = HydraContext(config_loader=None, callbacks=None)
+    made = Plugins.instance().instantiate_launcher(config=cfg, hydra_context=context, task_function=lambda _: None)
+    assert isinstance(made, Launcher)
 
 
 @pytest.mark.parametrize("option", options("phase"))
