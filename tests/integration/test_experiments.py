@@ -14,6 +14,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from experiments.data.base import DataMissingError
 from experiments.job import Outcome
 from experiments.run import run
 from experiments.weights import WeightsError, read_weights
@@ -127,6 +128,15 @@ def test_clip_classifies_by_the_names_of_the_classes(tmp_path: Path) -> None:
     )  # fmt: skip
     assert second.metrics["test_acc"] == pytest.approx(first.metrics["test_acc"], abs=0.01)
     assert energy_of(second.directory).inherited[0].total_j == energy_of(first.directory).total_j
+
+
+def test_clip_says_how_well_it_finds_held_out_captions(tmp_path: Path) -> None:
+    try:
+        outcome = job(tmp_path, *FEW, "model=clip", "data=emoji", "watt=none")
+    except DataMissingError as error:
+        pytest.skip(str(error))
+    recalls = [outcome.metrics[f"test_{way}_r10"] for way in ("image_to_text", "text_to_image")]
+    assert all(0 < recall < 0.5 for recall in recalls)  # of 365, after three batches
 
 
 @pytest.mark.parametrize(

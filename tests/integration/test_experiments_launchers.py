@@ -32,6 +32,7 @@ FEW = (
 WATTS = {"gpu0": 300.0, "gpu1": 120.0}
 # A Trainer on the CPU uses no board; this measures those that the job's CUDA_VISIBLE_DEVICES leaves.
 HANDED_OUT = "watt.sources=[{_target_:lightning_watt.sources.nvml.NvmlSource,gpus:visible}]"
+THREE_JOBS = ("model=resnet", "recipe.lr=0.1,0.2,-1", HANDED_OUT)  # the last one fails
 
 
 def sweep(directory: Path, *overrides: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -79,6 +80,17 @@ def assert_no_board_had_two_jobs(measured: list[Record]) -> None:
         assert apart or not one.energy.by_device.keys() & other.energy.by_device.keys()
 
 
+def assert_a_board_each_and_one_failure(done: subprocess.CompletedProcess[str], directory: Path, said: str = "") -> None:
+    """Of `THREE_JOBS` the first two ran side by side on a board of their own each, and the sweep tells of the third."""
+    assert statuses(directory) == ["completed", "completed", "failed"], done.stderr + said
+    assert done.returncode == 1
+    assert "1 of 3 jobs failed:\nresnet: ValueError: a recipe needs lr above 0" in done.stderr
+    measured = records(directory)
+    assert sorted(board for record in measured for board in record.energy.by_device) == ["gpu0", "gpu1"]
+    for record in measured:
+        assert_charged(record, *record.energy.by_device)
+
+
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_failed_job_does_not_stop_the_sweep(launcher: str, tmp_path: Path) -> None:
     done = sweep(
@@ -123,17 +135,9 @@ def slurm() -> Iterator[OneNodeSlurm]:
 def test_slurm_gives_each_job_a_board_and_a_failed_one_does_not_stop_the_others(
     slurm: OneNodeSlurm, lab: Lab, tmp_path: Path
 ) -> None:
-    done = sweep(
-        tmp_path / "sweep", "model=resnet", "recipe.lr=0.1,0.2,-1", HANDED_OUT,
-        "hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=1", env=slurm.env(lab.env()),
-    )  # fmt: skip
-    assert statuses(tmp_path / "sweep") == ["completed", "completed", "failed"], done.stderr + slurm.logs()
-    assert done.returncode == 1
-    assert "1 of 3 jobs failed:\nresnet: ValueError: a recipe needs lr above 0" in done.stderr
-    measured = records(tmp_path / "sweep")
-    assert sorted(board for record in measured for board in record.energy.by_device) == ["gpu0", "gpu1"]
-    for record in measured:
-        assert_charged(record, *record.energy.by_device)
+    launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.gpus_per_node=1")
+    done = sweep(tmp_path / "sweep", *THREE_JOBS, *launcher, env=slurm.env(lab.env()))
+    assert_a_board_each_and_one_failure(done, tmp_path / "sweep", slurm.logs())
 
 
 @pytest.mark.slurm
@@ -165,15 +169,7 @@ def ray() -> Iterator[dict[str, str]]:
 def test_ray_gives_each_job_a_board_and_a_failed_one_does_not_stop_the_others(
     ray: dict[str, str], lab: Lab, tmp_path: Path
 ) -> None:
-    done = sweep(
-        tmp_path / "sweep", "model=resnet", "recipe.lr=0.1,0.2,-1", HANDED_OUT,
-        "hydra/launcher=ray", "+hydra.launcher.ray.remote.num_gpus=1", "hydra.launcher.ray.init.address=local",
-        "+hydra.launcher.ray.init.num_cpus=3", env=lab.env() | ray,
-    )  # fmt: skip
-    assert statuses(tmp_path / "sweep") == ["completed", "completed", "failed"], done.stderr
-    assert done.returncode == 1
-    assert "1 of 3 jobs failed:\nresnet: ValueError: a recipe needs lr above 0" in done.stderr
-    measured = records(tmp_path / "sweep")
-    assert sorted(board for record in measured for board in record.energy.by_device) == ["gpu0", "gpu1"]
-    for record in measured:
-        assert_charged(record, *record.energy.by_device)
+    launcher = ("hydra/launcher=ray", "+hydra.launcher.ray.remote.num_gpus=1")
+    cluster = ("hydra.launcher.ray.init.address=local", "+hydra.launcher.ray.init.num_cpus=3")
+    done = sweep(tmp_path / "sweep", *THREE_JOBS, *launcher, *cluster, env=lab.env() | ray)
+    assert_a_board_each_and_one_failure(done, tmp_path / "sweep")
