@@ -8,7 +8,6 @@ job the `CUDA_VISIBLE_DEVICES` of its own.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -28,8 +27,13 @@ PROGRAMS = {
     "sbatch": "slurm-wlm",
     "srun": "slurm-wlm",
     "setpriv": "util-linux",
+    "gcc": "gcc",
 }
 NULL_DEVICE = os.makedev(1, 3)
+HOST = "localhost"
+# Slurm listens on the address of the machine's name, which in a container is the network's; so all that belongs to it is
+# told that the machine's name is localhost.
+GETHOSTNAME = f'#include <string.h>\nint gethostname(char *name, size_t size) {{ strncpy(name, "{HOST}", size); return 0; }}'
 CPUS = 4  # so that two jobs of two tasks run side by side, however many there are
 READY_S = 30.0
 GONE_S = 10.0
@@ -98,7 +102,7 @@ class OneNodeSlurm:
 
     def env(self, env: Mapping[str, str]) -> dict[str, str]:
         """An environment whose `sbatch`, `srun` and `squeue` talk to it."""
-        return {**env, "SLURM_CONF": str(self.directory / "slurm.conf")}
+        return {**env, "SLURM_CONF": str(self.directory / "slurm.conf"), "LD_PRELOAD": str(self.directory / "host.so")}
 
     def logs(self) -> str:
         """The end of what each daemon said."""
@@ -112,10 +116,12 @@ class OneNodeSlurm:
         key = self.directory / "munge.key"
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(1024))
+        compiler = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(self.directory / "host.so")]
+        subprocess.run(compiler, input=GETHOSTNAME, text=True, check=True)
         for index in range(self.gpus):
             os.mknod(self.directory / f"nvidia{index}", stat.S_IFCHR | 0o600, NULL_DEVICE)
         ctld_port, slurmd_port = free_ports(2)
-        about = {"directory": self.directory, "host": platform.node().split(".")[0], "gpus": self.gpus, "cpus": CPUS}
+        about = {"directory": self.directory, "host": HOST, "gpus": self.gpus, "cpus": CPUS}
         slurm = SLURM_CONF.format(**about, ctld_port=ctld_port, slurmd_port=slurmd_port)
         (self.directory / "slurm.conf").write_text(slurm)
         (self.directory / "gres.conf").write_text(GRES_CONF.format(**about, last=self.gpus - 1))
