@@ -66,6 +66,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "run_state": set(),
         "voice": set(),
         "loggers": {"torch"},
+        "hparams": set(),
         "outlet": {"torch"},
         "summary": {"tabulate"},
         "__main__": {"tabulate"},
