@@ -145,9 +145,10 @@ class Job:
         """
         info = {name: module.watt_model_info[name] for name in LOGGED_INFO}
         settings = {"seed": self.cfg.seed, "precision": self.cfg.trainer.precision, "device": self.cfg.device.accelerator}
+        recipe_settings = {"recipe": dataclasses.asdict(recipe)} if recipe else {}
         if trainer.is_global_zero:
             for logger in trainer.loggers:
-                logger.log_hyperparams(info | settings | (dataclasses.asdict(recipe) if recipe else {}))
+                logger.log_hyperparams(info | settings | recipe_settings)
 
     def _watt(self) -> list[Callback]:
         """Return the energy callback, unless the config has none."""

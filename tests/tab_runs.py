@@ -11,6 +11,7 @@ from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from torch.utils.tensorboard import SummaryWriter
 from werkzeug.test import Client
 
@@ -120,3 +121,29 @@ def get(browser: Client, path: str, query: Mapping[str, Any] | None = None) -> A
     assert answer.status_code == 200, answer.get_data(as_text=True)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     return strict_json(answer.get_data(as_text=True))
+
+
+def hparams_table(logdir: Path) -> tuple[list[str], list[str], dict[str, dict[str, Any]]]:
+    """TensorBoard's table of hyperparameters: its columns, those of metrics, and its rows by session."""
+    browser = client(provider(logdir), HParamsPlugin)
+
+    def ask(route: str, **request: Any) -> Any:
+        answer = browser.post(f"/data/plugin/hparams/{route}", json=request)
+        assert answer.status_code == 200
+        return json.loads(answer.get_data())
+
+    found = ask("experiment")
+    metrics = [info["name"]["tag"] for info in found.get("metricInfos", [])]
+    groups = ask(
+        "session_groups",
+        startIndex=0,
+        sliceSize=100,
+        allowedStatuses=["STATUS_SUCCESS", "STATUS_UNKNOWN"],
+        colParams=[{"metric": {"tag": tag, "group": ""}} for tag in metrics],
+    )
+    rows = {
+        group["sessions"][0]["name"]: group["hparams"]
+        | {value["name"]["tag"]: value["value"] for value in group.get("metricValues", [])}
+        for group in groups.get("sessionGroups", [])
+    }
+    return [info["name"] for info in found.get("hparamInfos", [])], metrics, rows

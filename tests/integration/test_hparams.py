@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 
 from lightning_watt import read_record
 from lightning_watt.hparams import flat
 from tests.integration.tiny import QUIET, Steady, loader, module_class, trainer, watt
-from tests.tab_runs import client, provider
+from tests.tab_runs import hparams_table as table
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 OURS = ["watt/energy_kwh", "watt/accuracy", "watt/sam_shifted"]
@@ -35,32 +33,6 @@ def fit(pl: Any, logger: Any, module: Any, **options: Any) -> Any:
     trained = trainer(pl, Path(logger.save_dir), watt(gpus="auto", sources=[Steady()]), logger=logger, **options)
     trained.fit(module, loader(4), loader(2))
     return trained
-
-
-def table(logdir: Path) -> tuple[list[str], list[str], dict[str, dict[str, Any]]]:
-    """The table's columns of hyperparameters and of metrics, and its rows by session."""
-    browser = client(provider(logdir), HParamsPlugin)
-
-    def ask(route: str, **request: Any) -> Any:
-        answer = browser.post(f"/data/plugin/hparams/{route}", json=request)
-        assert answer.status_code == 200
-        return json.loads(answer.get_data())
-
-    found = ask("experiment")
-    metrics = [info["name"]["tag"] for info in found.get("metricInfos", [])]
-    groups = ask(
-        "session_groups",
-        startIndex=0,
-        sliceSize=100,
-        allowedStatuses=["STATUS_SUCCESS", "STATUS_UNKNOWN"],
-        colParams=[{"metric": {"tag": tag, "group": ""}} for tag in metrics],
-    )
-    rows = {
-        group["sessions"][0]["name"]: group["hparams"]
-        | {value["name"]["tag"]: value["value"] for value in group.get("metricValues", [])}
-        for group in groups.get("sessionGroups", [])
-    }
-    return [info["name"] for info in found.get("hparamInfos", [])], metrics, rows
 
 
 def test_what_was_saved_stands_beside_what_it_cost(pl, tmp_path):
