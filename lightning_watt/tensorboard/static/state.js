@@ -41,6 +41,7 @@ export class Store {
 
   /** Takes the server's answer; until the person moves a slider, SAM is scored as the runs themselves were. */
   takeRuns({ runs, now_unix: nowUnix, where }) {
+    runs.sort(byName);
     for (const { name } of runs) if (!this.colours.has(name)) this.colours.set(name, this.colours.size % PALETTE_SIZE);
     const scoring = this.state.scoringChosen ? this.state.scoring : commonScoring(runs);
     this.set({ runs, nowUnix, where, scoring });
@@ -110,6 +111,9 @@ function toRow(run, state, colours, short) {
   };
 }
 
+/** By name, "seed_2" before "seed_10". */
+const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
+
 /** Sorts in place by a column; rows without a value stay at the end either way. */
 function sortRows(rows, { key, down }) {
   const sign = down ? -1 : 1;
@@ -118,6 +122,6 @@ function sortRows(rows, { key, down }) {
     const missing = (x === null) - (y === null);
     if (missing) return missing;
     const order = typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
-    return sign * order || a.name.localeCompare(b.name, undefined, { numeric: true });
+    return sign * order || byName(a, b);
   });
 }

@@ -15,7 +15,7 @@ const COLUMNS = [
   { key: "uncertainty_j", title: "±", down: false, number: true, hint: "Counter edges and the sensor's scale" },
   { key: "sam", title: "SAM", down: true, number: true, hint: "β · accuracy^α / log₁₀ E; undefined where E is one unit or less" },
   { key: "shifted", title: "SAM shifted", down: true, number: true, hint: "β · accuracy^α / log₁₀(10 + E), finite for every energy" },
-  { key: "provenance", title: "Energy is", down: false, hint: "Measured by counters, or estimated; the two do not compare" },
+  { key: "provenance", title: "Provenance", down: false, hint: "Measured by counters, or estimated; the two do not compare" },
   { key: "status", title: "Status", down: false, hint: "Of the run" },
 ];
 
@@ -30,7 +30,7 @@ export function leaderboard(store) {
     rowsBody,
   );
   body.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "SAM leaderboard, scrolls" }, table));
-  let known = new Map();
+  let lines = new Map();
 
   function update(state, { rows, unit, mixed }) {
     for (const { key, title } of COLUMNS) {
@@ -39,18 +39,18 @@ export function leaderboard(store) {
       cell.setAttribute("aria-sort", sorted ? (state.sort.down ? "descending" : "ascending") : "none");
       say(button, key === "joules" || key === "uncertainty_j" ? `${title}, ${unit.name}` : title);
     }
-    known = new Map(rows.map((row) => [row.name, known.get(row.name) ?? line(row, store)]));
-    const lines = rows.map((row) => known.get(row.name));
+    lines = new Map(rows.map((row) => [row.name, lines.get(row.name) ?? line(row, store)]));
+    const shown = [...lines.values()];
     // Rows keep their elements, so that sorting and polling take neither focus nor selection away.
-    if (lines.some(({ tr }, at) => rowsBody.children[at] !== tr) || rowsBody.children.length !== lines.length) {
+    if (shown.some(({ tr }, at) => rowsBody.children[at] !== tr) || rowsBody.children.length !== shown.length) {
       const active = document.activeElement;
-      rowsBody.replaceChildren(...lines.map(({ tr }) => tr));
+      rowsBody.replaceChildren(...shown.map(({ tr }) => tr));
       if (rowsBody.contains(active)) active.focus();
     }
-    rows.forEach((row, at) => lines[at].update(row, state, unit));
+    for (const row of rows) lines.get(row.name).update(row, state, unit);
     const { alpha, beta, unit: samUnit } = state.scoring;
     const notes = [
-      `α ${sig(alpha)}, β ${sig(beta)}, E in ${samUnit}${state.inherited ? ", inherited energy included" : ""}.`,
+      `α ${plain(alpha)}, β ${plain(beta)}, E in ${samUnit}${state.inherited ? ", inherited energy included" : ""}.`,
       mixed ? "Measured and estimated energies stand in one ranking here: an estimate is off by tens of percent." : "",
     ];
     say(note, notes.filter(Boolean).join(" "));
@@ -110,6 +110,8 @@ function line(row, store) {
   }
   return { tr, update };
 }
+
+const plain = (value) => String(Number(value.toFixed(3)));
 
 function moved(places) {
   if (!known(places) || places === 0) return "";

@@ -57,7 +57,7 @@ function whole(record, row) {
     ["of that ±", `edges ${energy(spent.boundary_j)}, scale ${energy(spent.gain_j)}`],
     ["Provenance", spent.provenance ?? NONE],
     ["Accuracy", known(accuracy.last) ? `${percent(accuracy.last)} % (${accuracy.metric}), best ${percent(accuracy.best)} %` : NONE],
-    ["SAM", `${sig(sam.value)}, shifted ${sig(sam.shifted)} (α ${sig(sam.alpha)}, β ${sig(sam.beta)}, E in ${sam.unit})`],
+    ["SAM", `${sig(sam.value)}, shifted ${sig(sam.shifted)} (α ${sam.alpha}, β ${sam.beta}, E in ${sam.unit})`],
     ["Of earlier parts", record.resumed_j ? energy(record.resumed_j) : null],
     ["CO2e", known(record.co2e_g) ? `${sig(record.co2e_g)} g, PUE ${sig(record.pue)}` : null],
     ["Batch edges", record.marks],
@@ -110,8 +110,8 @@ function plain(facts) {
 }
 
 function list(facts) {
-  const known = facts.filter(([, text]) => text !== null);
-  return known.length ? el("dl", {}, ...known.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])) : null;
+  const told = facts.filter(([, text]) => text !== null);
+  return told.length ? el("dl", {}, ...told.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])) : null;
 }
 
 function table(heads, rows) {

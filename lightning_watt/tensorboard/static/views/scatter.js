@@ -34,7 +34,7 @@ export function scatter(store) {
       theme,
       traces.filter((trace) => trace.x.length),
       {
-        height: Math.max(380, heightOf(rows)), // as tall as its neighbour
+        height: heightOf(rows),
         hovermode: "closest",
         xaxis: axis(theme, `Energy, ${unit.name}`, xaxis),
         yaxis: axis(theme, "Accuracy, %", { hoverformat: ".2f" }),

@@ -15,8 +15,11 @@ const STAGES = [
   ["other", "other", ["#8d949c", "#a9b5c2"]],
 ];
 
-/** How tall a chart with a bar for each run is. */
-export const heightOf = (rows) => Math.max(220, Math.min(680, 84 + 34 * Math.min(rows.length, MOST_RUNS)));
+const BAR_PX = 20;
+const FRAME_PX = 84; // the legend and the axis
+
+/** How tall a chart with a bar for each run is; the chart beside it is as tall. */
+export const heightOf = (rows) => Math.max(380, Math.min(680, FRAME_PX + 34 * Math.min(rows.length, MOST_RUNS)));
 
 export function stages(store) {
   const shares = checkbox("shares", false, (on) => store.set({ shares: on }), { title: "Each run as 100 %" });
@@ -58,9 +61,9 @@ export function stages(store) {
       state.theme,
       traces,
       {
-        height: heightOf(drawn),
+        height: heightOf(rows),
         barmode: "stack",
-        bargap: 0.35,
+        bargap: Math.max(0.2, 1 - (BAR_PX * Math.max(1, drawn.length)) / (heightOf(rows) - FRAME_PX)),
         showlegend: true,
         legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal", itemclick: false, itemdoubleclick: false },
         margin: { l: 8, r: 16, t: 8, b: 44 },
