@@ -15,7 +15,18 @@ from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from torch.utils.tensorboard import SummaryWriter
 from werkzeug.test import Client
 
-from lightning_watt.record import SCHEMA_VERSION, Accuracy, DeviceEnergy, Energy, Record, Sam, Stage, Status, to_json
+from lightning_watt.record import (
+    SCHEMA_VERSION,
+    Accuracy,
+    DeviceEnergy,
+    Energy,
+    Inherited,
+    Record,
+    Sam,
+    Stage,
+    Status,
+    to_json,
+)
 from lightning_watt.units import J_PER_KWH
 
 BEGAN_UNIX = 1.7e9
@@ -23,7 +34,14 @@ ROW_S = 60.0
 SHARES = {"train": 0.85, "validate": 0.12, "other": 0.03}
 
 
-def record(kwh: float, accuracy: float | None, *, status: Status = "completed", provenance: Any = "measured") -> Record:
+def record(
+    kwh: float,
+    accuracy: float | None,
+    *,
+    status: Status = "completed",
+    provenance: Any = "measured",
+    inherited_kwh: float = 0.0,
+) -> Record:
     """A run on two boards; an estimate is off by half, a measurement by a twentieth."""
     total_j = kwh * J_PER_KWH
     gain = 0.05 if provenance == "measured" else 0.5
@@ -46,6 +64,7 @@ def record(kwh: float, accuracy: float | None, *, status: Status = "completed", 
         ),
         accuracy=Accuracy(metric=None if accuracy is None else "val_acc", last=accuracy, best=accuracy),
         sam=Sam(alpha=5.0, beta=5.0, unit="kWh"),
+        inherited=[Inherited(path="pretrain", total_j=inherited_kwh * J_PER_KWH)] if inherited_kwh else [],
         started_unix=BEGAN_UNIX,
         updated_unix=BEGAN_UNIX + 600.0,
     )

@@ -34,6 +34,7 @@ MADE = {  # kWh, accuracy: the cheapest is not the best, and one of them lies at
     "made/large": (900.0, 0.86),
     "made/wasteful": (2000.0, 0.75),
 }
+INHERITED_KWH = 100.0  # of made/small
 ESTIMATED = {"made/guessed": (30.0, 0.83)}
 TRAINED = {"trained/weak": (50.0, 0.2), "trained/strong": (200.0, 0.45)}  # watts, accuracy
 HOSTILE = [
@@ -109,7 +110,7 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         callback = watt(gpus="auto", sources=[Steady(watts)], sam_unit="kWh")
         trainer(pl, logdir, callback, logger=logger).fit(module(pl, accuracy=(accuracy,), step_s=0.03), loader(), loader(3))
     for name, (kwh, accuracy) in MADE.items():
-        write_run(logdir, name, kwh, accuracy)
+        write_run(logdir, name, kwh, accuracy, inherited_kwh=INHERITED_KWH if name == "made/small" else 0.0)
     for name, (kwh, accuracy) in ESTIMATED.items():
         write_run(logdir, name, kwh, accuracy, provenance="estimated")
     return logdir
@@ -277,6 +278,83 @@ def test_what_is_filtered_out_or_unticked_is_not_drawn(browser, eight):
         assert page.names() == []
 
 
+def test_inherited_energy_counts_where_it_is_asked_for(browser, eight):
+    with opened(browser, eight) as page:
+        wait_until_drawn(page.frame)
+
+        def energy() -> str:
+            return next(row["joules"] for row in page.rows() if row["name"] == "made/small")
+
+        assert energy() == "4.00"
+        page.frame.get_by_label("inherited energy").check()
+        assert energy() == "104"
+        page.frame.wait_for_function("() => document.querySelector('#stages .chart').data[0].name === 'inherited'")
+        assert "inherited energy included" in page.frame.locator("#leaderboard .note").inner_text()
+
+
+def test_a_mark_is_clicked_for_its_record_and_paths_are_drawn(browser, eight):
+    with opened(browser, eight) as page:
+        wait_until_drawn(page.frame)
+        page.frame.get_by_label("paths").check()
+        lines = "() => document.querySelector('#scatter .chart').data.filter(({ mode }) => mode === 'lines').length"
+        page.frame.wait_for_function(f"({lines})() === 8 + 2")  # and the two fronts
+        page.frame.get_by_role("searchbox").fill("made/large")
+        page.frame.wait_for_function("() => document.querySelectorAll('#scatter .points path.point').length === 1")
+        place = page.frame.locator("#scatter .points path.point").bounding_box()
+        page.tab.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.frame.locator("#scatter .hovertext").wait_for()
+        assert "900 kWh ± 45.0 kWh, measured" in page.frame.locator("#scatter .hovertext").text_content()
+        page.tab.mouse.down()
+        page.tab.mouse.up()
+        assert page.frame.locator(".record h2").inner_text() == "made/large"
+
+
+def test_tensorboards_reload_button_reloads_even_a_tab_that_does_not_poll(browser, eight):
+    with opened(browser, eight) as page:
+        wait_until_drawn(page.frame)
+        page.frame.get_by_label("live").uncheck()
+        with page.tab.expect_request("**/data/plugin/watt/runs"):
+            page.tab.locator("button.reload-button").click()
+
+
+def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
+    code = """async () => {
+        const { sig, energy, shortNames } = await import(new URL('static/format.js', document.baseURI).href);
+        const { paretoFront, ranks } = await import(new URL('static/metric.js', document.baseURI).href);
+        const short = (...names) => [...shortNames(names).values()];
+        const rows = [[1, 0.5], [2, 0.5], [3, 0.9], [4, 0.8], [null, 1]].map(([joules, accuracy]) => ({ joules, accuracy }));
+        const ties = ranks(rows, (row) => row.accuracy);
+        return {
+            sig: [0, 1, 12.345, 999.6, 1234.5, 0.00123456, 0.99999, -5.5, 1e-7, 1e308, NaN, null].map((one) => sig(one)),
+            energy: [0.5, 3599, 3600, 3.6e6, 1e9].map(energy),
+            short: [
+                short("a/lightning_logs/version_0", "b/lightning_logs/version_0"),
+                short("0-pre-vit-tiny", "1-pre-mae-tiny"),
+                short("x/a", "y/a/b"),
+                short("same", "same/again"),
+                short("lightning_logs/version_3"),
+            ],
+            front: paretoFront(rows).map((row) => row.joules),
+            ranks: rows.map((row) => ties.get(row)),
+        };
+    }"""
+    with opened(browser, eight) as page:
+        found = page.frame.evaluate(code)
+    assert found["sig"] == (
+        ["0", "1.00", "12.3", "1,000", "1,230", "0.00123", "1.00", "−5.50", "1.00×10⁻⁷", "1.00×10³⁰⁸", "–", "–"]
+    )
+    assert found["energy"] == ["0.500 J", "3,600 J", "1.00 Wh", "1.00 kWh", "278 kWh"]
+    assert found["short"] == [
+        ["a", "b"],
+        ["0-vit", "1-mae"],
+        ["x-a", "y-a-b"],
+        ["same", "same-again"],
+        ["lightning_logs/version_3"],
+    ]
+    assert found["front"] == [1, 3]
+    assert found["ranks"] == [4, 4, 2, 3, 1]
+
+
 def test_dark_as_tensorboard_is_dark(browser, eight):
     with opened(browser, eight, dark=True) as page:
         theme = "() => document.documentElement.dataset.theme"
@@ -324,6 +402,7 @@ def test_hostile_names_and_numbers_are_text(browser, tmp_path):
         cells = {row["name"]: row for row in page.rows()}
         assert set(HOSTILE) <= cells.keys()
         assert (cells["nan"]["joules"], cells["nan"]["shifted"], cells["beyond"]["joules"]) == ("–", "–", "–")
+        assert cells["huge"]["status"].startswith("silent for")  # no record, and rows of years ago
         assert cells["edge"]["joules"] == "1.00×10³⁰⁰"
         assert cells["huge"]["joules"] == "3.00×10³⁸"
         page.frame.locator(".open-run[title=marked]").click()
@@ -331,7 +410,7 @@ def test_hostile_names_and_numbers_are_text(browser, tmp_path):
         assert "<script>window.owned=1</script>" in page.frame.locator(".record").inner_text()
         labels = page.frame.locator("#stages .ytick text").all_text_contents()
         assert any("<img src=x" in label for label in labels), labels
-        found = "() => [window.owned, document.querySelectorAll('body img, body script[src], table b, a').length]"
+        found = "() => [window.owned, document.querySelectorAll('body img, body script[src], table b, a[href]').length]"
         assert page.frame.evaluate(found) == [None, 0]
 
 

@@ -30,7 +30,7 @@ export async function render() {
   refresher.tellBy(bar.tell);
   const views = [bar, runList(store), scatter(store), stages(store), leaderboard(store), power(), recordPanel(store)];
   const [, list, points, stacks, table, curves, record] = views.map((view) => view.root);
-  const dashboard = el("main", {}, points, stacks, table, curves);
+  const dashboard = el("main", {}, el("h1", { class: "unseen" }, "Accuracy and energy of the runs"), points, stacks, table, curves);
   const page = el("div", { class: "page", hidden: true }, bar.root, list, dashboard, record);
   const start = empty();
   const waiting = el("p", { class: "waiting", role: "status" }, "Reading the runs…");
