@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.gallery.tensorboard_page import WAIT_S, page, tensorboard
 
+SHOWN = ".page:not([hidden]), .empty:not([hidden])"
 DRAWN = """() => {
   const charts = [...document.querySelectorAll('.page:not([hidden]) .chart')];
   return charts.length > 0 && charts.every((chart) => chart.querySelector('.xtick'));
@@ -27,7 +28,7 @@ def open_tab(tab: Any, address: str, *, dark: bool = False) -> Any:
     """
     tab.goto(f"{address}/?darkMode={str(dark).lower()}#watt")
     frame = tab.wait_for_selector("iframe[src*='name=watt']", timeout=WAIT_S * 1000).content_frame()
-    frame.wait_for_selector(".page:not([hidden]), .empty:not([hidden])", timeout=WAIT_S * 1000)
+    frame.wait_for_selector(SHOWN, timeout=WAIT_S * 1000)
     return frame
 
 

@@ -14,7 +14,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from experiments.gallery.tensorboard_page import chromium, find_chromium, tensorboard
-from experiments.gallery.watt_tab import open_tab, wait_until_drawn
+from experiments.gallery.watt_tab import SHOWN, open_tab, wait_until_drawn
 from lightning_watt import read_record, sustainable_accuracy
 from lightning_watt.record import to_json
 from lightning_watt.units import J_PER, J_PER_KWH
@@ -53,18 +53,33 @@ def browser() -> Iterator[Any]:
 
 
 class Page:
-    """The tab in a page, with what went wrong in it and whom it asked."""
+    """The tab in a page, with what went wrong in it and whom it asked.
 
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+    Args:
+        browser: Chromium.
+        address: TensorBoard's.
+        host: with TensorBoard around it; without, only the frame that it would show, which is there sooner.
+        **options: of `open_tab`.
+    """
+
+    def __init__(self, browser: Any, address: str, host: bool = False, **options: Any) -> None:
         self.tab = browser.new_page(viewport={"width": 1400, "height": 1100})
         self.address = address
         self.errors: list[str] = []
         self.asked: list[str] = []
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.tab.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        self.tab.on("console", self._hear)
         self.tab.on("request", lambda request: self.asked.append(request.url))
         self.tab.on("dialog", lambda dialog: self.errors.append(f"a dialog: {dialog.message}"))
-        self.frame = open_tab(self.tab, address, **options)
+        self.frame = open_tab(self.tab, address, **options) if host else self.tab.main_frame
+        if not host:
+            self.tab.goto(f"{address}/data/plugin_entry.html?name=watt")
+            self.frame.wait_for_selector(SHOWN)
+
+    def _hear(self, said: Any) -> None:
+        # A page without TensorBoard's head has no icon; the browser looks for one all the same.
+        if said.type == "error" and not said.location["url"].endswith("/favicon.ico"):
+            self.errors.append(said.text)
 
     def rows(self) -> list[dict[str, str]]:
         """The leaderboard's rows: the cells' text by column, and the run's whole name."""
@@ -165,7 +180,7 @@ def test_a_slider_changes_ranks(browser, eight, runs_dir):
         assert shown == {name: f"▲{n}" if n > 0 else f"▼{-n}" if n else "" for name, n in moved.items()}
         page.tab.keyboard.press("End")
         assert page.names() == ranked(runs, alpha=10.0)
-        page.frame.get_by_role("button", name="Reset").click()
+        page.frame.get_by_role("button", name="Reset", exact=True).click()
         assert page.names() == usual
 
 
@@ -272,6 +287,7 @@ def test_what_is_filtered_out_or_unticked_is_not_drawn(browser, eight):
         page.frame.locator(".runs li", has_text="made/tiny").locator("input").uncheck()
         assert page.names() == ["made/small"]
         page.frame.wait_for_function("() => document.querySelector('#power .chart').data.length === 2")  # its two boards
+        page.frame.wait_for_function("() => document.querySelector('#stages .chart').layout.yaxis.ticktext.length === 1")
         drawn = [name for trace in page.traces("scatter") for name in trace.get("customdata", [])]
         assert drawn == ["made/small"]
         page.frame.get_by_role("searchbox").fill("[")  # half typed: no regular expression yet
@@ -310,7 +326,7 @@ def test_a_mark_is_clicked_for_its_record_and_paths_are_drawn(browser, eight):
 
 
 def test_tensorboards_reload_button_reloads_even_a_tab_that_does_not_poll(browser, eight):
-    with opened(browser, eight) as page:
+    with opened(browser, eight, host=True) as page:
         wait_until_drawn(page.frame)
         page.frame.get_by_label("live").uncheck()
         with page.tab.expect_request("**/data/plugin/watt/runs"):
@@ -356,7 +372,7 @@ def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
 
 
 def test_dark_as_tensorboard_is_dark(browser, eight):
-    with opened(browser, eight, dark=True) as page:
+    with opened(browser, eight, dark=True, host=True) as page:
         theme = "() => document.documentElement.dataset.theme"
         assert page.frame.evaluate(theme) == "dark"
         page.tab.get_by_label("Menu for changing light or dark theme").click()
@@ -366,17 +382,24 @@ def test_dark_as_tensorboard_is_dark(browser, eight):
         assert colours == "rgb(255, 255, 255)"
 
 
-def test_without_plotly_the_table_works_and_the_charts_say_what_to_install(browser, eight):
-    tab = browser.new_page()
+def test_without_plotly_or_without_an_answer_the_table_stays_and_says_why(browser, eight):
+    tab = browser.new_page(color_scheme="dark")
     tab.route("**/plotly.js", lambda route: route.fulfill(status=404, body="plotly is not installed: pip install it"))
-    frame = open_tab(tab, eight)
+    tab.goto(f"{eight}/data/plugin_entry.html?name=watt")  # alone: it is dark as the browser is
+    frame = tab.main_frame
+    frame.wait_for_selector("html[data-theme=dark]")
     frame.get_by_text("plotly is not installed: pip install it").first.wait_for()
     assert frame.locator("#leaderboard tbody tr").count() == 8
+    tab.route("**/data/plugin/watt/runs", lambda route: route.fulfill(status=503))
+    frame.get_by_label("live").uncheck()
+    frame.get_by_label("live").check()  # it asks at once
+    frame.locator(".fresh.bad").get_by_text("no answer (503").wait_for()
+    assert frame.locator("#leaderboard tbody tr").count() == 8  # what was known stays
     tab.close()
 
 
 def test_an_empty_directory_says_what_to_do(browser, tmp_path):
-    with tensorboard(tmp_path, "--load_fast=false") as address, opened(browser, address) as page:
+    with tensorboard(tmp_path, "--load_fast=false") as address, opened(browser, address, host=True) as page:
         text = page.frame.locator(".empty").inner_text()
         for words in ("WattCallback()", "tensorboard --logdir", str(tmp_path), "python -m lightning_watt"):
             assert words in text
@@ -386,6 +409,8 @@ def test_an_empty_directory_says_what_to_do(browser, tmp_path):
 def test_hostile_names_and_numbers_are_text(browser, tmp_path):
     for name in HOSTILE:
         write_run(tmp_path, name, 1.5, 0.5)
+    with SummaryWriter(str(tmp_path / "toString")) as writer:  # without a row: it has no curves
+        write_text(writer, to_json(record(1.5, 0.5)).decode(), BEGAN_UNIX)
     for name, kwh in (("nan", math.nan), ("huge", 3e38)):
         with SummaryWriter(str(tmp_path / name)) as writer:
             write_rows(writer, kwh, 0.5)
@@ -397,10 +422,11 @@ def test_hostile_names_and_numbers_are_text(browser, tmp_path):
         hostile.warnings = hostile.missing = ["<img src=x onerror='window.owned=1'>"]
         hostile.hardware = {"<b>cpu</b>": ["<script>window.owned=1</script>", 1e308, None]}
         write_text(writer, to_json(hostile).decode(), BEGAN_UNIX + 1e4)
-    with tensorboard(tmp_path, "--load_fast=false") as address, opened(browser, address) as page:
+    with tensorboard(tmp_path, "--load_fast=false") as address, opened(browser, address, host=True) as page:
         wait_until_drawn(page.frame)
         cells = {row["name"]: row for row in page.rows()}
-        assert set(HOSTILE) <= cells.keys()
+        assert {*HOSTILE, "toString"} <= cells.keys()
+        page.frame.get_by_label("paths").check()
         assert (cells["nan"]["joules"], cells["nan"]["shifted"], cells["beyond"]["joules"]) == ("–", "–", "–")
         assert cells["huge"]["status"].startswith("silent for")  # no record, and rows of years ago
         assert cells["edge"]["joules"] == "1.00×10³⁰⁰"
@@ -418,7 +444,7 @@ def test_two_hundred_runs_are_one_request(browser, tmp_path):
     for number in range(200):
         kwh = 10 ** (number / 60)
         write_run(tmp_path, f"family_{number % 8}/seed_{number:03}", kwh, 0.3 + 0.003 * (number * 37 % 200), rows=3)
-    with tensorboard(tmp_path) as address, opened(browser, address) as page:
+    with tensorboard(tmp_path) as address, opened(browser, address, host=True) as page:
         wait_until_drawn(page.frame)
         assert len(page.rows()) == 200
         asked = [re.sub(r"\?.*", "", url.removeprefix(address)) for url in page.asked]
@@ -438,7 +464,7 @@ def test_a_run_that_is_being_written_changes_before_ones_eyes(browser, tmp_path)
     }
     process = start_child(tmp_path / "live", **options)
     try:
-        with tensorboard(tmp_path, "--reload_interval", "1") as address, opened(browser, address) as page:
+        with tensorboard(tmp_path, "--reload_interval", "1") as address, opened(browser, address, host=True) as page:
             page.frame.wait_for_selector("#leaderboard tbody tr", timeout=60_000)
             page.frame.wait_for_selector("td[data-key=status][data-status=running]")
             page.frame.wait_for_function(

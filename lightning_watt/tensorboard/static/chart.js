@@ -59,12 +59,13 @@ export function logAxis(values, low = Math.min(...values), high = Math.max(...va
   return { type: "log", range: [from - margin, to + margin], tickmode: "array", tickvals: whole, ticktext: whole.map(text) };
 }
 
-/** A chart that is drawn again only where something about it changed. */
+/** A chart that is drawn again only where something about it changed, and at most once a frame. */
 export class Chart {
   constructor(body, label) {
-    this.place = el("div", { class: "chart", role: "img", "aria-label": label });
+    this.place = el("div", { class: "chart", role: "figure", "aria-label": label });
     this.body = body;
     this.last = "";
+    this.next = null;
     this.drawing = Promise.resolve();
     body.append(this.place);
   }
@@ -74,6 +75,13 @@ export class Chart {
   }
 
   draw(theme, traces, layout, onClick = null) {
+    if (this.next === null) requestAnimationFrame(() => this.#drawNext());
+    this.next = { theme, traces, layout, onClick };
+  }
+
+  #drawNext() {
+    const { theme, traces, layout, onClick } = this.next;
+    this.next = null;
     const { text, ground, line } = INK[theme];
     const whole = {
       font: { family: FONT, size: 12, color: text },

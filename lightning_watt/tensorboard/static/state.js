@@ -111,8 +111,9 @@ function toRow(run, state, colours, short) {
   };
 }
 
-/** By name, "seed_2" before "seed_10". */
-const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
+/** "seed_2" before "seed_10"; one collator for all, because making one takes longer than comparing with it. */
+const { compare } = new Intl.Collator(undefined, { numeric: true });
+const byName = (a, b) => compare(a.name, b.name);
 
 /** Sorts in place by a column; rows without a value stay at the end either way. */
 function sortRows(rows, { key, down }) {
@@ -121,7 +122,7 @@ function sortRows(rows, { key, down }) {
     const [x, y] = [a[key], b[key]];
     const missing = (x === null) - (y === null);
     if (missing) return missing;
-    const order = typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
+    const order = typeof x === "string" ? compare(x, y) : x - y;
     return sign * order || byName(a, b);
   });
 }

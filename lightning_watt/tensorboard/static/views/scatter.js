@@ -128,7 +128,7 @@ function frontTrace(front, drawn, scale, theme) {
 
 function path(row, state, scale) {
   const curves = state.curves[row.name];
-  if (!curves?.path_j.length) return [];
+  if (!curves?.path_j?.length) return [];
   const points = curves.path_j.map((joules, at) => [joules, curves.path_accuracy[at]]);
   const good = points.filter(([joules, accuracy]) => joules > 0 && known(accuracy) && accuracy >= 0 && accuracy <= 1);
   return [
