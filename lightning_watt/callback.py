@@ -18,6 +18,7 @@ from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
+from lightning_watt.hparams import HParamsTable
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
@@ -137,6 +138,7 @@ class WattCallback(Callback):
         self._every = 1
         self._train_batches = 0
         self._outlet = Outlet(self.scoring, self.budget_kwh)
+        self._table = HParamsTable()
         self._recorded = False
         self._restored: dict[str, Any] | None = None
 
@@ -202,6 +204,8 @@ class WattCallback(Callback):
                 run.voice.warn(str(reason))  # it was asked for
         if share.hosts > 1:
             run.missing.append(f"{share.hosts - 1} other nodes: their energy is not in this record.")
+        if trainer.is_global_zero:
+            self._table.begin(trainer, pl_module, run.voice)
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -235,6 +239,7 @@ class WattCallback(Callback):
         self._say_complaints(meter)
         if trainer.is_global_zero:
             log_record(trainer.loggers, record, facts.logger_step(trainer), run.voice)
+            self._table.end(trainer, run.voice)
             facts.stop_live_bar(trainer)
             print_summary(record, str(run.directory / RECORD_NAME) if self.record and run.directory else "")
 

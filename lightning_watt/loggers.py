@@ -30,19 +30,22 @@ def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, voice
 def log_record(loggers: list[Any], record: Record, step: int, voice: Voice) -> None:
     """Give TensorBoard the record itself, for whoever has only the event files."""
     text = f"```json\n{to_json(record).decode()}\n```"
-    _tensorboard(loggers, voice, lambda writer: writer.add_text("watt/record", text, global_step=step))
+    each_tensorboard(loggers, voice, lambda logger: logger.experiment.add_text("watt/record", text, global_step=step))
 
 
 def log_histogram(loggers: list[Any], values: list[float], step: int, voice: Voice) -> None:
     """Give TensorBoard the spread of an epoch's batches, joules each."""
-    _tensorboard(loggers, voice, lambda writer: writer.add_histogram("watt/batch_joules", torch.tensor(values), step))
+    each_tensorboard(
+        loggers, voice, lambda logger: logger.experiment.add_histogram("watt/batch_joules", torch.tensor(values), step)
+    )
 
 
-def _tensorboard(loggers: list[Any], voice: Voice, write: Callable[[Any], None]) -> None:
+def each_tensorboard(loggers: list[Any], voice: Voice, write: Callable[[Any], None]) -> None:
+    """Write to each TensorBoard logger what other loggers have no place for."""
     for logger in loggers:
         if "TensorBoard" in type(logger).__name__:
             try:
-                write(logger.experiment)
+                write(logger)
             except Exception as error:  # noqa: BLE001 - as above
                 _tell(logger, error, voice)
 

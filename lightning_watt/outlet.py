@@ -12,10 +12,11 @@ import torch
 
 from lightning_watt.events import LogPoint, Snapshot
 from lightning_watt.forecast import passes
-from lightning_watt.loggers import log_histogram, log_snapshot
+from lightning_watt.loggers import log_histogram, log_record, log_snapshot
 from lightning_watt.run_state import RunState
 from lightning_watt.session import Session
 from lightning_watt.tags import Scoring, tags
+from lightning_watt.trainer_facts import logger_step
 from lightning_watt.units import J_PER_KWH, kwh, wh
 
 
@@ -31,11 +32,17 @@ class Outlet:
         self._scoring = scoring
         self._budget_kwh = budget_kwh
         self._over_budget = False
+        self._introduced = False
 
     def catch_up(self, trainer: Any, session: Session, run: RunState) -> None:
         """Log what has been settled since the last look."""
         session.news = False
         last: Snapshot | None = None
+        if session.devices and not self._introduced:
+            self._introduced = True
+            if run.status == "running" and trainer.is_global_zero:
+                # So that a run that is still going can be told from an estimate, by whoever has only the event files.
+                log_record(trainer.loggers, run.to_record(session, self._scoring), logger_step(trainer), run.voice)
         while session.ready:
             last = session.ready.popleft()
             if trainer.is_global_zero:

@@ -175,15 +175,28 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         raise RecordError(f"{file}: there is no such file. Had the run a WattCallback(record=True)?") from error
     except OSError as error:
         raise RecordError(f"{file}: it cannot be read ({error}). Check its permissions.") from error
+    return record_from_json(raw, str(file))
+
+
+def record_from_json(raw: bytes, where: str) -> Record:
+    """Check a run record that is in memory already.
+
+    Args:
+        raw: the record's JSON.
+        where: what the error calls it.
+
+    Raises:
+        RecordError: it is broken, or a newer version wrote it; says which field and why.
+    """
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
         if version == SCHEMA_VERSION:
             return msgspec.json.decode(raw, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{file}: this is not a run record: {error}. Was it cut off or edited?") from error
+        raise RecordError(f"{where}: this is not a run record: {error}. Was it cut off or edited?") from error
     newer = version > SCHEMA_VERSION
     raise RecordError(
-        f"{file}: its schema_version is {version}, this lightning_watt reads {SCHEMA_VERSION}. "
+        f"{where}: its schema_version is {version}, this lightning_watt reads {SCHEMA_VERSION}. "
         + ("Update lightning_watt." if newer else "Run the training again, or read it with the version that wrote it.")
     )
 

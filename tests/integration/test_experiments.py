@@ -23,6 +23,7 @@ from lightning_watt import energy_of, read_record
 from tests.integration.conftest import Words
 from tests.integration.test_experiments_configs import composed
 from tests.integration.test_experiments_data import write_images
+from tests.tab_runs import hparams_table
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
@@ -70,6 +71,11 @@ def test_pretrain_leaves_record_checkpoint_and_curves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["resnet", "mae", "beit", "clip"])
 def test_lifecycle_hands_weights_and_energy_on(model: str, tmp_path: Path) -> None:
     outcome = job(tmp_path, *FEW, *BRIEF, f"model={model}", "phase=lifecycle")
+    _, metrics, rows = hparams_table(tmp_path)
+    assert sorted(metrics) == ["watt/accuracy", "watt/energy_kwh", "watt/sam_shifted"]
+    phases = {name: (row["family"], row["phase"]) for name, row in rows.items() if name != "pretrain/tokenizer"}
+    assert phases == {phase: (model, phase) for phase in outcome.parts}
+    assert all(row["watt/energy_kwh"] > 0 for row in rows.values())
     own = {name: read_record(part.directory).energy.total_j for name, part in outcome.parts.items()}
     tokenizer = read_record(tmp_path / "pretrain" / "tokenizer").energy.total_j if model == "beit" else 0
     pretrain = own["pretrain"] + tokenizer

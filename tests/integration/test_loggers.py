@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_watt import read_record
-from lightning_watt.record import Record, to_json
+from lightning_watt.record import Record, record_from_json, to_json
 from lightning_watt.units import J_PER_KWH
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
 
@@ -61,9 +61,13 @@ def test_tensorboard(pl, tmp_path):
 
 def test_tensorboard_keeps_the_record(ptl, tmp_path):
     trained = fit(ptl, tmp_path, ptl.loggers.TensorBoardLogger(tmp_path))
-    (text,) = events(trained.log_dir).Tensors("watt/record/text_summary")
-    body = text.tensor_proto.string_val[0].decode()
-    assert body == f"```json\n{to_json(record_of(trained)).decode()}\n```"
+    rows = [row.tensor_proto.string_val[0].decode() for row in events(trained.log_dir).Tensors("watt/record/text_summary")]
+    bodies = [row.removeprefix("```json\n").removesuffix("\n```") for row in rows]
+    # The first says where the numbers come from while the run goes on, the last is the run record.
+    first, last = (record_from_json(body.encode(), "watt/record") for body in bodies)
+    assert (first.status, first.energy.provenance, list(first.energy.by_device)) == ("running", "measured", ["gpu0"])
+    assert bodies[1] == to_json(record_of(trained)).decode()
+    assert last.status == "completed"
 
 
 def test_csv(ptl, tmp_path):
