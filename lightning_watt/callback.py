@@ -156,6 +156,12 @@ class WattCallback(Callback):
         self.__dict__.update(state)
         self._forget()
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: what the run has used so far."""
+        if self._session is None:
+            return "<p>WattCallback: nothing has been measured yet.</p>"
+        return self._run.to_record(self._session, self.scoring)._repr_html_()
+
     # -- a run begins and ends --
 
     @override
@@ -187,21 +193,26 @@ class WattCallback(Callback):
         run.model = facts.model_facts(pl_module)
         run.software = facts.software_facts(trainer)
         run.inherit(facts.inherited_paths(pl_module))
-        session = self._session = self._session or Session()
+        self._begin(trainer, share.boards)
+        if share.hosts > 1:
+            run.missing.append(f"{share.hosts - 1} other nodes: their energy is not in this record.")
+
+    def _begin(self, trainer: Any, boards: Sequence[GPU]) -> None:
+        """Open the sources and charge from here on; `boards` are those that this host's processes use."""
+        run = self._run
         marker, instead = marker_for(trainer.strategy.root_device)
         run.marks = marker.kind
-        gpus = share.boards if self.gpus == "auto" else self.gpus
+        gpus = boards if self.gpus == "auto" else self.gpus
+        session = self._session = self._session or Session()
         meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker)
-        if self.record and trainer.is_global_zero:
-            self._scribe = Scribe(directory, meter.complaints.append)
+        if self.record and trainer.is_global_zero and run.directory is not None:
+            self._scribe = Scribe(run.directory, meter.complaints.append)
         session.on_settled = self._write
         session.begin(meter, Account("other", 0))
         run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
         if not isinstance(self.sources, str):
             for reason in meter.missing:
                 run.voice.warn(str(reason))  # it was asked for
-        if share.hosts > 1:
-            run.missing.append(f"{share.hosts - 1} other nodes: their energy is not in this record.")
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

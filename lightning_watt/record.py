@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from lightning_watt.errors import RecordError
+from lightning_watt.summary import summary_html
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "watt.json"
@@ -145,6 +146,10 @@ class Record(msgspec.Struct, kw_only=True):
     gaps: list[LostData] = []
     missing: list[str] = []
     warnings: list[str] = []
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return summary_html(self)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:

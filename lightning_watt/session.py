@@ -89,7 +89,11 @@ class Session:
         self._meter, self._account = meter, account
         self._logged = None
         self._entered.clear()
-        meter.start(self._settle)
+        try:
+            meter.start(self._settle)
+        except BaseException:
+            self._meter = None  # or marks would pile up that nobody settles
+            raise
         self.switch(account)
 
     def end(self) -> bool:

@@ -24,7 +24,7 @@ LIBRARY = ROOT / "lightning_watt"
 
 LAYERS: list[dict[str, set[str]]] = [
     # 0: words and numbers, from the standard library alone
-    {"units": set(), "errors": set(), "sources.base": set()},
+    {"units": set(), "errors": set(), "variable": set(), "sources.base": set()},
     # 1: sources, each with the one library that it wraps
     {
         "sources.ticks": set(),
@@ -50,6 +50,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "meter": {"numpy"},
         "window": {"numpy"},
         "record": {"msgspec"},
+        "summary": {"tabulate"},
         "lineage": {"torch"},
         "ranks": {"torch"},
         "batches": set(),
@@ -67,7 +68,8 @@ LAYERS: list[dict[str, set[str]]] = [
         "voice": set(),
         "loggers": {"torch"},
         "outlet": {"torch"},
-        "summary": {"tabulate"},
+        "entry_point": set(),
+        "environment": {"typing_extensions"},
         "__main__": {"tabulate"},
         "tensorboard": {"tensorboard", "werkzeug"},
     },
