@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from typing_extensions import override
@@ -181,7 +180,7 @@ class WattCallback(Callback):
         # Before the others, so that EarlyStopping and ModelCheckpoint find this epoch's values and not the last one's.
         trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
         share = share_out(facts.boards_in_use(trainer))
-        directory = Path(trainer.log_dir or trainer.default_root_dir)  # asked by every rank: it is broadcast
+        directory = facts.run_directory(trainer)  # asked by every rank: it is broadcast
         if self._run.directory not in (None, directory):
             self._forget()  # another Trainer, another run
         run = self._run

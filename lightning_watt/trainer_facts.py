@@ -34,6 +34,27 @@ def boards_in_use(trainer: Any) -> list[str]:
     return [str(visible[index])] if index < len(visible) else []
 
 
+def is_a(logger: Any, *names: str) -> bool:
+    """Whether a logger is of one of these classes, of either Lightning package, or of a subclass."""
+    return any(cls.__name__ in names for cls in type(logger).__mro__)
+
+
+def run_directory(trainer: Any) -> Path:
+    """Where this run's files go: the Trainer's log directory. Every rank asks for it, because ranks agree on it.
+
+    W&B's and MLflow's loggers give all their runs one directory, in which each record would replace the one before; there
+    it is the directory of the run that Lightning puts the checkpoints into.
+    """
+    directory = Path(trainer.log_dir or trainer.default_root_dir)
+    logger: Any = trainer.loggers[0] if trainer.loggers else None
+    if is_a(logger, "WandbLogger", "MLFlowLogger"):
+        own = (logger.name, logger.version) if trainer.is_global_zero else (None, None)
+        name, version = trainer.strategy.broadcast(own)
+        if version is not None:
+            directory = directory / str(name) / str(version)
+    return directory
+
+
 def logger_step(trainer: Any) -> int:
     """The step that Lightning's own scalars are logged at, so that ours stand beside them."""
     loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
