@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ class Scribe:
     def _append_rows(self, rows: Sequence[BatchRow]) -> None:
         if self._rows_file is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._rows_file = (self.directory / BATCHES_NAME).open("a", newline="")
+            # Without O_NONBLOCK the opening of a pipe, which somebody may have put there, waits for a reader.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+            self._rows_file = os.fdopen(os.open(self.directory / BATCHES_NAME, flags, 0o666), "a", newline="")
             if self._rows_file.tell() == 0:
                 csv.writer(self._rows_file).writerow(BatchRow._fields)
         csv.writer(self._rows_file).writerows(
