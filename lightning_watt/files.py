@@ -25,6 +25,11 @@ def check_regular(file: Path, mode: int | None = None) -> None:
         raise RecordError(f"{file}: this is no regular file but a pipe, a device, a socket: not read.")
 
 
+def open_without_waiting(path: str, flags: int) -> int:
+    """An `opener` for `open`: the opening of a pipe otherwise waits for the other end, which may never come."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
 def read_bounded(file: Path, most_bytes: int) -> bytes:
     """A regular file's bytes.
 
@@ -41,8 +46,7 @@ def read_bounded(file: Path, most_bytes: int) -> bytes:
         Traceback (most recent call last):
         lightning_watt.errors.RecordError: /dev/zero: this is no regular file but a pipe, a device, a socket: not read.
     """
-    # Without O_NONBLOCK the opening of a pipe waits for whoever writes into it, which may be nobody.
-    with os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as opened:
+    with open(file, "rb", opener=open_without_waiting) as opened:
         check_regular(file, os.fstat(opened.fileno()).st_mode)
         raw = opened.read(most_bytes + 1)
     if len(raw) > most_bytes:

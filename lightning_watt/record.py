@@ -267,12 +267,16 @@ class RecordWriter:
 def _open_whole_lines(file: Path) -> FileIO:
     """Open a file to append to; a half last line, which a killed process left, is cut off first."""
     opened = FileIO(file, "ab+")
-    end = opened.seek(0, os.SEEK_END)
-    if end:
-        tail = min(end, MAX_LINE_BYTES)
-        opened.seek(end - tail)
-        opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
-        opened.seek(0, os.SEEK_END)
+    try:
+        end = opened.seek(0, os.SEEK_END)
+        if end:
+            tail = min(end, MAX_LINE_BYTES)
+            opened.seek(end - tail)
+            opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
+            opened.seek(0, os.SEEK_END)
+    except BaseException:
+        opened.close()
+        raise
     return opened
 
 

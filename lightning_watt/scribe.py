@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_watt.events import BatchRow
+from lightning_watt.files import open_without_waiting
 from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, Record, RecordWriter
 
 BATCHES_NAME = "watt_batches.csv"
@@ -52,9 +52,8 @@ class Scribe:
     def _append_rows(self, rows: Sequence[BatchRow]) -> None:
         if self._rows_file is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            # Without O_NONBLOCK the opening of a pipe, which somebody may have put there, waits for a reader.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
-            self._rows_file = os.fdopen(os.open(self.directory / BATCHES_NAME, flags, 0o666), "a", newline="")
+            file = self.directory / BATCHES_NAME
+            self._rows_file = open(file, "a", newline="", opener=open_without_waiting)  # noqa: SIM115 - `close` closes it
             if self._rows_file.tell() == 0:
                 csv.writer(self._rows_file).writerow(BatchRow._fields)
         csv.writer(self._rows_file).writerows(

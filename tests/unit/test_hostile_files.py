@@ -114,6 +114,16 @@ def test_what_is_no_regular_file_is_not_read(tmp_path, name, kind):
         read(path)
 
 
+@pytest.mark.parametrize("name", [RECORD_NAME, JOURNAL_NAME])
+def test_what_is_refused_is_not_left_open(tmp_path, name):
+    read = {RECORD_NAME: read_record, JOURNAL_NAME: read_journal}[name]
+    (tmp_path / name).mkdir()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(RecordError, match="cannot be read"):
+        read(tmp_path / name)
+    assert os.listdir("/proc/self/fd") == before
+
+
 @pytest.mark.parametrize("name", [RECORD_NAME, JOURNAL_NAME, "last.ckpt"])
 def test_a_link_in_a_circle_or_to_nothing_is_an_error(tmp_path, name):
     read = {RECORD_NAME: read_record, JOURNAL_NAME: read_journal, "last.ckpt": energy_of}[name]
