@@ -65,7 +65,7 @@ class WattCallback(Callback):
         sam_unit: the unit of E in SAM: `"kWh"` (the paper's), `"Wh"` or `"J"`.
         interval: seconds between two reads of the counters.
         log_every_n_steps: training batches between two log rows; None is the Trainer's own.
-        budget_kwh: stop the training before it passes this energy.
+        budget_kwh: stop the training before it passes this energy, what earlier parts of a resumed run used included.
         pue: power usage effectiveness of the building; it enters CO2e only.
         carbon_intensity: grams of CO2e a kWh; with it `watt/co2e_g` is logged.
         record: write `watt.json` and `watt.jsonl` into the run's log directory.
@@ -265,8 +265,14 @@ class WattCallback(Callback):
         self._enter("other", trainer)
 
     @override
-    @never_raise
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
+        self._start_training(trainer)
+        if self._outlet.budget is not None:
+            self._publish(trainer)
+
+    @never_raise
+    def _start_training(self, trainer: Any) -> None:
         self._take_restored()
         self._enter("train", trainer)
 
@@ -350,6 +356,8 @@ class WattCallback(Callback):
     @never_raise
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         session = self._session
+        if self._outlet.budget is not None:
+            self._outlet.budget.mind(trainer, self._run.voice)
         if session is None:
             return
         self._train_batches += 1
@@ -438,6 +446,7 @@ class WattCallback(Callback):
             batches=session.batches,
             samples=session.samples,
             ahead=facts.batches_ahead(trainer) if fitting else {},
+            trained=facts.batches_trained(trainer) if fitting else 0,
             per_batch=not (fitting and session.account.stage == "validate"),
         )
 

@@ -151,6 +151,7 @@ class Record(msgspec.Struct, kw_only=True):
     carbon_intensity: float | None = None
     co2e_g: float | None = None
     forecast_kwh: float | None = None
+    forecast_uncertainty_kwh: float | None = None
     gaps: list[LostData] = []
     missing: list[str] = []
     warnings: list[str] = []

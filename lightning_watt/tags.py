@@ -63,6 +63,7 @@ def tags(snapshot: Snapshot, scoring: Scoring) -> dict[str, float]:
     found["watt/sam"], found["watt/sam_shifted"] = scoring.sam(snapshot.point.accuracy, snapshot.total_j)
     if snapshot.forecast is not None:
         found["watt/forecast_kwh"] = kwh(snapshot.forecast.joules)
+        found["watt/forecast_uncertainty_kwh"] = kwh(snapshot.forecast.plus_minus_j)
     return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
 
 

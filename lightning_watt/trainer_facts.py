@@ -61,10 +61,20 @@ def logger_step(trainer: Any) -> int:
     return int(getattr(loop, "_batches_that_stepped", trainer.global_step))
 
 
+def batches_trained(trainer: Any) -> int:
+    """Training batches so far, those of earlier fits and of the run that was resumed included."""
+    return int(trainer.fit_loop.epoch_loop.total_batch_idx) + 1
+
+
+def batches_of_a_validation(trainer: Any) -> int:
+    """Batches of one validation, as far as its loaders know; 0 where there is none."""
+    return int(sum(n for n in trainer.num_val_batches if math.isfinite(n)))
+
+
 def batches_ahead(trainer: Any) -> dict[str, int]:
     """Batches still to come by stage; empty where the schedule has no end that is known."""
     per_epoch = trainer.num_training_batches
-    done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    done = batches_trained(trainer)
     ends = []
     if trainer.max_epochs not in (None, -1) and math.isfinite(per_epoch):
         ends.append(int(trainer.max_epochs * per_epoch))
@@ -73,13 +83,13 @@ def batches_ahead(trainer: Any) -> dict[str, int]:
     if not ends or not math.isfinite(per_epoch) or not per_epoch:
         return {}
     train = max(0, min(ends) - done)
-    per_validation = sum(n for n in trainer.num_val_batches if math.isfinite(n))
+    per_validation = batches_of_a_validation(trainer)
     every = getattr(trainer, "val_check_batch", None) or per_epoch
     if not math.isfinite(every):
         return {"train": train}
     # A validation comes after each `every` batches, in one epoch of `check_val_every_n_epoch`.
     runs = (min(ends) // every - done // every) // (trainer.check_val_every_n_epoch or 1)
-    return {"train": train, "validate": int(max(0, runs) * per_validation)}
+    return {"train": train, "validate": int(max(0, runs)) * per_validation}
 
 
 def stop_live_bar(trainer: Any) -> None:

@@ -68,6 +68,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "voice": set(),
         "loggers": {"torch"},
         "outlet": {"torch"},
+        "budget": set(),
         "entry_point": set(),
         "environment": {"typing_extensions"},
         "__main__": {"tabulate"},
