@@ -17,6 +17,7 @@ from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
+from lightning_watt.idle import measure_idle
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
@@ -66,10 +67,12 @@ class WattCallback(Callback):
         interval: seconds between two reads of the counters.
         log_every_n_steps: training batches between two log rows; None is the Trainer's own.
         budget_kwh: stop the training before it passes this energy, what earlier parts of a resumed run used included.
-        pue: power usage effectiveness of the building; it enters CO2e only.
+        pue: power usage effectiveness of the building; it enters CO2e and cost only.
         carbon_intensity: grams of CO2e a kWh; with it `watt/co2e_g` is logged.
         record: write `watt.json` and `watt.jsonl` into the run's log directory.
         batches: write each batch's energy to `watt_batches.csv`.
+        electricity_price: what a kWh costs; with it the cost stands in the record and in the table at the end.
+        idle_s: wait this long before the run and measure what the devices draw meanwhile; it stands beside the run's energy.
 
     Raises:
         ValueError: a value that means nothing, in a sentence. Boards that are not there raise it in `setup`.
@@ -96,6 +99,8 @@ class WattCallback(Callback):
         carbon_intensity: float | None = None,
         record: bool = True,
         batches: bool = False,
+        electricity_price: float | None = None,
+        idle_s: float = 0.0,
     ) -> None:
         join_loaded_packages()
         super().__init__()
@@ -109,6 +114,8 @@ class WattCallback(Callback):
         check_number("budget_kwh", budget_kwh, "the kWh that the training may use", above=0.0, optional=True)
         check_number("pue", pue, "the building's power over its computers' power", at_least=1.0)
         check_number("carbon_intensity", carbon_intensity, "grams of CO2e a kWh", at_least=0.0, optional=True)
+        check_number("electricity_price", electricity_price, "what a kWh costs", at_least=0.0, optional=True)
+        check_number("idle_s", idle_s, "the seconds to measure idle power before the run", at_least=0.0)
         check_switch("record", record)
         check_switch("batches", batches)
         self.accuracy = accuracy
@@ -117,9 +124,10 @@ class WattCallback(Callback):
         self.interval = interval
         self.log_every_n_steps = log_every_n_steps
         self.budget_kwh = budget_kwh
-        self.scoring = Scoring(alpha, beta, sam_unit, pue, carbon_intensity)
+        self.scoring = Scoring(alpha, beta, sam_unit, pue, carbon_intensity, electricity_price)
         self.record = record
         self.batches = batches
+        self.idle_s = idle_s
         self._forget()
 
     @property
@@ -202,6 +210,8 @@ class WattCallback(Callback):
         marker, instead = marker_for(trainer.strategy.root_device)
         run.marks = marker.kind
         gpus = boards if self.gpus == "auto" else self.gpus
+        if self.idle_s and run.idle is None:
+            self._measure_idle(EnergyMeter(gpus, self.sources, self.interval))
         session = self._session = self._session or Session()
         meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker)
         if self.record and trainer.is_global_zero and run.directory is not None:
@@ -212,6 +222,14 @@ class WattCallback(Callback):
         if not isinstance(self.sources, str):
             for reason in meter.missing:
                 run.voice.warn(str(reason))  # it was asked for
+
+    def _measure_idle(self, meter: EnergyMeter) -> None:
+        try:
+            self._run.idle = measure_idle(meter, self.idle_s)
+        except ArgumentError:
+            raise
+        except WattError as error:
+            self._run.voice.warn(f"The idle power is not known: {error}", "idle")
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:

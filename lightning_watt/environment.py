@@ -43,6 +43,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     "budget_kwh": float,
     "pue": float,
     "carbon_intensity": float,
+    "electricity_price": float,
+    "idle_s": float,
     "record": _switch,
     "batches": _switch,
 }

@@ -119,6 +119,13 @@ class Inherited(msgspec.Struct, kw_only=True):
     total_j: NotNegative
 
 
+class Idle(msgspec.Struct, kw_only=True):
+    """What the devices drew before the run, by label; it is not in the energy, and was not taken off it."""
+
+    seconds: NotNegative
+    power_w: dict[str, NotNegative]
+
+
 class LostData(msgspec.Struct, kw_only=True):
     """A stretch that a counter lost, and its joules by the last known power: charged, or missing where `why` says so."""
 
@@ -150,6 +157,9 @@ class Record(msgspec.Struct, kw_only=True):
     pue: float = 1.0
     carbon_intensity: float | None = None
     co2e_g: float | None = None
+    electricity_price: float | None = None
+    cost: float | None = None
+    idle: Idle | None = None
     forecast_kwh: float | None = None
     forecast_uncertainty_kwh: float | None = None
     gaps: list[LostData] = []

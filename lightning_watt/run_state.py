@@ -12,7 +12,7 @@ from typing import Any
 from lightning_watt.errors import WattError
 from lightning_watt.forecast import Forecast
 from lightning_watt.lineage import energy_of
-from lightning_watt.record import SCHEMA_VERSION, Accuracy, Inherited, Record, Sam, Status
+from lightning_watt.record import SCHEMA_VERSION, Accuracy, Idle, Inherited, Record, Sam, Status
 from lightning_watt.session import Session
 from lightning_watt.tags import Scoring
 from lightning_watt.units import joules, kwh
@@ -36,6 +36,7 @@ class RunState:
         missing: what could not be measured, why, and the remedy.
         forecast_kwh: the last forecast; None where the end of the schedule is not known.
         forecast_uncertainty_kwh: half the width of its 95 % interval; None where that is not known yet.
+        idle: what the devices drew before the run, where that was asked for.
         marks: what a batch's edge is: `host` time or `cuda-events`.
     """
 
@@ -51,6 +52,7 @@ class RunState:
     missing: list[str] = field(default_factory=list)
     forecast_kwh: float | None = None
     forecast_uncertainty_kwh: float | None = None
+    idle: Idle | None = None
     marks: str = "host"
 
     def reach(self, name: str, value: float) -> None:
@@ -112,6 +114,9 @@ class RunState:
             pue=scoring.pue,
             carbon_intensity=scoring.carbon_intensity,
             co2e_g=scoring.co2e_g(own_j),
+            electricity_price=scoring.electricity_price,
+            cost=scoring.cost(own_j),
+            idle=self.idle,
             forecast_kwh=self.forecast_kwh,
             forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
             gaps=list(session.gaps),

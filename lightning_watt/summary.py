@@ -105,6 +105,15 @@ def _sentences(record: Record) -> list[str]:
         lines.append(f"Inherited {human_energy(inherited_j)}; with it {human_energy(own_j + inherited_j)}.")
     if record.co2e_g is not None and record.carbon_intensity is not None:
         lines.append(f"CO2e {record.co2e_g:.4g} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
+    if record.cost is not None and record.electricity_price is not None:
+        lines.append(f"Cost {record.cost:.4g}, at {record.electricity_price:g} a kWh and a PUE of {record.pue:g}.")
+    if record.idle is not None:
+        idle_w = sum(record.idle.power_w.values())
+        run_s = sum(stage.seconds for stage in energy.by_stage.values())
+        lines.append(
+            f"Idle {idle_w:.4g} W, over {record.idle.seconds:.3g} s before the run; for the run's {run_s:.4g} s that is "
+            f"{human_energy(idle_w * run_s)}. It is in the numbers above, as whatever the devices draw, and not taken off."
+        )
     if accuracy.last is not None and sam.shifted is not None:
         value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else f"{sam.value:.4f}"
         lines.append(

@@ -140,6 +140,8 @@ def test_every_option_is_an_argument_and_is_taken(monkeypatch):
         "budget_kwh": ("1.5", 1.5),
         "pue": ("1.2", 1.2),
         "carbon_intensity": ("380", 380.0),
+        "electricity_price": ("0.3", 0.3),
+        "idle_s": ("2", 2.0),
         "record": ("0", False),
         "batches": ("yes", True),
     }

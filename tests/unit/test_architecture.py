@@ -57,6 +57,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "session": set(),
         "tags": set(),
         "scribe": set(),
+        "idle": set(),
     },
     # 4: Lightning, loggers and people
     {
