@@ -13,55 +13,64 @@ import os
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from lightning_watt.errors import RecordError
+from lightning_watt.files import read_bounded
+from lightning_watt.summary import summary_html
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "watt.json"
 JOURNAL_NAME = "watt.jsonl"
 MAX_BYTES = 64 * 2**20
 """A record is kilobytes; whatever is larger than this was not written here."""
+MAX_JOURNAL_BYTES = 2**31
+"""A month of lines a second is half a gigabyte."""
 MAX_LINE_BYTES = 2**20
 """A line of the journal is some hundred bytes."""
 
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+"""Joules, seconds and the like; a record that says otherwise is refused when it is read."""
+Share = Annotated[float, msgspec.Meta(ge=-1)]
+"""The same of a part of the run: by a GPU's own clock one edge may lie microseconds before the edge that it follows."""
+Count = Annotated[int, msgspec.Meta(ge=0)]
 Status = Literal["running", "completed", "interrupted", "failed"]
 
 
 class Stage(msgspec.Struct, kw_only=True):
     """What one stage used: joules, seconds, and the batches and samples that it went through."""
 
-    joules: float
-    seconds: float
-    batches: int = 0
-    samples: int = 0
-    uncertainty_j: float = 0.0
+    joules: Share
+    seconds: Share
+    batches: Count = 0
+    samples: Count = 0
+    uncertainty_j: NotNegative = 0.0
 
 
 class DeviceEnergy(msgspec.Struct, kw_only=True):
     """What one device used, and where that number comes from."""
 
-    joules: float
+    joules: NotNegative
     name: str
     uuid: str
     source: str
     provenance: Literal["measured", "estimated"]
     tick_s: float | None = None
-    gain: float = 0.05
+    gain: NotNegative = 0.05
     note: str = ""
 
 
 class Energy(msgspec.Struct, kw_only=True):
     """The run's own energy; `total_j` is null where nothing could be measured."""
 
-    total_j: float | None
-    total_kwh: float | None
-    uncertainty_j: float | None
+    total_j: NotNegative | None
+    total_kwh: NotNegative | None
+    uncertainty_j: NotNegative | None
     provenance: Literal["measured", "estimated", "mixed"] | None
-    boundary_j: float = 0.0
-    gain_j: float = 0.0
+    boundary_j: NotNegative = 0.0
+    gain_j: NotNegative = 0.0
     by_stage: dict[str, Stage] = {}
     by_device: dict[str, DeviceEnergy] = {}
 
@@ -91,31 +100,38 @@ class Epoch(msgspec.Struct, kw_only=True):
 
     epoch: int
     stage: str
-    joules: float
-    seconds: float
+    joules: Share
+    seconds: Share
     accuracy: float | None = None
 
 
 class Part(msgspec.Struct, kw_only=True):
     """What one part of the training steps used; known only with `WattCallback(batches=True)`."""
 
-    joules: float
-    seconds: float
+    joules: Share
+    seconds: Share
 
 
 class Inherited(msgspec.Struct, kw_only=True):
     """A run whose result this one started from, and the energy that it carries, its own inheritance included."""
 
     path: str
-    total_j: float
+    total_j: NotNegative
+
+
+class Idle(msgspec.Struct, kw_only=True):
+    """What the devices drew before the run, by label; it is not in the energy, and was not taken off it."""
+
+    seconds: NotNegative
+    power_w: dict[str, NotNegative]
 
 
 class LostData(msgspec.Struct, kw_only=True):
     """A stretch that a counter lost, and its joules by the last known power: charged, or missing where `why` says so."""
 
     device: str
-    seconds: float
-    joules: float
+    seconds: NotNegative
+    joules: NotNegative
     why: str
 
 
@@ -137,14 +153,22 @@ class Record(msgspec.Struct, kw_only=True):
     marks: str = "host"
     started_unix: float = 0.0
     updated_unix: float = 0.0
-    resumed_j: float = 0.0
+    resumed_j: NotNegative = 0.0
     pue: float = 1.0
     carbon_intensity: float | None = None
     co2e_g: float | None = None
+    electricity_price: float | None = None
+    cost: float | None = None
+    idle: Idle | None = None
     forecast_kwh: float | None = None
+    forecast_uncertainty_kwh: float | None = None
     gaps: list[LostData] = []
     missing: list[str] = []
     warnings: list[str] = []
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return summary_html(self)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:
@@ -167,10 +191,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     file = Path(path)
     file = file if file.suffix == ".json" else file / RECORD_NAME
     try:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise RecordError(f"{file}: it has {size:,} bytes, and no record is larger than {MAX_BYTES:,}. It is not one.")
-        raw = file.read_bytes()
+        raw = read_bounded(file, MAX_BYTES)
     except FileNotFoundError as error:
         raise RecordError(f"{file}: there is no such file. Had the run a WattCallback(record=True)?") from error
     except OSError as error:
@@ -240,7 +261,9 @@ class RecordWriter:
         # Beside the target, because only a rename within one file system is atomic.
         half = target.with_name(f".{RECORD_NAME}.{os.getpid()}")
         try:
-            half.write_bytes(to_json(record) + b"\n")
+            half.unlink(missing_ok=True)  # of a killed process of this number
+            with half.open("xb") as file:  # made anew, so that a link which somebody put there is not followed
+                file.write(to_json(record) + b"\n")
             half.replace(target)
         except OSError:
             half.unlink(missing_ok=True)
@@ -268,12 +291,16 @@ class RecordWriter:
 def _open_whole_lines(file: Path) -> FileIO:
     """Open a file to append to; a half last line, which a killed process left, is cut off first."""
     opened = FileIO(file, "ab+")
-    end = opened.seek(0, os.SEEK_END)
-    if end:
-        tail = min(end, MAX_LINE_BYTES)
-        opened.seek(end - tail)
-        opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
-        opened.seek(0, os.SEEK_END)
+    try:
+        end = opened.seek(0, os.SEEK_END)
+        if end:
+            tail = min(end, MAX_LINE_BYTES)
+            opened.seek(end - tail)
+            opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
+            opened.seek(0, os.SEEK_END)
+    except BaseException:
+        opened.close()
+        raise
     return opened
 
 
@@ -289,7 +316,7 @@ def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     file = Path(path)
     file = file if file.suffix == ".jsonl" else file / JOURNAL_NAME
     try:
-        lines = file.read_bytes().splitlines()
+        lines = read_bounded(file, MAX_JOURNAL_BYTES).splitlines()
     except OSError as error:
         raise RecordError(f"{file}: it cannot be read ({error}).") from error
     return _decode(file, lines)

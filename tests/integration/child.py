@@ -3,7 +3,8 @@
 The tests start it where a process is killed, resumed, run on several ranks, or has only one Lightning package. Keys, all
 but `directory` optional: `package`, `runs` (fit, validate, test, predict), `trainer`, `watt`, `module` (keyword arguments),
 `steady` (watts of a made-up source; without it the sources are the lab's), `batches` (train, validate), `ckpt_path`,
-`monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end). It leaves `rank<N>.json` in the directory.
+`monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end), `logger` (a class of the package's `loggers`, and its
+keyword arguments). It leaves `rank<N>.json` in the directory.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def main(options: dict[str, Any]) -> None:
             0, pl.callbacks.ModelCheckpoint(directory / "best", "{epoch}", monitor=options["monitor"], mode="max")
         )
         options.setdefault("trainer", {})["enable_checkpointing"] = True
+    if "logger" in options:
+        name, arguments = options["logger"]
+        options.setdefault("trainer", {})["logger"] = getattr(pl.loggers, name)(**arguments)
     trained = tiny.trainer(pl, directory, *callbacks, **options.get("trainer", {}))
     train, validate = options.get("batches", (6, 3))
     data = {"fit": (tiny.loader(train), tiny.loader(validate))}

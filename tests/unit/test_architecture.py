@@ -24,7 +24,7 @@ LIBRARY = ROOT / "lightning_watt"
 
 LAYERS: list[dict[str, set[str]]] = [
     # 0: words and numbers, from the standard library alone
-    {"units": set(), "errors": set(), "sources.base": set()},
+    {"units": set(), "errors": set(), "variable": set(), "files": set(), "sources.base": set()},
     # 1: sources, each with the one library that it wraps
     {
         "sources.ticks": set(),
@@ -50,12 +50,14 @@ LAYERS: list[dict[str, set[str]]] = [
         "meter": {"numpy"},
         "window": {"numpy"},
         "record": {"msgspec"},
+        "summary": {"tabulate"},
         "lineage": {"torch"},
         "ranks": {"torch"},
         "batches": set(),
         "session": set(),
         "tags": set(),
         "scribe": set(),
+        "idle": set(),
     },
     # 4: Lightning, loggers and people
     {
@@ -68,7 +70,9 @@ LAYERS: list[dict[str, set[str]]] = [
         "loggers": {"torch"},
         "hparams": set(),
         "outlet": {"torch"},
-        "summary": {"tabulate"},
+        "budget": set(),
+        "entry_point": set(),
+        "environment": {"typing_extensions"},
         "__main__": {"tabulate"},
         "tensorboard": {"msgspec", "tensorboard", "werkzeug"},
     },
