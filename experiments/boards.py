@@ -56,7 +56,8 @@ def claim_boards(
         return
     if len(boards) < count:
         raise ValueError(f"{count} boards are wanted and device.boards names {len(boards)}: {list(boards)}")
-    if share:
+    # Slurm starts a job's ranks itself, on boards that it gave to this job alone: its tasks must not wait for each other.
+    if share or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         yield list(boards[:count])
         return
     waiting = False

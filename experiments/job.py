@@ -17,6 +17,8 @@ from experiments.build import size_of
 from experiments.data.base import ImageData
 from experiments.modules.recipe import Recipe
 
+LOGGED_INFO = ("family", "timm_name", "phase", "data", "scale", "image_size", "params", "gflops_per_sample")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -99,7 +101,8 @@ class Job:
             recipe: Says for how long, and how gradients are clipped; None: a Trainer that only evaluates.
             callbacks: Further callbacks, beside energy, checkpoints and the learning rate's curve.
         """
-        loggers = [TensorBoardLogger(self.directory, name="", version="")]
+        # Without Lightning's `hp_metric`: the table has the energy callback's metrics.
+        loggers = [TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)]
         if self.cfg.csv:
             loggers.append(CSVLogger(self.directory, name="csv", version=""))
         options: dict[str, Any] = {"enable_checkpointing": False}
@@ -124,12 +127,28 @@ class Job:
     ) -> Outcome:
         """Train a module, test it where it can be tested, and say where it is."""
         trainer = self.trainer(recipe, callbacks)
+        self.log_config(trainer, module, recipe)
         resume = {"ckpt_path": self.cfg.resume, "weights_only": True} if self.cfg.resume else {}
         trainer.fit(module, datamodule=data, **resume)
         metrics: dict[str, float] = {}
         if type(module).test_step is not pl.LightningModule.test_step:
             metrics = dict(trainer.test(module, datamodule=data, verbose=False)[0])
         return Outcome(self.directory, self.directory / "checkpoints" / "last.ckpt", metrics)
+
+    def log_config(self, trainer: pl.Trainer, module: pl.LightningModule, recipe: Recipe | None = None) -> None:
+        """Give the loggers what makes this run differ from others of a sweep, for TensorBoard's table of hyperparameters.
+
+        Args:
+            trainer: Whose loggers.
+            module: What is run; its `watt_model_info` says which model, phase, data and scale.
+            recipe: How it is trained; None: it is not.
+        """
+        info = {name: module.watt_model_info[name] for name in LOGGED_INFO}
+        settings = {"seed": self.cfg.seed, "precision": self.cfg.trainer.precision, "device": self.cfg.device.accelerator}
+        recipe_settings = {"recipe": dataclasses.asdict(recipe)} if recipe else {}
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_hyperparams(info | settings | recipe_settings)
 
     def _watt(self) -> list[Callback]:
         """Return the energy callback, unless the config has none."""

@@ -39,6 +39,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "WattCallback":
+        # Whoever asks whether it is a `Callback` (LightningCLI does) means that of a package that may be loaded since.
+        import_module(f"{__name__}.lightning_base").join_loaded_packages()
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from typing_extensions import override
@@ -18,6 +17,8 @@ from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
+from lightning_watt.hparams import HParamsTable
+from lightning_watt.idle import measure_idle
 from lightning_watt.journal import RECORD_NAME, Status
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
@@ -68,12 +69,14 @@ class WattCallback(Callback):
         sam_unit: the unit of E in SAM: `"kWh"` (the paper's), `"Wh"` or `"J"`.
         interval: seconds between two reads of the counters.
         log_every_n_steps: training batches between two log rows; None is the Trainer's own.
-        budget_kwh: stop the training before it passes this energy.
-        pue: power usage effectiveness of the building; it enters CO2e only.
+        budget_kwh: stop the training before it passes this energy, what earlier parts of a resumed run used included.
+        pue: power usage effectiveness of the building; it enters CO2e and cost only.
         carbon_intensity: grams of CO2e a kWh; with it `watt/co2e_g` is logged.
         record: write `watt.json` and `watt.jsonl` into the run's log directory; over several nodes each other node's reader
             writes its own beside them (`watt.rank2.json`).
         batches: write each batch's energy to `watt_batches.csv`.
+        electricity_price: what a kWh costs; with it the cost stands in the record and in the table at the end.
+        idle_s: wait this long before the run and measure what the devices draw meanwhile; it stands beside the run's energy.
 
     Raises:
         ValueError: a value that means nothing, in a sentence. Boards that are not there raise it in `setup`.
@@ -100,6 +103,8 @@ class WattCallback(Callback):
         carbon_intensity: float | None = None,
         record: bool = True,
         batches: bool = False,
+        electricity_price: float | None = None,
+        idle_s: float = 0.0,
     ) -> None:
         join_loaded_packages()
         super().__init__()
@@ -113,6 +118,8 @@ class WattCallback(Callback):
         check_number("budget_kwh", budget_kwh, "the kWh that the training may use", above=0.0, optional=True)
         check_number("pue", pue, "the building's power over its computers' power", at_least=1.0)
         check_number("carbon_intensity", carbon_intensity, "grams of CO2e a kWh", at_least=0.0, optional=True)
+        check_number("electricity_price", electricity_price, "what a kWh costs", at_least=0.0, optional=True)
+        check_number("idle_s", idle_s, "the seconds to measure idle power before the run", at_least=0.0)
         check_switch("record", record)
         check_switch("batches", batches)
         self.accuracy = accuracy
@@ -121,9 +128,10 @@ class WattCallback(Callback):
         self.interval = interval
         self.log_every_n_steps = log_every_n_steps
         self.budget_kwh = budget_kwh
-        self.scoring = Scoring(alpha, beta, sam_unit, pue, carbon_intensity)
+        self.scoring = Scoring(alpha, beta, sam_unit, pue, carbon_intensity, electricity_price)
         self.record = record
         self.batches = batches
+        self.idle_s = idle_s
         self._forget()
 
     @property
@@ -140,6 +148,7 @@ class WattCallback(Callback):
         self._every = 1
         self._train_batches = 0
         self._outlet = Outlet(self.scoring, self.budget_kwh)
+        self._table = HParamsTable()
         self._recorded = False
         self._nodes: Nodes | None = None
         self._turn = 0
@@ -162,6 +171,12 @@ class WattCallback(Callback):
         self.__dict__.update(state)
         self._forget()
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: what the run has used so far."""
+        if self._session is None:
+            return "<p>WattCallback: nothing has been measured yet.</p>"
+        return self._run.to_record(self._session, self.scoring)._repr_html_()
+
     # -- a run begins and ends --
 
     @override
@@ -181,7 +196,7 @@ class WattCallback(Callback):
         # Before the others, so that EarlyStopping and ModelCheckpoint find this epoch's values and not the last one's.
         trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
         share = share_out(self._boards(trainer), node=trainer.node_rank)
-        directory = Path(trainer.log_dir or trainer.default_root_dir)  # asked by every rank: it is broadcast
+        directory = facts.run_directory(trainer)  # asked by every rank: it is broadcast
         if self._run.directory not in (None, directory):
             self._forget()  # another Trainer, another run
         run = self._run
@@ -212,6 +227,8 @@ class WattCallback(Callback):
             self._scribe = Scribe(directory, meter.complaints.append, trainer.global_rank)
         session.on_settled = self._write
         session.begin(meter, Account("other", 0))
+        if trainer.is_global_zero:
+            self._table.begin(trainer, pl_module, run.voice)
 
     def _boards(self, trainer: Any) -> list[str]:
         try:
@@ -226,10 +243,17 @@ class WattCallback(Callback):
         run.model = facts.model_facts(pl_module)
         run.software = facts.software_facts(trainer)
         run.inherit(facts.inherited_paths(pl_module))
-        self._session = self._session or Session()
+        return self._open_sources(trainer, share)
+
+    def _open_sources(self, trainer: Any, share: Share) -> Sequence[Device]:
+        """Open what this process reads; nothing is charged yet."""
+        run = self._run
         marker, instead = marker_for(trainer.strategy.root_device)
         run.marks = marker.kind
         gpus = share.boards if self.gpus == "auto" else self.gpus
+        if self.idle_s and run.idle is None:
+            self._measure_idle(EnergyMeter(gpus, self.sources, self.interval, processes=share.processes))
+        self._session = self._session or Session()
         meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker, processes=share.processes)
         devices = meter.open()
         run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
@@ -237,6 +261,14 @@ class WattCallback(Callback):
             for reason in meter.missing:
                 run.voice.warn(str(reason))  # it was asked for
         return devices
+
+    def _measure_idle(self, meter: EnergyMeter) -> None:
+        try:
+            self._run.idle = measure_idle(meter, self.idle_s)
+        except ArgumentError:
+            raise
+        except WattError as error:
+            self._run.voice.warn(f"The idle power is not known: {error}", "idle")
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -273,6 +305,7 @@ class WattCallback(Callback):
         self._say_complaints(meter)
         if trainer.is_global_zero:
             log_record(trainer.loggers, record, facts.logger_step(trainer), run.voice)
+            self._table.end(trainer, run.voice)
             facts.stop_live_bar(trainer)
             print_summary(record, str(run.directory / RECORD_NAME) if self.record and run.directory else "")
 
@@ -308,8 +341,14 @@ class WattCallback(Callback):
         self._take_restored(trainer)
 
     @override
-    @never_raise
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
+        self._start_training(trainer)
+        if self._outlet.budget is not None:
+            self._publish(trainer)
+
+    @never_raise
+    def _start_training(self, trainer: Any) -> None:
         self._take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self._enter("train", trainer)
 
@@ -393,6 +432,8 @@ class WattCallback(Callback):
     @never_raise
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         session = self._session
+        if self._outlet.budget is not None:
+            self._outlet.budget.mind(trainer, self._run.voice)
         if session is None:
             return
         self._train_batches += 1
@@ -480,6 +521,7 @@ class WattCallback(Callback):
             batches=session.batches,
             samples=session.samples,
             ahead=facts.batches_ahead(trainer) if fitting else {},
+            trained=facts.batches_trained(trainer) if fitting else 0,
             per_batch=not (fitting and session.account.stage == "validate"),
         )
 

@@ -27,6 +27,7 @@ class LogPoint(NamedTuple):
         batches: batches so far.
         samples: samples so far.
         ahead: batches still to come, by stage, for the forecast.
+        trained: training batches so far, by the Trainer's own count.
         per_batch: joules per batch are wanted; not at a validation inside a fit, whose curve they would cut up.
     """
 
@@ -36,6 +37,7 @@ class LogPoint(NamedTuple):
     batches: int
     samples: int
     ahead: dict[str, int]
+    trained: int = 0
     per_batch: bool = True
 
 

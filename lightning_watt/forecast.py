@@ -67,8 +67,9 @@ def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> F
         rates: joules a batch, by stage.
 
     Returns:
-        The forecast; None where a stage that is still to come has not been seen yet. Its interval is infinite where a
-        stage has been seen in one stretch only.
+        The forecast; None where a stage that is still to come has not been seen yet. A stage that has been seen in one
+        stretch only (the first validation) is taken to scatter as much, for its size, as the others do; where no stage
+        has been seen in two, the interval is infinite.
 
     Example:
         >>> rate = Rate()
@@ -86,10 +87,25 @@ def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> F
             return None
         total += batches * rate.mean
         # The mean's own error, and the scatter of the batches to come.
-        variance += rate.variance * (batches**2 / rate.batches + batches)
+        variance += _variance(rate, rates) * (batches**2 / rate.batches + batches)
     return Forecast(total, Z_95 * math.sqrt(variance))
 
 
-def passes(budget_j: float, spent_j: float, next_batch_j: float) -> bool:
-    """Whether one more batch would pass the budget."""
-    return spent_j + max(0.0, next_batch_j) > budget_j
+def _variance(rate: Rate, rates: dict[str, Rate]) -> float:
+    """Variance of one batch's joules; where a stage does not show its own, by the others' relative one."""
+    if rate.stretches >= 2:
+        return rate.variance
+    relative = [other.variance / other.mean**2 for other in rates.values() if other.stretches >= 2 and other.mean > 0]
+    return max(relative) * rate.mean**2 if relative else math.inf
+
+
+def batches_that_fit(left_j: float, batch_j: float) -> int | None:
+    """How many more batches fit into what is left of a budget; None where nobody knows, as long as there is something.
+
+    Example:
+        >>> batches_that_fit(10.0, 4.0), batches_that_fit(-0.1, 4.0), batches_that_fit(10.0, 0.0)
+        (2, 0, None)
+    """
+    if left_j <= 0:
+        return 0
+    return math.floor(left_j / batch_j) if batch_j > 0 else None

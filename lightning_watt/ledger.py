@@ -6,9 +6,12 @@ leaves one enters the other, and the sum over all accounts is the curve's own ri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from lightning_watt.units import NS_PER_S, UJ_PER_J
 
 WASTED = "wasted"
 """What earlier parts of a resumed run used after the checkpoint that it went on from: spent, and its result lost."""
@@ -187,6 +190,11 @@ class Ledger:
                 if stage not in STAGES or not isinstance(uj, Mapping):
                     raise ValueError(f"stage {stage!r}")
                 entry = Entry({}, int(ns), int(batches), int(samples), float(variance))
+                # By a GPU's own clock an edge may lie microseconds before the edge that it follows, but no more.
+                numbers = [(entry.ns, NS_PER_S), (entry.batches, 0), (entry.samples, 0)]
+                numbers += [(int(value), UJ_PER_J) for value in uj.values()]
+                if not (all(-below <= number < 2**63 for number, below in numbers) and 0 <= entry.edge_variance < math.inf):
+                    raise ValueError("a number that is negative or beyond everything")
                 for label, value in uj.items():
                     # Two labels may become one where a board comes back under its old name: their joules add up.
                     entry.add(Entry({(rename or {}).get(str(label), str(label)): int(value)}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from lightning_watt.errors import RecordError
+from lightning_watt.files import check_regular
 from lightning_watt.journal import RECORD_NAME
 from lightning_watt.ledger import Ledger
 from lightning_watt.record import Inherited, read_record
@@ -75,15 +77,20 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
     try:
         own_uj = ledger.absorb(state["session"]["ledger"])
         inherited = tuple(Inherited(path=str(run["path"]), total_j=float(run["total_j"])) for run in state["inherited"])
-    except (KeyError, TypeError, ValueError) as error:
+        if not all(0 <= run.total_j < math.inf for run in inherited):
+            raise ValueError("an inherited energy that is none")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"{file}: the energy in this checkpoint is broken: {error}.") from error
     return CarriedEnergy(file, joules(own_uj), inherited)
 
 
 def _callback_state(file: Path) -> dict[str, Any]:
     try:
+        check_regular(file)
         # Mapped, so that only the callback's few numbers are read and not gigabytes of weights.
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RecordError:
+        raise
     except FileNotFoundError as error:
         raise RecordError(f"{file}: there is no such file.") from error
     except Exception as error:  # torch raises many kinds for what is not a checkpoint, or not a safe one

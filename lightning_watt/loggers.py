@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
 from lightning_watt.events import Snapshot
 from lightning_watt.record import Record, to_json
 from lightning_watt.tags import Scoring, tags, tags_over_energy
+from lightning_watt.trainer_facts import is_a
 from lightning_watt.voice import Voice
+
+OVER_ENERGY_AXIS = "watt_vs_energy/joules"
+"""The step axis of the tags over energy where a logger has one row of metrics for all of them (W&B)."""
+_with_axis: WeakSet[Any] = WeakSet()
 
 
 def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, voice: Voice) -> None:
@@ -19,30 +25,48 @@ def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, voice
     over_energy = tags_over_energy(snapshot, scoring)
     for logger in loggers:
         try:
-            logger.log_metrics(values, step=snapshot.point.step)
-            if over_energy:
-                logger.log_metrics(over_energy, step=round(snapshot.total_j))
+            if over_energy and is_a(logger, "WandbLogger"):
+                _give_axis(logger, list(over_energy))
+                logger.log_metrics(values | over_energy | {OVER_ENERGY_AXIS: snapshot.total_j}, step=snapshot.point.step)
+            else:
+                logger.log_metrics(values, step=snapshot.point.step)
+                if over_energy:
+                    logger.log_metrics(over_energy, step=round(snapshot.total_j))
             logger.save()
         except Exception as error:  # noqa: BLE001 - whatever a logger raises, the training goes on
             _tell(logger, error, voice)
 
 
+def _give_axis(logger: Any, tags: list[str]) -> None:
+    """Tell W&B which metric these are drawn over. A step of joules would land in `trainer/global_step`, everybody's axis."""
+    run = logger.experiment
+    if run not in _with_axis:
+        prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if getattr(logger, "_prefix", "") else ""
+        run.define_metric(prefix + OVER_ENERGY_AXIS, hidden=True)
+        for tag in tags:
+            run.define_metric(prefix + tag, step_metric=prefix + OVER_ENERGY_AXIS)
+        _with_axis.add(run)
+
+
 def log_record(loggers: list[Any], record: Record, step: int, voice: Voice) -> None:
     """Give TensorBoard the record itself, for whoever has only the event files."""
     text = f"```json\n{to_json(record).decode()}\n```"
-    _tensorboard(loggers, voice, lambda writer: writer.add_text("watt/record", text, global_step=step))
+    each_tensorboard(loggers, voice, lambda logger: logger.experiment.add_text("watt/record", text, global_step=step))
 
 
 def log_histogram(loggers: list[Any], values: list[float], step: int, voice: Voice) -> None:
     """Give TensorBoard the spread of an epoch's batches, joules each."""
-    _tensorboard(loggers, voice, lambda writer: writer.add_histogram("watt/batch_joules", torch.tensor(values), step))
+    each_tensorboard(
+        loggers, voice, lambda logger: logger.experiment.add_histogram("watt/batch_joules", torch.tensor(values), step)
+    )
 
 
-def _tensorboard(loggers: list[Any], voice: Voice, write: Callable[[Any], None]) -> None:
+def each_tensorboard(loggers: list[Any], voice: Voice, write: Callable[[Any], None]) -> None:
+    """Write to each TensorBoard logger what other loggers have no place for."""
     for logger in loggers:
-        if "TensorBoard" in type(logger).__name__:
+        if is_a(logger, "TensorBoardLogger"):
             try:
-                write(logger.experiment)
+                write(logger)
             except Exception as error:  # noqa: BLE001 - as above
                 _tell(logger, error, voice)
 

@@ -23,6 +23,7 @@ from lightning_watt.marks import HostMarker, Mark, Marker
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
 from lightning_watt.sources.discover import open_sources
 from lightning_watt.sources.nvml import GPU
+from lightning_watt.summary import meter_html
 from lightning_watt.timeline import Gap, Timeline
 from lightning_watt.units import UJ_PER_J, kwh, nanoseconds, seconds
 from lightning_watt.window import Window
@@ -197,6 +198,22 @@ class EnergyMeter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it: each device's energy from start to stop or, by its last known power, to now."""
+        if self._whole is None:
+            return meter_html([], 0.0, "EnergyMeter: nothing has been measured yet.")
+        first, last = self._whole.start.energy_uj, self._whole.end.energy_uj if self._whole.end is not None else None
+        until = self.energy_now_uj() if last is None else last
+        used_j = [int(now) / UJ_PER_J - (0.0 if first is None else int(first[i]) / UJ_PER_J) for i, now in enumerate(until)]
+        rows = [
+            (line.device.label, joules, line.device.gain, line.device.source, line.device.name)
+            for line, joules in zip(self._lines, used_j, strict=True)
+            if line.started
+        ]
+        state = "so far" if self._whole.end is None else "in all"
+        notes = [f"{sum(row[1] for row in rows):.4g} J in {self._whole.seconds:.4g} s {state}.", *self.complaints]
+        return meter_html(rows, self._whole.seconds, " ".join(notes))
 
     # -- asking -------------------------------------------------------------------------------------------------------
 

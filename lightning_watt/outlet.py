@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from lightning_watt.budget import Budget
 from lightning_watt.events import LogPoint, Snapshot
-from lightning_watt.forecast import passes
-from lightning_watt.loggers import log_histogram, log_snapshot
+from lightning_watt.loggers import log_histogram, log_record, log_snapshot
 from lightning_watt.run_state import RunState
 from lightning_watt.session import Session
 from lightning_watt.tags import Scoring, tags
-from lightning_watt.units import J_PER_KWH, kwh, wh
+from lightning_watt.trainer_facts import logger_step
+from lightning_watt.units import wh
 
 
 class Outlet:
@@ -25,17 +26,25 @@ class Outlet:
     Args:
         scoring: how energy becomes a score.
         budget_kwh: the energy that the training may use, kWh; None for no limit.
+
+    Attributes:
+        budget: what minds it.
     """
 
     def __init__(self, scoring: Scoring, budget_kwh: float | None) -> None:
         self._scoring = scoring
-        self._budget_kwh = budget_kwh
-        self._over_budget = False
+        self.budget = Budget(budget_kwh) if budget_kwh is not None else None
+        self._introduced = False
 
     def catch_up(self, trainer: Any, session: Session, run: RunState) -> None:
         """Log what has been settled since the last look."""
         session.news = False
         last: Snapshot | None = None
+        if session.devices and not self._introduced:
+            self._introduced = True
+            if run.status == "running" and trainer.is_global_zero:
+                # So that a run that is still going can be told from an estimate, by whoever has only the event files.
+                log_record(trainer.loggers, run.to_record(session, self._scoring), logger_step(trainer), run.voice)
         while session.ready:
             last = session.ready.popleft()
             if trainer.is_global_zero:
@@ -46,9 +55,12 @@ class Outlet:
                 log_histogram(trainer.loggers, values, step, run.voice)
         # Other nodes' readers know their own node alone; they get the run's values when all ranks meet.
         if last is not None and trainer.is_global_zero:
-            run.forecast_kwh = kwh(last.forecast.joules) if last.forecast else None
+            run.foresee(last.forecast)
             trainer.callback_metrics.update(_tensors(tags(last, self._scoring)))
-            self._mind_budget(trainer, session, run, last)
+            if self.budget is not None:
+                self.budget.foretell(trainer, last, run.voice)
+                if trainer.world_size == 1:  # several ranks are given one plan, where they speak with each other
+                    self.budget.plan(trainer, last, session.known_rates())
         trainer.progress_bar_metrics.update({"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
 
     def publish(self, trainer: Any, session: Session | None, run: RunState, point: Callable[[Any], LogPoint]) -> None:
@@ -61,25 +73,22 @@ class Outlet:
             point: makes the log point of this moment.
         """
         values: dict[str, float] = {}
+        budget = self.budget
         try:
             if session is not None and session.devices:
-                values = tags(session.now(point(trainer)), self._scoring)
+                now = session.now(point(trainer))
+                values = tags(now, self._scoring)
+                if budget is not None:
+                    budget.plan(trainer, now, session.known_rates())
         except Exception as error:  # noqa: BLE001 - the other ranks wait below
             run.voice.failed("the values of this moment", error)
+        stop_at = budget.stop_at if budget is not None else None
         if trainer.world_size > 1:
-            values, self._over_budget = trainer.strategy.broadcast((values, self._over_budget), src=0)
-            trainer.should_stop = trainer.should_stop or self._over_budget
+            values, stop_at = trainer.strategy.broadcast((values, stop_at), src=0)
+        if budget is not None and trainer.state.fn == "fit":
+            budget.stop_at = stop_at
+            budget.mind(trainer, run.voice)
         trainer.callback_metrics.update(_tensors(values))
-
-    def _mind_budget(self, trainer: Any, session: Session, run: RunState, snapshot: Snapshot) -> None:
-        if self._budget_kwh is None or trainer.state.fn != "fit":
-            return
-        rate = session.rates.get("train")
-        if passes(self._budget_kwh * J_PER_KWH, snapshot.total_j, rate.mean if rate and rate.batches else 0.0):
-            self._over_budget = True
-            run.voice.warn(f"The budget of {self._budget_kwh:g} kWh is used up: the training stops here.")
-            if trainer.world_size == 1:  # several ranks stop together, at the epoch's end
-                trainer.should_stop = True
 
 
 def _tensors(values: dict[str, float]) -> dict[str, torch.Tensor]:

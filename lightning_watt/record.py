@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from lightning_watt.errors import RecordError
+from lightning_watt.files import read_bounded
 from lightning_watt.journal import (
     JOURNAL_NAME,
+    MAX_JOURNAL_BYTES,
     MAX_LINE_BYTES,
     RECORD_NAME,
     Line,
@@ -30,6 +32,7 @@ from lightning_watt.journal import (
     read_traces,
     to_line,
 )
+from lightning_watt.summary import summary_html
 from lightning_watt.units import joules, kwh, seconds
 
 SCHEMA_VERSION = 1
@@ -38,27 +41,33 @@ MIN_ROOM_BYTES = 16 * 2**10
 MAX_BYTES = 64 * 2**20
 """A record is kilobytes; whatever is larger than this was not written here."""
 
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+"""Joules, seconds and the like; a record that says otherwise is refused when it is read."""
+Share = Annotated[float, msgspec.Meta(ge=-1)]
+"""The same of a part of the run: by a GPU's own clock one edge may lie microseconds before the edge that it follows."""
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
 
 class Stage(msgspec.Struct, kw_only=True):
     """What one stage used: joules, seconds, and the batches and samples that it went through."""
 
-    joules: float
-    seconds: float
-    batches: int = 0
-    samples: int = 0
-    uncertainty_j: float = 0.0
+    joules: Share
+    seconds: Share
+    batches: Count = 0
+    samples: Count = 0
+    uncertainty_j: NotNegative = 0.0
 
 
 class DeviceEnergy(msgspec.Struct, kw_only=True):
     """What one device used, and where that number comes from."""
 
-    joules: float
+    joules: NotNegative
     name: str
     uuid: str
     source: str
     provenance: Literal["measured", "estimated"]
     tick_s: float | None = None
-    gain: float = 0.05
+    gain: NotNegative = 0.05
     host: str = ""
     note: str = ""
 
@@ -66,12 +75,12 @@ class DeviceEnergy(msgspec.Struct, kw_only=True):
 class Energy(msgspec.Struct, kw_only=True):
     """The run's own energy; `total_j` is null where nothing could be measured."""
 
-    total_j: float | None
-    total_kwh: float | None
-    uncertainty_j: float | None
+    total_j: NotNegative | None
+    total_kwh: NotNegative | None
+    uncertainty_j: NotNegative | None
     provenance: Literal["measured", "estimated", "mixed"] | None
-    boundary_j: float = 0.0
-    gain_j: float = 0.0
+    boundary_j: NotNegative = 0.0
+    gain_j: NotNegative = 0.0
     by_stage: dict[str, Stage] = {}
     by_device: dict[str, DeviceEnergy] = {}
 
@@ -101,31 +110,38 @@ class Epoch(msgspec.Struct, kw_only=True):
 
     epoch: int
     stage: str
-    joules: float
-    seconds: float
+    joules: Share
+    seconds: Share
     accuracy: float | None = None
 
 
 class Part(msgspec.Struct, kw_only=True):
     """What one part of the training steps used; known only with `WattCallback(batches=True)`."""
 
-    joules: float
-    seconds: float
+    joules: Share
+    seconds: Share
 
 
 class Inherited(msgspec.Struct, kw_only=True):
     """A run whose result this one started from, and the energy that it carries, its own inheritance included."""
 
     path: str
-    total_j: float
+    total_j: NotNegative
+
+
+class Idle(msgspec.Struct, kw_only=True):
+    """What the devices drew before the run, by label; it is not in the energy, and was not taken off it."""
+
+    seconds: NotNegative
+    power_w: dict[str, NotNegative]
 
 
 class LostData(msgspec.Struct, kw_only=True):
     """A stretch that a counter lost, and its joules by the last known power: charged, or missing where `why` says so."""
 
     device: str
-    seconds: float
-    joules: float
+    seconds: NotNegative
+    joules: NotNegative
     why: str
 
 
@@ -191,16 +207,24 @@ class Record(msgspec.Struct, kw_only=True):
     run: str = ""
     nodes: list[NodeEnergy] = []
     resumes: list[str] = []
-    resumed_j: float = 0.0
-    wasted_j: float = 0.0
+    resumed_j: NotNegative = 0.0
+    wasted_j: NotNegative = 0.0
     lost: list[LostWork] = []
     pue: float = 1.0
     carbon_intensity: float | None = None
     co2e_g: float | None = None
+    electricity_price: float | None = None
+    cost: float | None = None
+    idle: Idle | None = None
     forecast_kwh: float | None = None
+    forecast_uncertainty_kwh: float | None = None
     gaps: list[LostData] = []
     missing: list[str] = []
     warnings: list[str] = []
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return summary_html(self)
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:
@@ -226,24 +250,34 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     file = Path(path)
     file = file if file.suffix == ".json" else file / RECORD_NAME
     try:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise RecordError(f"{file}: it has {size:,} bytes, and no record is larger than {MAX_BYTES:,}. It is not one.")
-        raw = file.read_bytes()
+        raw = read_bounded(file, MAX_BYTES)
     except FileNotFoundError as error:
         raise RecordError(f"{file}: there is no such file. Had the run a WattCallback(record=True)?") from error
     except OSError as error:
         raise RecordError(f"{file}: it cannot be read ({error}). Check its permissions.") from error
+    record = record_from_json(raw, str(file))
+    return record if file == Path(path) else _brought_up(record, file.parent)
+
+
+def record_from_json(raw: bytes, where: str) -> Record:
+    """Check a run record that is in memory already.
+
+    Args:
+        raw: the record's JSON.
+        where: what the error calls it.
+
+    Raises:
+        RecordError: it is broken, or a newer version wrote it; says which field and why.
+    """
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
         if version == SCHEMA_VERSION:
-            record = msgspec.json.decode(raw, type=Record)
-            return record if file == Path(path) else _brought_up(record, file.parent)
+            return msgspec.json.decode(raw, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{file}: this is not a run record: {error}. Was it cut off or edited?") from error
+        raise RecordError(f"{where}: this is not a run record: {error}. Was it cut off or edited?") from error
     newer = version > SCHEMA_VERSION
     raise RecordError(
-        f"{file}: its schema_version is {version}, this lightning_watt reads {SCHEMA_VERSION}. "
+        f"{where}: its schema_version is {version}, this lightning_watt reads {SCHEMA_VERSION}. "
         + ("Update lightning_watt." if newer else "Run the training again, or read it with the version that wrote it.")
     )
 
@@ -348,7 +382,9 @@ class RecordWriter:
         # Beside the target, because only a rename within one file system is atomic.
         half = target.with_name(f".{self._record_name}.{os.getpid()}")
         try:
-            half.write_bytes(raw)
+            half.unlink(missing_ok=True)  # of a killed process of this number
+            with half.open("xb") as file:  # made anew, so that a link which somebody put there is not followed
+                file.write(raw)
             half.replace(target)
         except OSError:
             half.unlink(missing_ok=True)
@@ -389,12 +425,16 @@ class RecordWriter:
 def _open_whole_lines(file: Path) -> FileIO:
     """Open a file to append to; a half last line, which a killed process left, is cut off first."""
     opened = FileIO(file, "ab+")
-    end = opened.seek(0, os.SEEK_END)
-    if end:
-        tail = min(end, MAX_LINE_BYTES)
-        opened.seek(end - tail)
-        opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
-        opened.seek(0, os.SEEK_END)
+    try:
+        end = opened.seek(0, os.SEEK_END)
+        if end:
+            tail = min(end, MAX_LINE_BYTES)
+            opened.seek(end - tail)
+            opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
+            opened.seek(0, os.SEEK_END)
+    except BaseException:
+        opened.close()
+        raise
     return opened
 
 
@@ -410,7 +450,7 @@ def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     file = Path(path)
     file = file if file.suffix == ".jsonl" else file / JOURNAL_NAME
     try:
-        lines = file.read_bytes().splitlines()
+        lines = read_bounded(file, MAX_JOURNAL_BYTES).splitlines()
     except OSError as error:
         raise RecordError(f"{file}: it cannot be read ({error}).") from error
     return _decode(file, lines)

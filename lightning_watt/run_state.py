@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning_watt.errors import WattError
+from lightning_watt.forecast import Forecast
 from lightning_watt.journal import Status
 from lightning_watt.lineage import energy_of
-from lightning_watt.record import SCHEMA_VERSION, Accuracy, Inherited, Record, Sam
+from lightning_watt.record import SCHEMA_VERSION, Accuracy, Idle, Inherited, Record, Sam
 from lightning_watt.session import Session
 from lightning_watt.tags import Scoring
-from lightning_watt.units import joules
+from lightning_watt.units import joules, kwh
 from lightning_watt.voice import Voice
 
 
@@ -33,7 +35,9 @@ class RunState:
         model: the model.
         software: the versions.
         missing: what could not be measured, why, and the remedy.
-        forecast_kwh: the last forecast.
+        forecast_kwh: the last forecast; None where the end of the schedule is not known.
+        forecast_uncertainty_kwh: half the width of its 95 % interval; None where that is not known yet.
+        idle: what the devices drew before the run, where that was asked for.
         marks: what a batch's edge is: `host` time or `cuda-events`.
         interval_s: seconds between two lines of the journal.
         unknown: what is missing of earlier parts of this run.
@@ -51,6 +55,8 @@ class RunState:
     software: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     forecast_kwh: float | None = None
+    forecast_uncertainty_kwh: float | None = None
+    idle: Idle | None = None
     marks: str = "host"
     interval_s: float = 0.0
     unknown: list[str] = field(default_factory=list)
@@ -67,6 +73,12 @@ class RunState:
         self.voice.warn(sentence)
         if sentence not in self.unknown:
             self.unknown.append(sentence)
+
+    def foresee(self, told: Forecast | None) -> None:
+        """Note a forecast; a time without one leaves the last, which a test after the fit does not change."""
+        if told is not None:
+            self.forecast_kwh = kwh(told.joules)
+            self.forecast_uncertainty_kwh = kwh(told.plus_minus_j) if math.isfinite(told.plus_minus_j) else None
 
     def inherit(self, paths: Iterable[Path]) -> None:
         """Add the energy of what the run started from; what cannot be read is told, and is not zero."""
@@ -121,7 +133,11 @@ class RunState:
             pue=scoring.pue,
             carbon_intensity=scoring.carbon_intensity,
             co2e_g=scoring.co2e_g(own_j),
+            electricity_price=scoring.electricity_price,
+            cost=scoring.cost(own_j),
+            idle=self.idle,
             forecast_kwh=self.forecast_kwh,
+            forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
             gaps=session.all_gaps(),
             missing=[*self.missing, *self.unknown, *self.untold, *session.parts.missing()],
             warnings=list(self.voice.said.values()),

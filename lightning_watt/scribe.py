@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_watt.events import BatchRow
+from lightning_watt.files import open_without_waiting
 from lightning_watt.journal import JOURNAL_NAME, RECORD_NAME, Line, file_of
 from lightning_watt.record import Record, RecordWriter
 
@@ -54,7 +55,8 @@ class Scribe:
     def _append_rows(self, rows: Sequence[BatchRow]) -> None:
         if self._rows_file is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._rows_file = (self.directory / self._names[BATCHES_NAME]).open("a", newline="")
+            file = self.directory / self._names[BATCHES_NAME]
+            self._rows_file = open(file, "a", newline="", opener=open_without_waiting)  # noqa: SIM115 - `close` closes it
             if self._rows_file.tell() == 0:
                 csv.writer(self._rows_file).writerow(BatchRow._fields)
         csv.writer(self._rows_file).writerows(

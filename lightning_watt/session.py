@@ -103,7 +103,11 @@ class Session:
         self._meter, self._account = meter, account
         self._logged = None
         self._entered.clear()
-        meter.start(self._settle)
+        try:
+            meter.start(self._settle)
+        except BaseException:
+            self._meter = None  # or marks would pile up that nobody settles
+            raise
         self.switch(account)
 
     def end(self) -> bool:
@@ -168,7 +172,7 @@ class Session:
                 stretch_j=0.0,
                 stretch_batches=0,
                 stretch_samples=0,
-                forecast=forecast(total_j, point.ahead, self.rates),
+                forecast=forecast(total_j, point.ahead, self._rates()),
             )
 
     def _energy_now_uj(self) -> list[int]:
@@ -472,8 +476,22 @@ class Session:
             stretch_j=joules(stretch_uj),
             stretch_batches=stretch_batches,
             stretch_samples=stretch_samples,
-            forecast=forecast(joules(self._total_uj()), log_point.ahead, self.rates),
+            forecast=forecast(joules(self._total_uj()), log_point.ahead, self._rates()),
         )
+
+    def known_rates(self) -> dict[str, Rate]:
+        """Joules a batch by stage, as far as they are known."""
+        with self._lock:
+            return self._rates()
+
+    def _rates(self) -> dict[str, Rate]:
+        """Joules a batch by stage; before the first validation, those of the sanity check stand for its."""
+        check = self.ledger.by_stage().get("sanity_check")
+        if "validate" in self.rates or check is None or not check.batches:
+            return self.rates
+        stand_in = Rate()
+        stand_in.add(joules(check.total_uj), check.batches)
+        return {**self.rates, "validate": stand_in}
 
     def _gains(self) -> list[float]:
         return [device.gain for device in self._meter.devices] if self._meter is not None else []

@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
 from tabulate import tabulate
 
-from lightning_watt.record import Record
 from lightning_watt.units import human_energy, wh
+
+if TYPE_CHECKING:
+    from lightning_watt.record import Record
 
 
 def summary(record: Record) -> str:
     """A record as text: energy by stage, energy by device, and what else is to be known."""
+    if record.energy.total_j is None:
+        return _nothing(record)
+    return "\n".join(["", *(part for table in _tables(record, "simple") for part in (table, "")), *_sentences(record)])
+
+
+def summary_html(record: Record) -> str:
+    """The same for a notebook; whatever a record may hold, it is shown and not run."""
+    if record.energy.total_j is None:
+        return f"<p>{escape(_nothing(record))}</p>"
+    sentences = "<br>".join(escape(line) for line in _sentences(record))
+    return "".join([*_tables(record, "html"), f"<p>{sentences}</p>"])
+
+
+def meter_html(devices: Sequence[tuple[str, float, float, str, str]], seconds: float, note: str) -> str:
+    """A meter for a notebook.
+
+    Args:
+        devices: label, joules, relative error of scale, source and name of each.
+        seconds: how long it measured.
+        note: what else is to be known.
+    """
+    rows = [
+        [label, f"{joules:.4g}", f"{joules * gain:.2g}", _ratio(joules, seconds), source, name]
+        for label, joules, gain, source, name in devices
+    ]
+    table = _table(rows, ["device", "J", "± J", "mean W", "source", "name"], "html") if rows else ""
+    return f"{table}<p>{escape(note)}</p>"
+
+
+def _nothing(record: Record) -> str:
+    return "No energy was measured. " + (" ".join(record.missing) or "There is no source.")
+
+
+def _tables(record: Record, form: str) -> tuple[str, str]:
+    """Energy by stage, and by device."""
     energy = record.energy
-    if energy.total_j is None or energy.uncertainty_j is None:
-        return "No energy was measured. " + (" ".join(record.missing) or "There is no source.")
     total_s = sum(stage.seconds for stage in energy.by_stage.values())
     stages: list[list[str]] = [
         [
@@ -27,9 +66,9 @@ def summary(record: Record) -> str:
         for name, stage in energy.by_stage.items()
     ]
     total = [
-        f"{wh(energy.total_j):.4g}",
-        f"{wh(energy.uncertainty_j):.2g}",
-        _ratio(energy.total_j, total_s),
+        f"{wh(energy.total_j or 0.0):.4g}",
+        f"{wh(energy.uncertainty_j or 0.0):.2g}",
+        _ratio(energy.total_j or 0.0, total_s),
         f"{total_s:.1f}",
     ]
     stages.append(["total", *total, "", ""])
@@ -37,23 +76,17 @@ def summary(record: Record) -> str:
         [label, f"{wh(d.joules):.4g}", f"{wh(d.joules * d.gain):.2g}", _ratio(d.joules, total_s), d.source, d.name]
         for label, d in energy.by_device.items()
     ]
-    return "\n".join(
-        [
-            "",
-            _table(stages, ["stage", "Wh", "± Wh", "mean W", "s", "J/batch", "J/sample"], text=1),
-            "",
-            _table(devices, ["device", "Wh", "± Wh", "mean W", "source", "name"], text=1),
-            "",
-            *_sentences(record),
-        ]
+    return (
+        _table(stages, ["stage", "Wh", "± Wh", "mean W", "s", "J/batch", "J/sample"], form),
+        _table(devices, ["device", "Wh", "± Wh", "mean W", "source", "name"], form),
     )
 
 
-def _table(rows: list[list[str]], headers: list[str], text: int) -> str:
-    """Numbers stand as they were formatted, on the right; the first `text` columns and words on the left."""
-    words = {"source", "name"}
-    align = ["left" if i < text or header in words else "right" for i, header in enumerate(headers)]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
+def _table(rows: list[list[str]], headers: list[str], form: str) -> str:
+    """Numbers stand as they were formatted, on the right; the first column and words on the left."""
+    words = {headers[0], "source", "name"}
+    align = ["left" if header in words else "right" for header in headers]
+    return str(tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True, colalign=align))
 
 
 def _ratio(joules: float, by: float) -> str:
@@ -74,9 +107,18 @@ def _sentences(record: Record) -> list[str]:
         resumed, wasted = human_energy(record.resumed_j), human_energy(record.wasted_j)
         lines.append(f"Of it, {resumed} up to the checkpoint that it went on from, and {wasted} wasted after checkpoints.")
         lines += [f"Wasted: {human_energy(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
-    if record.co2e_g is not None:
+    if record.co2e_g is not None and record.carbon_intensity is not None:
         lines.append(f"CO2e {record.co2e_g:.4g} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
-    if accuracy.last is not None:
+    if record.cost is not None and record.electricity_price is not None:
+        lines.append(f"Cost {record.cost:.4g}, at {record.electricity_price:g} a kWh and a PUE of {record.pue:g}.")
+    if record.idle is not None:
+        idle_w = sum(record.idle.power_w.values())
+        run_s = sum(stage.seconds for stage in energy.by_stage.values())
+        lines.append(
+            f"Idle {idle_w:.4g} W, over {record.idle.seconds:.3g} s before the run; for the run's {run_s:.4g} s that is "
+            f"{human_energy(idle_w * run_s)}. It is in the numbers above, as whatever the devices draw, and not taken off."
+        )
+    if accuracy.last is not None and sam.shifted is not None:
         value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else f"{sam.value:.4f}"
         lines.append(
             f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {sam.shifted:.4f}; "

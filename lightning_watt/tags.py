@@ -18,8 +18,9 @@ class Scoring:
         alpha: SAM's alpha.
         beta: SAM's beta.
         unit: the unit of E in SAM.
-        pue: power usage effectiveness of the building; it enters CO2e only, never the kWh.
+        pue: power usage effectiveness of the building; it enters CO2e and cost, never the kWh.
         carbon_intensity: grams of CO2e a kWh; None where it is not given.
+        electricity_price: what a kWh costs, in any currency; None where it is not given.
     """
 
     alpha: float
@@ -27,6 +28,7 @@ class Scoring:
     unit: EnergyUnit
     pue: float = 1.0
     carbon_intensity: float | None = None
+    electricity_price: float | None = None
 
     def sam(self, accuracy: float | None, joules: float) -> tuple[float | None, float | None]:
         """SAM and its shifted form; None where undefined."""
@@ -42,6 +44,10 @@ class Scoring:
     def co2e_g(self, joules: float) -> float | None:
         """Grams of CO2e, the building's share included; None without an intensity."""
         return None if self.carbon_intensity is None else kwh(joules) * self.pue * self.carbon_intensity
+
+    def cost(self, joules: float) -> float | None:
+        """What the energy costs, the building's share included, in the price's currency; None without a price."""
+        return None if self.electricity_price is None else kwh(joules) * self.pue * self.electricity_price
 
 
 def tags(snapshot: Snapshot, scoring: Scoring) -> dict[str, float]:
@@ -63,6 +69,7 @@ def tags(snapshot: Snapshot, scoring: Scoring) -> dict[str, float]:
     found["watt/sam"], found["watt/sam_shifted"] = scoring.sam(snapshot.point.accuracy, snapshot.total_j)
     if snapshot.forecast is not None:
         found["watt/forecast_kwh"] = kwh(snapshot.forecast.joules)
+        found["watt/forecast_uncertainty_kwh"] = kwh(snapshot.forecast.plus_minus_j)
     return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}
 
 

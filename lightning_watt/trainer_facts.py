@@ -39,16 +39,47 @@ def replicas(trainer: Any) -> int:
     return int((getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}).get("num_replicas", 1))
 
 
+def is_a(logger: Any, *names: str) -> bool:
+    """Whether a logger is of one of these classes, of either Lightning package, or of a subclass."""
+    return any(cls.__name__ in names for cls in type(logger).__mro__)
+
+
+def run_directory(trainer: Any) -> Path:
+    """Where this run's files go: the Trainer's log directory. Every rank asks for it, because ranks agree on it.
+
+    W&B's and MLflow's loggers give all their runs one directory, in which each record would replace the one before; there
+    it is the directory of the run that Lightning puts the checkpoints into.
+    """
+    directory = Path(trainer.log_dir or trainer.default_root_dir)
+    logger: Any = trainer.loggers[0] if trainer.loggers else None
+    if is_a(logger, "WandbLogger", "MLFlowLogger"):
+        own = (logger.name, logger.version) if trainer.is_global_zero else (None, None)
+        name, version = trainer.strategy.broadcast(own)
+        if version is not None:
+            directory = directory / str(name) / str(version)
+    return directory
+
+
 def logger_step(trainer: Any) -> int:
     """The step that Lightning's own scalars are logged at, so that ours stand beside them."""
     loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
     return int(getattr(loop, "_batches_that_stepped", trainer.global_step))
 
 
+def batches_trained(trainer: Any) -> int:
+    """Training batches so far, those of earlier fits and of the run that was resumed included."""
+    return int(trainer.fit_loop.epoch_loop.total_batch_idx) + 1
+
+
+def batches_of_a_validation(trainer: Any) -> int:
+    """Batches of one validation, as far as its loaders know; 0 where there is none."""
+    return int(sum(n for n in trainer.num_val_batches if math.isfinite(n)))
+
+
 def batches_ahead(trainer: Any) -> dict[str, int]:
     """Batches still to come by stage; empty where the schedule has no end that is known."""
     per_epoch = trainer.num_training_batches
-    done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    done = batches_trained(trainer)
     ends = []
     if trainer.max_epochs not in (None, -1) and math.isfinite(per_epoch):
         ends.append(int(trainer.max_epochs * per_epoch))
@@ -57,13 +88,13 @@ def batches_ahead(trainer: Any) -> dict[str, int]:
     if not ends or not math.isfinite(per_epoch) or not per_epoch:
         return {}
     train = max(0, min(ends) - done)
-    per_validation = sum(n for n in trainer.num_val_batches if math.isfinite(n))
+    per_validation = batches_of_a_validation(trainer)
     every = getattr(trainer, "val_check_batch", None) or per_epoch
     if not math.isfinite(every):
         return {"train": train}
     # A validation comes after each `every` batches, in one epoch of `check_val_every_n_epoch`.
     runs = (min(ends) // every - done // every) // (trainer.check_val_every_n_epoch or 1)
-    return {"train": train, "validate": int(max(0, runs) * per_validation)}
+    return {"train": train, "validate": int(max(0, runs)) * per_validation}
 
 
 def stop_live_bar(trainer: Any) -> None:
@@ -145,8 +176,8 @@ def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _is_lazy(parameter: Any) -> bool:

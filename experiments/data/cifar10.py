@@ -38,7 +38,7 @@ class CIFAR10(InMemoryData):
     def _read(self, *, train: bool) -> RawImages:
         try:
             dataset = datasets.CIFAR10(self.root, train=train, download=self.download)
-        except RuntimeError as error:  # torchvision's word for files that are missing or broken
+        except (RuntimeError, OSError) as error:  # torchvision's words for files that are missing or broken, or no network
             raise DataMissingError(
                 self.name,
                 str(self.root / datasets.CIFAR10.base_folder),

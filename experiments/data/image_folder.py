@@ -1,6 +1,6 @@
 """Image folders in ImageNet's layout: one folder a class, below a folder for training and one for testing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,11 @@ import torch
 from timm.data import create_transform
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import find_classes
 
 from experiments.data.base import DataMissingError, ImageData, stratified_split
+
+LISTED = 4  # classes that an error spells out
 
 
 class ImageFolders(ImageData):
@@ -23,6 +26,10 @@ class ImageFolders(ImageData):
         in_chans: Channels; pictures are read as RGB.
         augment: Arguments of `timm.data.create_transform` for training pictures; None: none.
         **options: As for `ImageData`.
+
+    Raises:
+        DataMissingError: If a folder is not there.
+        ValueError: If the two hold different classes.
     """
 
     name = "image_folder"
@@ -56,6 +63,7 @@ class ImageFolders(ImageData):
                 )
         self.transform_options = dict(augment) if augment else None
         self.class_names = tuple(ImageFolder(self.test_folder).classes)
+        self._check_classes(find_classes(self.train_folder)[0])
         self.num_classes = len(self.class_names)
 
     def setup(self, stage: str | None = None) -> None:
@@ -69,6 +77,19 @@ class ImageFolders(ImageData):
         self.train_set = Subset(augmented, kept.tolist())
         self.val_set = Subset(listed, held_out.tolist())
         self.test_set = ImageFolder(self.test_folder, plain)
+
+    def _check_classes(self, trained: Sequence[str]) -> None:
+        """Refuse folders whose classes differ, since a label is a folder's place among its neighbours."""
+        to_train, to_test = set(trained), set(self.class_names)
+        if to_train != to_test:
+            only = [
+                f"{len(names)} only to {what} on ({', '.join(sorted(names)[:LISTED])})"
+                for what, names in (("train", to_train - to_test), ("test", to_test - to_train))
+                if names
+            ]
+            raise ValueError(
+                f"{self.train_folder} and {self.test_folder} must hold the same classes, one folder each: {', '.join(only)}."
+            )
 
     def _transform(self, *, training: bool) -> Any:
         """Return timm's transform from a PIL picture to a normalised tensor."""

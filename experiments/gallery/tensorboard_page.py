@@ -24,12 +24,13 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--d
 
 
 @contextmanager
-def tensorboard(logdir: Path) -> Iterator[str]:
-    """TensorBoard over a directory, on loopback; yields its address."""
+def tensorboard(logdir: Path, *options: str) -> Iterator[str]:
+    """TensorBoard over a directory, on loopback, with further options of its command line; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1", "--port", str(port)]
+    command += options
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -48,20 +49,32 @@ def tensorboard(logdir: Path) -> Iterator[str]:
         server.wait(10)
 
 
+def find_chromium() -> str | None:
+    """The path of an installed Chromium."""
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
 @contextmanager
-def page(width: int, height: int) -> Iterator[Any]:
-    """A page of headless Chromium."""
+def chromium() -> Iterator[Any]:
+    """Headless Chromium."""
     from playwright.sync_api import sync_playwright
 
-    found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    found = find_chromium()
     if found is None:
         raise RuntimeError("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=ARGS)
         try:
-            yield browser.new_page(viewport={"width": width, "height": height})
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def page(width: int, height: int) -> Iterator[Any]:
+    """A page of headless Chromium."""
+    with chromium() as browser:
+        yield browser.new_page(viewport={"width": width, "height": height})
 
 
 def take(run: Path, out: Path, tag_filter: str, width: int = 1500, height: int = 1150) -> None:

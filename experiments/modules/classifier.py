@@ -76,11 +76,6 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         return self.recipe.configure(self.model, self.trainer)
 
-    def backbone_state(self) -> dict[str, torch.Tensor]:
-        """Return the weights without the classifier, under timm's own names."""
-        head = tuple(f"{name}." for name, module in self.model.named_modules() if module is self.model.get_classifier())
-        return {name: value for name, value in self.model.state_dict().items() if not name.startswith(head)}
-
     def _mixup(self, num_classes: int) -> Mixup | None:
         """Return timm's mixup and CutMix where the recipe has either."""
         if not (self.recipe.mixup or self.recipe.cutmix):

@@ -35,9 +35,9 @@ class CLIPPretrain(pl.LightningModule):
     The text tower and its byte-pair tokenizer (vocabulary included) are open_clip's. A batch is (images, labels,
     captions), captions being strings; or (images, labels), when each image is captioned by a prompt around the
     name of its class, drawn anew each time. With `class_names`, `val_acc` is zero-shot top-1 from the prompts; with
-    captions, `val_r1` and `val_r10` are the share of held-out images whose own caption is among the 1 or 10 nearest
-    of all held-out captions (`val_text_r1`, `val_text_r10` the other way round), and `val_acc` is `val_r1` if there
-    are no class names. `test_` likewise.
+    captions, `val_image_to_text_r1` and `_r10` are retrieval's R@1 and R@10: the share of held-out images whose own
+    caption is among the 1 or 10 nearest of all held-out captions (`val_text_to_image_r1` and `_r10` the other way round),
+    and `val_acc` is `val_image_to_text_r1` if there are no class names. `test_` likewise.
 
     Args:
         backbone: A timm model made with `num_classes=0`.
@@ -227,8 +227,9 @@ class CLIPPretrain(pl.LightningModule):
         if self.trainer.world_size > 1:
             images, texts = (self.all_gather(x).flatten(0, 1) for x in (images, texts))
         for k in RECALLS:
-            self.log(f"{stage}_r{k}", retrieval_recall(images, texts, min(k, len(images))), prog_bar=True)
-            self.log(f"{stage}_text_r{k}", retrieval_recall(texts, images, min(k, len(images))))
+            nearest = min(k, len(images))
+            self.log(f"{stage}_image_to_text_r{k}", retrieval_recall(images, texts, nearest), prog_bar=True)
+            self.log(f"{stage}_text_to_image_r{k}", retrieval_recall(texts, images, nearest))
         if self.class_tokens is None:
             self.log(f"{stage}_acc", retrieval_recall(images, texts, 1))
         self._pairs = []

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -80,10 +80,6 @@ class Recipe:
                 "a recipe needs lr above 0, and epochs and batch_size of at least 1; "
                 f"got lr={self.lr}, epochs={self.epochs}, batch_size={self.batch_size}"
             )
-
-    def but(self, **changes: Any) -> "Recipe":
-        """Return the same recipe with some values changed."""
-        return replace(self, **changes)
 
     def peak_lr(self, effective_batch: int) -> float:
         """Return the peak learning rate for a batch of so many images over all devices and accumulations."""

@@ -51,6 +51,7 @@ def inference(job: Job, *, boundary_share: float = 0.02, min_seconds: float = 5.
     module.watt_inherits = [str(weights.run)] if weights.run else []
     stopwatch = Stopwatch()
     trainer = job.trainer(callbacks=[stopwatch])
+    job.log_config(trainer, module)
     loader = data.test_dataloader()
     if not job.cfg.watt:
         metrics = test_once(trainer, module, Repeated(loader, 1))

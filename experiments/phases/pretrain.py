@@ -82,7 +82,7 @@ def _tokenizer(job: Job, backbone: nn.Module) -> tuple[pl.LightningModule, Outco
     """Train the tokenizer that BEiT's targets come from; None for families without one."""
     if family_of(job.cfg.model.family).pretraining != "masked tokens":
         return None
-    from experiments.modules.beit import VisualTokenizer
+    from experiments.modules.visual_tokenizer import VisualTokenizer
 
     own = job.at("tokenizer")
     recipe = recipe_of(job.cfg, "tokenizer")

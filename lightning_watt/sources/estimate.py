@@ -58,7 +58,7 @@ class EstimateSource:
         return [
             Device(
                 label="cpu0",
-                name=f"{platform.processor() or platform.machine()}, {threads} threads",
+                name=f"{platform.machine()}, {threads} threads",
                 uuid="estimate",
                 source="estimate",
                 provenance="estimated",

@@ -33,6 +33,8 @@ UNLIKELY_W = 10_000.0
 """Published reports show samples of garbage above this; no board draws it."""
 SILENT_NS = 5 * NS_PER_S
 """Power samples come several times a second; a driver without a new one for this long has stopped."""
+STEP_NS = NS_PER_S // 10
+"""The wall clock and the steady one drift apart by microseconds between two reads; by more than this, somebody set one."""
 REINSTALL = "Reinstall the NVIDIA driver, or check `nvidia-smi`."
 REMEDIES = {
     "LibraryNotFound": "Install the NVIDIA driver; start a container with GPU access (driver capability `utility`).",
@@ -95,6 +97,9 @@ class NvmlSource:
             handles = self._select(nvml)
             self._boards = [_Board(nvml, index, handle, clock, note) for index, handle, note in handles]
             self.due_s = min((board.due_s for board in self._boards), default=DUE_S)
+        except nvml.NVMLError as error:
+            self.close()
+            raise SourceUnavailable(self.name, f"The boards cannot be listed: {error}.", remedy_for(error)) from error
         except BaseException:
             self.close()
             raise
@@ -280,6 +285,7 @@ class _Board:
         self._ticks: TickReader | None = None
         self._retry_ns = 0
         self._last_sample_us = 0
+        self._offset_ns = clock.unix_ns() - clock.now_ns()
         self._has_counter = self._offers(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
         self._has_samples = self._skip_old_samples()
         self._integral = _Integral()
@@ -354,7 +360,12 @@ class _Board:
         if not self._has_samples:
             return ()
         nvml = self._nvml
-        offset_ns = self._clock.unix_ns() - self._clock.now_ns()
+        now_ns = self._clock.now_ns()
+        offset_ns = self._clock.unix_ns() - now_ns
+        if abs(offset_ns - self._offset_ns) > STEP_NS:
+            # The wall clock was set, and with it the stamps of the samples to come: "newer than the last" moves along.
+            self._last_sample_us += (offset_ns - self._offset_ns) // NS_PER_US
+        self._offset_ns = offset_ns
         try:
             _, raw = nvml.nvmlDeviceGetSamples(self._handle, nvml.NVML_TOTAL_POWER_SAMPLES, self._last_sample_us)
         except nvml.NVMLError as error:
@@ -362,7 +373,9 @@ class _Board:
                 return ()  # none since; and beside a counter they are only the shape
             raise
         found = sorted((int(s.timeStamp), s.sampleValue.uiVal / 1000) for s in raw)
-        found = [(us, w) for us, w in found if us > self._last_sample_us and w <= UNLIKELY_W]
+        # One of the future was stamped before the clock was set back, or by a driver that is confused.
+        latest_us = (now_ns + offset_ns + STEP_NS) // NS_PER_US
+        found = [(us, w) for us, w in found if self._last_sample_us < us <= latest_us and w <= UNLIKELY_W]
         if found:
             self._last_sample_us = found[-1][0]
         return tuple((us * NS_PER_US - offset_ns, w) for us, w in found)
@@ -411,7 +424,7 @@ class _Board:
     def _others_note(self) -> str:
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        except self._nvml.NVMLError:
+        except (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError):  # the latter where the driver is an old one
             return ""
         others = sorted({process.pid for process in running} - {os.getpid()})
         if not others:

@@ -5,8 +5,9 @@ but `directory` optional: `package`, `runs` (fit, validate, test, predict), `tra
 `steady` (watts of a made-up source; without it the sources are the lab's), `batches` (train, validate), `ckpt_path`,
 `monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end), `keep` (a directory for a checkpoint of every epoch),
 `kill` (`[epoch, batch, rank]`: that rank's process kills itself there), `signal` (the same, and the signal's number),
-`uneven` (each rank's own number of validation batches). It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`:
-when it began and, killed, ended, on CLOCK_MONOTONIC.
+`uneven` (each rank's own number of validation batches), `logger` (a class of the package's `loggers`, and its keyword
+arguments). It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`: when it began and, killed, ended, on
+CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ def main(options: dict[str, Any]) -> None:
     if "keep" in options:
         callbacks.append(pl.callbacks.ModelCheckpoint(options["keep"], "{epoch}", save_top_k=-1, every_n_epochs=1))
         options.setdefault("trainer", {})["enable_checkpointing"] = True
+    if "logger" in options:
+        name, arguments = options["logger"]
+        options.setdefault("trainer", {})["logger"] = getattr(pl.loggers, name)(**arguments)
     trained = tiny.trainer(pl, directory, *callbacks, **options.get("trainer", {}))
     train, validate = options.get("batches", (6, 3))
     data = {"fit": (tiny.loader(train), tiny.loader(validate))}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
-import torchvision
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-from PIL import Image
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.build import build_model, count_gflops, model_info, recipe_of, size_of
-from experiments.data.base import DataMissingError
 from experiments.job import Job
 from experiments.modules.recipe import Recipe
 from experiments.phases.pretrain import self_supervised
@@ -26,14 +26,15 @@ from lightning_watt import WattCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
 GROUPS = ("model", "phase", "scale", "data", "device", "watt", "study")
+LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm", "ray")
 
 
-def composed(*overrides: str) -> DictConfig:
-    """The config of a command line; a model and a phase are filled in where the test names none."""
+def composed(*overrides: str, hydra: bool = False) -> DictConfig:
+    """The config of a command line, with Hydra's own part if asked for; model and phase are filled in if not given."""
     given = {override.split("=")[0] for override in overrides}
     rest = [f"{group}={option}" for group, option in (("model", "resnet"), ("phase", "pretrain")) if group not in given]
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return compose("run", [*overrides, *rest])
+        return compose("run", [*overrides, *rest], return_hydra_config=hydra)
 
 
 def options(group: str) -> list[str]:
@@ -43,12 +44,14 @@ def options(group: str) -> list[str]:
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
 def test_option_composes(group: str, option: str) -> None:
-    cfg = composed(f"{group}={option}")
+    cfg = composed(f"{group}={option}", *(["data.root=somewhere"] if option == "image_folder" else []))
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # every reference leads somewhere
     assert cfg.trainer._target_ == "pytorch_lightning.Trainer"
     assert set(cfg.model) >= {"family", "timm_name", "image_size", "options", "recipe"}
 
 
 def test_groups_hold_the_contract() -> None:
+    assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "hydra"}
     assert options("model") == sorted(ZOO)
     assert options("scale") == sorted(SCALES)
     assert set(options("phase")) == {"pretrain", "finetune", "inference", "lifecycle"}
@@ -99,16 +102,6 @@ def test_a_papers_rate_is_reached_at_its_batch(name: str, phase: str) -> None:
         assert recipe.peak_lr(recipe.batch_size) * recipe.lr_factor(100, 100, 1) == pytest.approx(end)
 
 
-def test_image_folder_takes_another_augmentation(tmp_path: Path) -> None:
-    """The override that conf/data/image_folder.yaml gives for MAE leaves crops and mirroring only."""
-    write_images(tmp_path / "pictures")
-    override = next(line for line in (CONF / "data" / "image_folder.yaml").read_text().split() if line.startswith("++data"))
-    cfg = composed("model=mae", "data=image_folder", f"data.root={tmp_path}/pictures", override)
-    data = Job(cfg, tmp_path).data(Recipe(batch_size=4), "pretrain", val_share=0.5)
-    steps = [type(step).__name__ for step in data.train_set.dataset.transform.transforms]
-    assert steps == ["RandomResizedCropAndInterpolation", "RandomHorizontalFlip", "MaybeToTensor", "Normalize"]
-
-
 @pytest.mark.parametrize("scale", ["tiny", "small"])
 @pytest.mark.parametrize("name", ["mae", "beit", "clip"])
 def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) -> None:
@@ -119,12 +112,29 @@ def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) ->
     tokenizer = None
     if name == "beit":
         from experiments.build import options_of
-        from experiments.modules.beit import VisualTokenizer
+        from experiments.modules.visual_tokenizer import VisualTokenizer
 
         tokenizer = VisualTokenizer.for_backbone(backbone, recipe_of(cfg, "tokenizer"), **options_of(cfg, "tokenizer"))
     module = self_supervised(job, backbone, recipe_of(cfg, "pretrain"), data, tokenizer)
     again = build_model(cfg, in_chans=data.in_chans, num_classes=0)
     again.load_state_dict(module.backbone_state(), strict=True)
+
+
+@pytest.mark.parametrize("option", options("study"))
+def test_a_study_sweeps_over_families(option: str) -> None:
+    swept = composed(f"study={option}", hydra=True).hydra.sweeper.params.model.split(",")
+    assert swept == list(ZOO) if option == "tiny" else set(swept) < set(ZOO)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_launcher_builds(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if launcher == "ray" and find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        pytest.skip("needs Ray and its launcher: pip install hydra-ray-launcher")
+    cfg = composed(f"hydra/launcher={launcher}", hydra=True)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)  # the directories are named after the options chosen
+    context = HydraContext(config_loader=None, callbacks=None)
+    made = Plugins.instance().instantiate_launcher(config=cfg, hydra_context=context, task_function=lambda _: None)
+    assert isinstance(made, Launcher)
 
 
 @pytest.mark.parametrize("option", options("phase"))
@@ -152,83 +162,6 @@ def test_device_builds(option: str, tmp_path: Path) -> None:
             job.trainer()
         return
     assert job.trainer().num_devices == 1
-
-
-def write_images(root: Path) -> None:
-    """Two classes in ImageNet's layout, six pictures each to train on and two to test on."""
-    for part, count in (("train", 6), ("val", 2)):
-        for label, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
-            folder = root / part / label
-            folder.mkdir(parents=True)
-            for index in range(count):
-                Image.new("RGB", (40, 30), colour).save(folder / f"{index}.png")
-
-
-def write_fashion(root: Path) -> None:
-    """idx files of forty training and twenty test pictures."""
-    root.mkdir()
-    for part, count in (("train", 40), ("t10k", 20)):
-        pixels = bytes(range(256)) * (28 * 28 * count // 256 + 1)
-        header = struct.pack(">IIII", 0x803, count, 28, 28)
-        (root / f"{part}-images-idx3-ubyte").write_bytes(header + pixels[: 28 * 28 * count])
-        labels = bytes(index % 10 for index in range(count))
-        (root / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels)
-
-
-def test_image_folder_builds(tmp_path: Path) -> None:
-    write_images(tmp_path / "pictures")
-    data = Job(composed("data=image_folder", f"data.root={tmp_path}/pictures", "data.train=train"), tmp_path).data(
-        Recipe(batch_size=4), "pretrain", val_share=0.5
-    )
-    images, labels = next(iter(data.train_dataloader()))
-    assert images.shape == (4, 3, 32, 32)
-    assert data.class_names == ("blue", "red")
-    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (6, 6, 4)
-    assert set(labels.tolist()) <= {0, 1}
-
-
-def test_fashion_mnist_builds(tmp_path: Path) -> None:
-    write_fashion(tmp_path / "fashion")
-    job = Job(composed("data=fashion_mnist", f"data.root={tmp_path}/fashion", "data.rgb=true"), tmp_path)
-    data = job.data(Recipe(batch_size=10), "finetune")
-    images, _ = next(iter(data.train_dataloader()))
-    assert images.shape == (10, 3, 32, 32)
-    assert torch.equal(data.test_set.images[:, 0], data.test_set.images[:, 2])
-    assert len(data.test_set) == 20
-
-
-def test_cifar10_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    batch = {"data": torch.zeros(20, 3072, dtype=torch.uint8).numpy(), "labels": [index % 10 for index in range(20)]}
-    for name in [f"data_batch_{index}" for index in range(1, 6)] + ["test_batch"]:
-        (folder / name).write_bytes(pickle.dumps(batch))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a"] * 10}))
-    monkeypatch.setattr(
-        torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True
-    )  # the sums are of the published files
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5: True)
-    data = Job(composed("data=cifar10", f"data.root={tmp_path}"), tmp_path).data()
-    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (90, 10, 20)
-    assert next(iter(data.val_dataloader()))[0].shape == (10, 3, 32, 32)
-
-
-def test_emoji_builds(tmp_path: Path) -> None:
-    job = Job(composed("data=emoji", "model=clip"), tmp_path)
-    try:
-        data = job.data(Recipe(batch_size=8), "pretrain", captions=True)
-    except DataMissingError as error:
-        pytest.skip(str(error))
-    images, labels, captions = next(iter(data.train_dataloader()))
-    assert images.shape == (8, 3, 32, 32)
-    assert len(labels) == len(captions) == 8
-
-
-@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "image_folder"])
-def test_missing_data_says_where_to_get_it(name: str, tmp_path: Path) -> None:
-    job = Job(composed(f"data={name}", f"data.root={tmp_path}/nowhere"), tmp_path)
-    with pytest.raises(DataMissingError, match=rf"data={name} was not found.*nowhere.*data=digits needs nothing"):
-        job.data()
 
 
 def test_an_unknown_scale_names_the_known_ones() -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_watt import read_record
-from lightning_watt.record import Record, to_json
+from lightning_watt.record import Record, record_from_json, to_json
 from lightning_watt.units import J_PER_KWH
-from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
+from tests.integration.tiny import QUIET, ROOT, Steady, loader, module, trainer, watt
+from tests.integration.wandb_file import read_wandb
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 STEP_S = 0.03
@@ -61,9 +67,13 @@ def test_tensorboard(pl, tmp_path):
 
 def test_tensorboard_keeps_the_record(ptl, tmp_path):
     trained = fit(ptl, tmp_path, ptl.loggers.TensorBoardLogger(tmp_path))
-    (text,) = events(trained.log_dir).Tensors("watt/record/text_summary")
-    body = text.tensor_proto.string_val[0].decode()
-    assert body == f"```json\n{to_json(record_of(trained)).decode()}\n```"
+    rows = [row.tensor_proto.string_val[0].decode() for row in events(trained.log_dir).Tensors("watt/record/text_summary")]
+    bodies = [row.removeprefix("```json\n").removesuffix("\n```") for row in rows]
+    # The first says where the numbers come from while the run goes on, the last is the run record.
+    first, last = (record_from_json(body.encode(), "watt/record") for body in bodies)
+    assert (first.status, first.energy.provenance, list(first.energy.by_device)) == ("running", "measured", ["gpu0"])
+    assert bodies[1] == to_json(record_of(trained)).decode()
+    assert last.status == "completed"
 
 
 def test_csv(ptl, tmp_path):
@@ -163,3 +173,94 @@ def test_log_points_that_settle_after_the_end_are_logged_too(ptl, tmp_path):
     # Eight steps an epoch, the end of its validation and its own.
     assert len(found["watt/energy_kwh"]) == 2 * (8 + 1 + 1)
     assert found["watt/energy_kwh"][-1][1] * J_PER_KWH == pytest.approx(record_of(trained).energy.total_j, rel=0.02)
+
+
+# ---- W&B and MLflow ----
+
+
+def test_wandb_offline(tmp_path):
+    """In a process without a network, which makes no attempt to reach one, and leaves no process behind."""
+    if os.geteuid() != 0:
+        pytest.skip("a process is cut off from the network by root alone: run as root to have this test")
+    options = {
+        "directory": str(tmp_path),
+        "logger": ["WandbLogger", {"save_dir": str(tmp_path), "offline": True, "project": "energy", "id": "one"}],
+        "steady": 100.0,
+        "watt": {"interval": 0.1},
+        "module": {"step_s": STEP_S},
+        "batches": [8, 3],
+    }
+    command = [sys.executable, "-m", "tests.integration.cut_off", sys.executable, "-m", "tests.integration.child"]
+    # Warnings of wandb's own dependencies are theirs. What is left behind would hold the pipe open past the limit.
+    done = subprocess.run(
+        [*command, json.dumps(options)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    *_, control, attempts = done.stdout.splitlines()
+    assert (control, attempts) == ("1", "0")
+    assert not [p.cmdline() for p in psutil.process_iter() if any(str(tmp_path) in part for part in _command_line(p))]
+
+    record = read_record(tmp_path / "energy" / "one")  # where Lightning keeps this run's checkpoints
+    run = read_wandb(tmp_path / "wandb")
+    rows = [row for row in run.rows if "watt/energy_kwh" in row]
+    assert sorted(WANTED - {key for row in rows for key in row}) == []
+    # Lightning's own axis is what it is without us.
+    steps = [row["trainer/global_step"] for row in run.rows]
+    assert max(steps) == 2 * 8
+    assert [row["trainer/global_step"] for row in rows] == sorted(row["trainer/global_step"] for row in rows)
+    assert {row["trainer/global_step"] for row in run.rows if "train_loss" in row} <= {
+        row["trainer/global_step"] for row in rows
+    }
+    # Over energy: an axis of its own, in joules, that rises to the total.
+    for tag in ("watt_vs_energy/accuracy", "watt_vs_energy/sam_shifted"):
+        assert run.axes[tag] == "watt_vs_energy/joules"
+        over = [(row["watt_vs_energy/joules"], row[tag]) for row in rows if tag in row]
+        assert over == sorted(over, key=lambda pair: pair[0])
+        assert over[-1][0] == pytest.approx(rows[-1]["watt/energy_kwh"] * J_PER_KWH)
+    assert rows[-1]["watt/energy_kwh"] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=0.05)
+    power = [row["watt/power_w"] for row in rows if "watt/power_w" in row]
+    assert power == pytest.approx([100.0] * len(power), rel=0.02)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.fixture
+def _file_store(monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow keeps it, and asks for this since 3.17
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.mark.usefixtures("_file_store")
+def test_mlflow_in_a_local_file_store(ptl, tmp_path):
+    logger = ptl.loggers.MLFlowLogger("energy", tracking_uri=f"file:{tmp_path}/mlruns")
+    fit(ptl, tmp_path, logger)
+    run = tmp_path / "mlruns" / logger.experiment_id / logger.run_id
+    found = {tag: mlflow_points(run / "metrics" / tag) for tag in sorted(WANTED)}
+    record = read_record(run)  # each run has its own
+    assert found["watt/energy_kwh"][-1][1] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=0.05)
+    assert {step for step, _ in mlflow_points(run / "metrics" / "train_loss")} <= {
+        step for step, _ in found["watt/energy_kwh"]
+    }
+    # The step axis is joules; MLflow counts each metric's steps apart.
+    steps = [step for step, _ in found["watt_vs_energy/accuracy"]]
+    assert steps == sorted(steps)
+    assert steps[-1] == pytest.approx(found["watt/energy_kwh"][-1][1] * J_PER_KWH, abs=0.51)
+
+
+def mlflow_points(file: Path) -> list[tuple[int, float]]:
+    """A metric's file as (step, value)."""
+    return [(int(step), float(value)) for _, value, step in (line.split() for line in file.read_text().splitlines())]
+
+
+@pytest.mark.usefixtures("_file_store")
+def test_a_second_run_of_a_shared_directory_does_not_replace_the_first_ones_record(ptl, tmp_path):
+    for _ in range(2):
+        fit(ptl, tmp_path, ptl.loggers.MLFlowLogger("energy", tracking_uri=f"file:{tmp_path}/mlruns"), max_epochs=1)
+    first, second = (read_record(path) for path in tmp_path.rglob("watt.json"))
+    assert first.session != second.session
+    assert first.energy.by_stage["train"].batches == second.energy.by_stage["train"].batches == 8

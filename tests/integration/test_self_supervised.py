@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from experiments.data.base import DataMissingError
 from experiments.data.digits import Digits
 from experiments.data.emoji import FONT, NAMES, REMEDY, EmojiData, EmojiSet
-from experiments.modules.beit import BEiTPretrain, VisualTokenizer, blockwise_mask
+from experiments.modules.beit import BEiTPretrain, blockwise_mask
 from experiments.modules.clip import CLIPPretrain
 from experiments.modules.mae import MAEPretrain, random_patch_mask
 from experiments.modules.recipe import Recipe
+from experiments.modules.visual_tokenizer import VisualTokenizer
 
 BEIT_SIZE = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "init_values": 0.1}
 DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
@@ -269,7 +270,7 @@ def test_clip_learns_to_name_colours_without_a_classifier():
     assert after["val_loss"] < 0.7 * before["val_loss"]
     assert trained["train_loss"] < before["val_loss"]
     assert after["val_acc"] > 0.6 > before["val_acc"]
-    assert "val_r1" not in after  # prompts repeat, so that no image has a caption of its own
+    assert "val_image_to_text_r1" not in after  # prompts repeat, so that no image has a caption of its own
     top1 = (module.zero_shot(images).argmax(dim=1) == labels).float().mean().item()
     assert top1 == pytest.approx(after["val_acc"], abs=0.02)
     tested = trainer(1).test(module, loader(images, labels), verbose=False)[0]
@@ -284,10 +285,10 @@ def test_clip_finds_the_caption_of_each_picture():
     before, after, trained = fit(module, data, epochs=80)
     assert after["val_loss"] < 0.5 * before["val_loss"]
     assert trained["train_loss"] < before["val_loss"]
-    assert after["val_r1"] > 0.6
-    assert after["val_r10"] == 1.0  # of eight pictures
-    assert after["val_acc"] == after["val_r1"]
-    assert after["val_text_r1"] > 0.6
+    assert after["val_image_to_text_r1"] > 0.6
+    assert after["val_image_to_text_r10"] == 1.0  # of eight pictures
+    assert after["val_acc"] == after["val_image_to_text_r1"]
+    assert after["val_text_to_image_r1"] > 0.6
 
 
 def test_clips_scale_never_passes_one_hundred():

@@ -80,7 +80,7 @@ static Handle handles[MAX_BOARDS][1 + MAX_MIG];
 
 /* Every name that a scenario can give a fault to or call missing; tests/nvml_lab/lab.py reads this list. */
 #define FUNCTIONS(X)                                                                                                   \
-    X(nvmlInitWithFlags) X(nvmlShutdown)                                                                               \
+    X(nvmlInitWithFlags) X(nvmlInit) X(nvmlShutdown)                                                                   \
     X(nvmlSystemGetDriverVersion) X(nvmlSystemGetNVMLVersion) X(nvmlSystemGetCudaDriverVersion_v2)                     \
     X(nvmlSystemGetProcessName)                                                                                        \
     X(nvmlDeviceGetCount_v2) X(nvmlDeviceGetHandleByIndex_v2) X(nvmlDeviceGetHandleByUUID)                             \
@@ -250,7 +250,6 @@ EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
     return code;
 }
 EXPORT nvmlReturn_t nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
-EXPORT nvmlReturn_t nvmlInit(void) { return nvmlInitWithFlags(0); }
 
 EXPORT nvmlReturn_t nvmlShutdown(void) {
     SYSTEM_CALL(nvmlShutdown);
@@ -263,6 +262,14 @@ EXPORT nvmlReturn_t nvmlShutdown(void) {
         generation++;
     }
     return leave(SUCCESS);
+}
+
+/* torch alone asks for this old name: a scenario that calls it missing hides the boards from torch, and from nobody else. */
+EXPORT nvmlReturn_t nvmlInit(void) {
+    nvmlReturn_t code = nvmlInitWithFlags(0);
+    if (code != SUCCESS || !scenario->missing[FN_nvmlInit]) return code;
+    nvmlShutdown();
+    return FUNCTION_NOT_FOUND;
 }
 
 EXPORT const char *nvmlErrorString(nvmlReturn_t code) {

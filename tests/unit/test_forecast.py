@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_watt.forecast import Rate, forecast, passes
+from lightning_watt.forecast import Rate, batches_that_fit, forecast
 
 stretches = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 1000)), min_size=1, max_size=20)
 
@@ -82,8 +82,15 @@ def test_the_interval_holds_the_truth_about_95_times_in_100():
 
 
 @pytest.mark.parametrize(
-    ("spent", "next_batch", "would"),
-    [(90, 10, False), (90, 10.1, True), (100, 0, False), (100.1, 0, True), (100.1, -50, True), (0, 101, True)],
+    ("left", "batch", "fit"),
+    [(10, 10, 1), (10, 10.1, 0), (0, 5, 0), (-0.1, 0, 0), (-0.1, -50, 0), (100, 101, 0), (50, 0, None), (90, 4, 22)],
 )
-def test_one_batch_more_passes_the_budget_or_not(spent, next_batch, would):
-    assert passes(100, spent, next_batch) is would
+def test_as_many_batches_as_fit_into_the_budget(left, batch, fit):
+    assert batches_that_fit(left, batch) == fit
+
+
+def test_a_stage_that_was_seen_once_scatters_as_the_others_do():
+    seen_once, seen_often = rate_of((10.0, 10)), rate_of(*[(30.0, 10), (50.0, 10)] * 10)
+    told = forecast(0.0, {"train": 0, "validate": 100}, {"train": seen_often, "validate": seen_once})
+    relative = math.sqrt(seen_often.variance) / seen_often.mean
+    assert told.plus_minus_j == pytest.approx(1.96 * relative * 1.0 * math.sqrt(100**2 / 10 + 100))

@@ -355,6 +355,16 @@ def test_an_old_driver_lacks_functions():
         assert ENERGY(h)
 
 
+@pytest.mark.parametrize(("missing", "seen"), [([], 2), (["nvmlInit"], 0)])
+def test_torch_can_be_kept_from_believing_in_the_boards(missing, seen):
+    code = "import pynvml, torch; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount(), torch.cuda.device_count())"
+    lab = Lab([Board(), Board()], missing=missing)
+    env = lab.env() | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", str(seen)]
+
+
 def test_init_can_fail():
     with Lab([Board()], init_error=pynvml.NVML_ERROR_DRIVER_NOT_LOADED).running():
         refused(pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.nvmlInit)

@@ -43,6 +43,7 @@ def test_the_contracts_tags_and_their_values():
             "watt/sam": 0.8192,
             "watt/sam_shifted": sustainable_accuracy(0.8, 100, shifted=True),
             "watt/forecast_kwh": 500,
+            "watt/forecast_uncertainty_kwh": 20,
             "watt/co2e_g": 100 * 1.5 * 200,
         }
     )

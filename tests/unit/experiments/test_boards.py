@@ -62,6 +62,12 @@ def test_the_other_ranks_of_a_job_have_its_boards(monkeypatch: pytest.MonkeyPatc
             assert theirs == mine == [2, 3]
 
 
+def test_the_tasks_of_a_slurm_job_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")  # as srun sets it for each task of a step
+    with claim_boards([0, 1], 2) as first, claim_boards([0, 1], 2, sleep=lambda _: pytest.fail("it waits")) as second:
+        assert first == second == [0, 1]
+
+
 def test_no_boards_are_no_boards() -> None:
     with claim_boards([]) as mine:
         assert mine == []

@@ -125,7 +125,7 @@ def test_texts_are_one_short_clean_line(tmp_path):
 def test_stages_beyond_reason_are_left_out_with_a_note(tmp_path):
     many = {f"stage{n}": Stage(joules=1.0, seconds=1.0) for n in range(1000)}
     record = made()
-    record.energy.by_stage = {"train": Stage(joules=-1e300, seconds=1.0), **many}
+    record.energy.by_stage = {"train": Stage(joules=1e300, seconds=1.0), **many}
     write(tmp_path / "r", record)
     run = only(tmp_path)
     assert len(run.stages) < MOST_STAGES

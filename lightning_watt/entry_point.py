@@ -1,0 +1,34 @@
+"""What Lightning calls for every Trainer that is made, through its `callbacks_factory` entry points.
+
+It looks at one environment variable and imports nothing else while that is off, so being installed costs a script nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lightning_watt.variable import OFF, VARIABLE
+
+
+def callbacks() -> list[Any]:
+    """The callback that `LIGHTNING_WATT` asks for, in a list; an empty one where it is off. Never raises.
+
+    Example:
+        >>> os.environ.pop(VARIABLE, None) and None
+        >>> callbacks()
+        []
+    """
+    asked = os.environ.get(VARIABLE, "").strip()
+    if asked.lower() in OFF:
+        return []
+    try:
+        from lightning_watt.environment import callback_for  # only here: it imports torch and Lightning
+
+        return [callback_for(asked)]
+    except Exception:
+        import logging
+
+        # Whatever is wrong with us, the script was not asking: it trains as it would without the variable.
+        logging.getLogger("lightning_watt").exception("%s=%s: this run is not measured.", VARIABLE, asked)
+        return []

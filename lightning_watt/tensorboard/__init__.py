@@ -1,0 +1,1 @@
+"""The Watt tab of TensorBoard: accuracy against energy over all runs. TensorBoard finds it once it is installed."""

@@ -1,0 +1,118 @@
+// plotly.js with this page's look: one font, quiet axes, colours of the theme; and its mark-up switched off in names.
+
+import { loadPlotly } from "./api.js";
+import { el } from "./dom.js";
+
+// Tableau's ten, which differ in grey as well; a lighter set stands on dark ground.
+export const PALETTE = {
+  light: ["#4269d0", "#e07b00", "#c9344a", "#2a9d8f", "#3c8c40", "#9160c4", "#9c6b4e", "#d0559b", "#6c7a89", "#8a8a00"],
+  dark: ["#7f9cf5", "#f5a742", "#f2727f", "#5fd0c2", "#7fcf83", "#bf97f0", "#c99b7d", "#f08cc4", "#a9b5c2", "#cfcf4a"],
+};
+const INK = {
+  light: { text: "#202124", soft: "#5f6368", line: "#e3e5e8", ground: "#ffffff", axis: "#9aa0a6" },
+  dark: { text: "#e8eaed", soft: "#9aa0a6", line: "#3a3d41", ground: "#26282b", axis: "#6f757c" },
+};
+const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
+
+export const ink = (theme) => INK[theme];
+
+/** A name as plotly shows it literally: plotly reads tags and entities in its texts. */
+export function literal(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+/** A name that fits beside a chart. */
+export function clipped(text, length) {
+  return literal(text.length > length ? `${text.slice(0, length - 1)}…` : text);
+}
+
+export function axis(theme, title, more = {}) {
+  const { soft, line, axis } = INK[theme];
+  return {
+    title: { text: title, font: { size: 12, color: soft }, standoff: 8 },
+    gridcolor: line,
+    zeroline: false,
+    linecolor: axis,
+    showline: true,
+    ticks: "outside",
+    ticklen: 4,
+    tickcolor: axis,
+    tickfont: { color: soft },
+    automargin: true,
+    exponentformat: "power",
+    ...more,
+  };
+}
+
+/** A logarithmic axis with room at its ends: ticks at 1, 2 and 5 where the range is short, at whole powers where it is long. */
+export function logAxis(values, low = Math.min(...values), high = Math.max(...values)) {
+  const [from, to] = [Math.log10(low), Math.log10(high)];
+  const margin = 0.08 * Math.max(to - from, 0.5);
+  const every = Math.max(1, Math.ceil((to - from) / 8));
+  const steps = to - from < 3 ? [1, 2, 5] : [1];
+  const ticks = [];
+  for (let power = Math.floor(from - margin); power <= to + margin + 1 && power <= 308; power++) {
+    if (power % every === 0) for (const step of steps) ticks.push(step * 10 ** power);
+  }
+  const text = (value) => (value >= 1e-3 && value < 1e5 ? String(Number(value.toPrecision(1))) : `10<sup>${Math.log10(value)}</sup>`);
+  const whole = ticks.filter((value) => Number.isFinite(value) && value > 0);
+  return { type: "log", range: [from - margin, to + margin], tickmode: "array", tickvals: whole, ticktext: whole.map(text) };
+}
+
+/** A chart that is drawn again only where something about it changed, and at most once a frame. */
+export class Chart {
+  constructor(body, label) {
+    this.place = el("div", { class: "chart", role: "figure", "aria-label": label });
+    this.body = body;
+    this.last = "";
+    this.next = null;
+    this.drawing = Promise.resolve();
+    body.append(this.place);
+  }
+
+  describe(text) {
+    this.place.setAttribute("aria-label", text);
+  }
+
+  draw(theme, traces, layout, onClick = null) {
+    if (this.next === null) requestAnimationFrame(() => this.#drawNext());
+    this.next = { theme, traces, layout, onClick };
+  }
+
+  #drawNext() {
+    const { theme, traces, layout, onClick } = this.next;
+    this.next = null;
+    const { text, ground, line } = INK[theme];
+    const whole = {
+      font: { family: FONT, size: 12, color: text },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      margin: { l: 56, r: 16, t: 8, b: 44 },
+      hoverlabel: { bgcolor: ground, bordercolor: line, font: { family: FONT, size: 12, color: text }, align: "left" },
+      showlegend: false,
+      dragmode: "zoom",
+      uirevision: "kept", // a person's zoom outlives new data
+      ...layout,
+    };
+    const now = JSON.stringify([traces, whole]);
+    if (now === this.last) return;
+    this.last = now;
+    this.drawing = this.drawing.then(() => this.#react(traces, whole, onClick));
+  }
+
+  async #react(traces, layout, onClick) {
+    try {
+      const plotly = await loadPlotly();
+      await plotly.react(this.place, traces, layout, {
+        displaylogo: false,
+        responsive: true,
+        modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+        toImageButtonOptions: { format: "svg", filename: this.body.closest("section").id },
+      });
+      this.place.removeAllListeners?.("plotly_click");
+      if (onClick) this.place.on("plotly_click", ({ points }) => onClick(points[0]));
+    } catch (error) {
+      this.place.replaceWith(el("p", { class: "missing", role: "status" }, error.message));
+    }
+  }
+}

@@ -1,0 +1,77 @@
+// The list of runs: what TensorBoard's own list does for its tabs, because a plugin is not told what is ticked there.
+
+import { PALETTE } from "../chart.js";
+import { checkbox, el, say } from "../dom.js";
+
+export function runList(store) {
+  const filter = el("input", {
+    type: "search",
+    placeholder: "Filter runs (regex)",
+    "aria-label": "Filter runs by a regular expression",
+    spellcheck: "false",
+    on: { input: () => store.set({ filter: filter.value }) },
+  });
+  const all = checkbox("all", true, (on) => {
+    const hidden = new Set(store.state.hidden);
+    for (const name of names) on ? hidden.delete(name) : hidden.add(name);
+    store.set({ hidden });
+  });
+  const count = el("span", { class: "count" });
+  const list = el("ul", {});
+  const root = el(
+    "nav",
+    { class: "runs", "aria-label": "Runs" },
+    filter,
+    el("div", { class: "head" }, all, count),
+    list,
+  );
+  let names = [];
+  let items = new Map();
+
+  function update(state, { listed, rows }) {
+    const next = listed.map((row) => row.name);
+    if (next.length !== names.length || next.some((name, at) => name !== names[at])) {
+      items = new Map(listed.map((row) => [row.name, items.get(row.name) ?? item(row, store)]));
+      list.replaceChildren(...[...items.values()].map(({ root }) => root));
+      names = next;
+    }
+    for (const row of listed) items.get(row.name).update(row, state);
+    const box = all.querySelector("input");
+    box.checked = rows.length === listed.length;
+    box.indeterminate = rows.length > 0 && rows.length < listed.length;
+    say(count, `${rows.length} of ${state.runs?.length ?? 0}`);
+  }
+  return { root, update };
+}
+
+function item(row, store) {
+  const box = el("input", {
+    type: "checkbox",
+    on: {
+      change: () => {
+        const hidden = new Set(store.state.hidden);
+        box.checked ? hidden.delete(row.name) : hidden.add(row.name);
+        store.set({ hidden });
+      },
+    },
+  });
+  const dot = swatch();
+  const label = el("span", { class: "name", title: row.name }, row.name);
+  const root = el("li", {}, el("label", {}, box, dot.root, label));
+  const update = (now, state) => {
+    box.checked = !state.hidden.has(now.name);
+    dot.update(now, state.theme);
+  };
+  return { root, update };
+}
+
+/** A run's colour: a disc for measured energy, a ring for any other, as in the charts. */
+export function swatch() {
+  const root = el("span", { class: "swatch", "aria-hidden": "true" });
+  const update = (row, theme) => {
+    root.style.setProperty("--colour", PALETTE[theme][row.colour]);
+    root.classList.toggle("open", !row.measured);
+    root.classList.toggle("running", row.status === "running");
+  };
+  return { root, update };
+}

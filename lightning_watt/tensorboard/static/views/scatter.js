@@ -1,0 +1,166 @@
+// Accuracy against energy, one mark a run, with the Pareto front; open marks are estimates.
+
+import { PALETTE, Chart, axis, clipped, ink, literal, logAxis } from "../chart.js";
+import { card, checkbox, el, say } from "../dom.js";
+import { energy, known, percent, sig } from "../format.js";
+import { heightOf } from "./stages.js";
+
+const SYMBOLS = { measured: "circle", estimated: "circle-open", mixed: "circle-dot" };
+const MOST_LABELS = 12;
+const MOST_BARS = 40;
+
+export function scatter(store) {
+  const log = checkbox("log energy", true, (on) => store.set({ logEnergy: on }));
+  const paths = checkbox("paths", false, (on) => store.set({ paths: on }), {
+    title: "What each run had reached for the energy spent, of the first runs in the table",
+  });
+  const { root, body, note } = card("scatter", "Accuracy against energy", log, paths);
+  const chart = new Chart(body, "Accuracy against energy");
+  body.append(key());
+
+  function update(state, { rows, fronts, unit, mixed }) {
+    const drawn = rows.filter((row) => known(row.joules) && known(row.accuracy) && (!state.logEnergy || row.joules > 0));
+    const scale = (joules) => joules / unit.size;
+    const { theme } = state;
+    const traces = [
+      ...(state.paths ? rows.flatMap((row) => path(row, state, scale)) : []),
+      ...fronts.map((front) => frontTrace(front, drawn, scale, theme)),
+      ...Object.keys(SYMBOLS).map((kind) => marks(drawn.filter((row) => kindOf(row) === kind), kind, scale, state, drawn.length)),
+    ];
+    const lows = drawn.map((row) => scale(row.joules - minus(row)));
+    const highs = drawn.map((row) => scale(row.joules + plus(row)));
+    const xaxis = state.logEnergy && drawn.length ? logAxis([...lows, ...highs]) : { rangemode: "tozero" };
+    chart.draw(
+      theme,
+      traces.filter((trace) => trace.x.length),
+      {
+        height: heightOf(rows),
+        hovermode: "closest",
+        xaxis: axis(theme, `Energy, ${unit.name}`, xaxis),
+        yaxis: axis(theme, "Accuracy, %", { hoverformat: ".2f" }),
+      },
+      (point) => point.customdata !== undefined && store.set({ focus: point.customdata }),
+    );
+    chart.describe(describe(drawn, fronts));
+    const left = rows.length - drawn.length;
+    const notes = [
+      left ? `${left} ${left === 1 ? "run has" : "runs have"} no accuracy or no energy yet and ${left === 1 ? "is" : "are"} not drawn.` : "",
+      mixed ? "Estimates are off by tens of percent: they have a front of their own." : "",
+    ];
+    say(note, notes.filter(Boolean).join(" "));
+  }
+  return { root, update };
+}
+
+const kindOf = (row) => (row.provenance in SYMBOLS ? row.provenance : "estimated");
+
+function marks(rows, kind, scale, state, count) {
+  const { theme } = state;
+  const colours = rows.map((row) => PALETTE[theme][row.colour]);
+  const focused = rows.map((row) => row.name === state.focus);
+  return {
+    type: "scatter",
+    mode: count <= MOST_LABELS ? "markers+text" : "markers",
+    x: rows.map((row) => scale(row.joules)),
+    y: rows.map((row) => 100 * row.accuracy),
+    customdata: rows.map((row) => row.name),
+    text: rows.map((row) => clipped(row.label, 28)),
+    textposition: places(rows),
+    textfont: { size: 11, color: ink(theme).soft },
+    hovertext: rows.map(hover),
+    hovertemplate: "%{hovertext}<extra></extra>",
+    marker: {
+      symbol: SYMBOLS[kind],
+      size: focused.map((on) => (on ? 14 : 9)),
+      color: colours,
+      line: { width: focused.map((on) => (on ? 3 : 2)), color: colours },
+    },
+    error_x: {
+      type: "data",
+      array: rows.map((row) => scale(plus(row))),
+      arrayminus: rows.map((row) => scale(minus(row))),
+      color: ink(theme).axis,
+      thickness: 1,
+      width: 3,
+      visible: count <= MOST_BARS,
+    },
+  };
+}
+
+const plus = (row) => (known(row.uncertainty_j) ? row.uncertainty_j : 0);
+// A minus as large as the energy itself has no place on a logarithmic axis.
+const minus = (row) => Math.min(plus(row), 0.9 * row.joules);
+
+/** Where each mark's label stands: over it, or under it where another label stands close above. */
+function places(rows) {
+  const above = [];
+  return rows.map((row) => {
+    const near = (other) =>
+      Math.abs(Math.log10(other.joules / row.joules)) < 0.25 && Math.abs(other.accuracy - row.accuracy) < 0.06;
+    if (above.some(near)) return "bottom center";
+    above.push(row);
+    return "top center";
+  });
+}
+
+function hover(row) {
+  const unsure = known(row.uncertainty_j) ? ` ± ${energy(row.uncertainty_j)}` : "";
+  return [
+    `<b>${literal(row.name)}</b>`,
+    `${percent(row.accuracy)} % ${literal(row.metric ?? "")}`,
+    `${energy(row.joules)}${unsure}, ${row.provenance ?? "not known yet how"}`,
+    `SAM ${sig(row.sam)}, shifted ${sig(row.shifted)}`,
+  ].join("<br>");
+}
+
+function frontTrace(front, drawn, scale, theme) {
+  const rows = front.rows;
+  const last = Math.max(...drawn.filter((row) => row.measured === front.measured).map((row) => row.joules));
+  return {
+    type: "scatter",
+    mode: "lines",
+    x: [...rows.map((row) => row.joules), last].map(scale),
+    y: [...rows, rows.at(-1)].map((row) => 100 * row.accuracy),
+    line: { shape: "hv", width: 1.5, color: ink(theme).axis, dash: front.measured ? "solid" : "dot" },
+    hoverinfo: "skip",
+  };
+}
+
+function path(row, state, scale) {
+  const curves = state.curves[row.name];
+  if (!curves?.path_j?.length) return [];
+  const points = curves.path_j.map((joules, at) => [joules, curves.path_accuracy[at]]);
+  const good = points.filter(([joules, accuracy]) => joules > 0 && known(accuracy) && accuracy >= 0 && accuracy <= 1);
+  return [
+    {
+      type: "scatter",
+      mode: "lines",
+      x: good.map(([joules]) => scale(joules)),
+      y: good.map(([, accuracy]) => 100 * accuracy),
+      line: { width: 1, color: PALETTE[state.theme][row.colour] },
+      opacity: 0.55,
+      hoverinfo: "skip",
+    },
+  ];
+}
+
+function describe(drawn, fronts) {
+  const told = fronts.map((front) => {
+    const rows = front.rows.map((row) => `${row.label}: ${percent(row.accuracy)} % at ${energy(row.joules)}`);
+    return `Pareto front of ${front.measured ? "measured" : "estimated"} runs: ${rows.slice(0, 20).join("; ")}.`;
+  });
+  return `Accuracy against energy, ${drawn.length} runs. ${told.join(" ")} The leaderboard has all values.`;
+}
+
+function key() {
+  const entry = (mark, text) => el("li", {}, el("span", { class: `mark ${mark}`, "aria-hidden": "true" }), text);
+  return el(
+    "ul",
+    { class: "key" },
+    entry("full", "measured"),
+    entry("open", "estimated"),
+    entry("dotted", "mixed"),
+    entry("line", "Pareto front"),
+    entry("dash", "of estimates"),
+  );
+}

@@ -1,0 +1,158 @@
+"""The budget and the forecast, in the lab: where the training stops, what it had used by then, and what was foretold."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_watt import energy_of, read_record
+from lightning_watt.sources.base import Clock, Device, Failure, Reading
+from lightning_watt.units import J_PER_KWH, UJ_PER_J, kwh
+from tests.integration.test_loggers import columns
+from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
+from tests.nvml_lab import Board, Lab, constant
+
+pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
+WATTS, STEP_S = 200.0, 0.02
+TRAIN_J, VALIDATE_J = 4.0, 1.0
+
+
+@pytest.fixture
+def board():
+    with Lab([Board(power=constant(WATTS), counter_ms=10)], t0_ns=time.monotonic_ns() - 10**10).running() as lab:
+        yield lab
+
+
+class PerBatch(Steady):
+    """A device that draws by the batch and not by the second, so that a busy machine changes nothing."""
+
+    used_j = 0.0
+
+    def read(self) -> list[Reading | Failure]:
+        return [Reading(self.label, self.clock.now_ns(), round(self.used_j * UJ_PER_J))]
+
+    def open(self, clock: Clock) -> list[Device]:
+        self.clock, self.is_open = clock, True
+        return [Device(self.label, "a device", "uuid", self.name, tick_s=0.001, always_draws=False, max_power_w=math.inf)]
+
+    def on_batch(self, stage: str, index: int) -> None:
+        self.used_j += {"train": TRAIN_J, "validate": VALIDATE_J}[stage]
+
+
+class Times:
+    """When the training began and ended, for the lab's truth."""
+
+    def __new__(cls, pl: Any) -> Any:
+        class Stopwatch(pl.Callback):
+            def setup(self, trainer, module, stage):
+                self.began_ns = time.monotonic_ns()
+
+            def on_train_end(self, trainer, module):
+                self.ended_ns = time.monotonic_ns()
+
+        return Stopwatch()
+
+
+@pytest.mark.parametrize("batches", [12, 1000], ids=["short epochs", "within one epoch"])
+@pytest.mark.parametrize("interval", [0.1, 1.0])
+def test_the_training_stops_before_it_passes_the_budget(ptl, tmp_path, words, capsys, interval, batches):
+    """Also where a reading is a second old, which is fifty batches; the validation that Lightning adds is kept back for."""
+    budget_j, validation = 500.0, 3
+    source = PerBatch()
+    callback = watt(gpus="auto", sources=[source], interval=interval, budget_kwh=kwh(budget_j))
+    checkpoint = ptl.callbacks.ModelCheckpoint(tmp_path / "kept", save_last=True)
+    trained = trainer(ptl, tmp_path, callback, checkpoint, max_epochs=1000, enable_checkpointing=True)
+    trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(batches), loader(validation))
+    words.take("budget")
+    assert trained.state.finished
+    # Not passed, but for the batch that was under way when its neighbours were read; and used but for what was kept back.
+    assert budget_j - 2 * validation * VALIDATE_J - 3 * TRAIN_J <= source.used_j <= budget_j + TRAIN_J
+    record = read_record(tmp_path)
+    assert (record.status, record.energy.total_j) == ("completed", pytest.approx(source.used_j, abs=2.0))
+    # The checkpoint of the last step is there, and that the schedule could not be kept was foretold.
+    assert torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["global_step"] == trained.global_step
+    assert energy_of(tmp_path / "kept" / "last.ckpt").own_j <= budget_j + TRAIN_J
+    assert capsys.readouterr().out.count("more than the budget of") == 1
+
+
+def test_on_a_board_it_stops_before_too(ptl, tmp_path, board, words):
+    """The lab's truth, in seconds of a machine that may be busy; a stop when a reading shows it would be 200 J late."""
+    times = Times(ptl)
+    trained = trainer(ptl, tmp_path, watt(interval=1.0, budget_kwh=kwh(600.0)), times, max_epochs=1000)
+    trained.fit(module(ptl, step_s=STEP_S), loader(1000), loader(3))
+    words.take("budget")
+    assert 0.5 * 600.0 < board.true_joules(0, times.began_ns, times.ended_ns) < 1.2 * 600.0
+
+
+def test_a_budget_that_lasts_stops_and_says_nothing(ptl, tmp_path, capsys):
+    source = PerBatch()
+    needed_j = 2 * VALIDATE_J + 3 * (10 * TRAIN_J + 2 * VALIDATE_J)
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[source], budget_kwh=kwh(needed_j + 20)), max_epochs=3)
+    trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(10), loader(2))
+    assert (trained.current_epoch, trained.global_step, source.used_j) == (3, 30, needed_j)
+    assert "the budget" not in capsys.readouterr().out
+
+
+def test_a_fit_whose_budget_is_used_up_does_not_begin(ptl, tmp_path, words):
+    source = PerBatch()
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[source], budget_kwh=kwh(150.0)), max_epochs=1000)
+    tiny = module(ptl, step_s=STEP_S, on_batch=source.on_batch)
+    trained.fit(tiny, loader(8), loader(2))
+    words.take("budget")
+    steps = trained.global_step
+    trained.fit(tiny, loader(8), loader(2))
+    # What still fits in, where the first one kept back more than its validation took.
+    assert trained.global_step <= steps + 2
+    assert source.used_j <= 150.0 + TRAIN_J
+
+
+def test_a_resumed_run_has_what_is_left_of_the_budget(ptl, tmp_path, words):
+    path, source = tmp_path / "one.ckpt", PerBatch()
+    tiny = module(ptl, step_s=STEP_S, on_batch=source.on_batch)
+    first = trainer(ptl, tmp_path / "1", watt(gpus="auto", sources=[source]), max_epochs=2)
+    first.fit(tiny, loader(10), loader(2))
+    first.save_checkpoint(path)
+    carried_j = energy_of(path).own_j
+    limit = kwh(carried_j + 150.0)
+    again = trainer(ptl, tmp_path / "2", watt(gpus="auto", sources=[source], budget_kwh=limit), max_epochs=1000)
+    again.fit(tiny, loader(10), loader(2), ckpt_path=path, weights_only=True)
+    words.take("budget")
+    record = read_record(tmp_path / "2")
+    assert record.resumed_j == pytest.approx(carried_j)
+    assert carried_j == pytest.approx(86.0, abs=2.0)
+    assert carried_j + 130.0 <= record.energy.total_j <= carried_j + 150.0 + TRAIN_J
+
+
+def test_the_forecast_and_its_interval_hold_the_true_end_from_the_first_epoch_on(ptl, tmp_path):
+    """Validation is cheaper a batch than training; both are counted by themselves."""
+    source = PerBatch()
+    logger = ptl.loggers.CSVLogger(tmp_path)
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[source]), logger=logger, max_epochs=4)
+    trained.fit(module(ptl, step_s=0.03, on_batch=source.on_batch), loader(12), loader(6))
+    assert source.used_j == 2 * VALIDATE_J + 4 * (12 * TRAIN_J + 6 * VALIDATE_J)
+    found = columns(trained.log_dir)
+    told, spread = dict(found["watt/forecast_kwh"]), dict(found["watt/forecast_uncertainty_kwh"])
+    # In the first epoch, where the sanity check stands for the validation; and with an interval before the second.
+    assert min(told) <= 6
+    assert min(spread) <= 12
+    late = {step: value * J_PER_KWH for step, value in told.items() if step >= 12}
+    assert list(late.values()) == pytest.approx([source.used_j] * len(late), rel=0.1)
+    inside = [abs(value - source.used_j) <= spread[step] * J_PER_KWH + TRAIN_J for step, value in late.items()]
+    assert sum(inside) >= 0.9 * len(inside) > 0
+    record = read_record(trained.log_dir)
+    assert record.forecast_kwh == pytest.approx(record.energy.total_kwh, rel=0.03)
+    assert record.forecast_uncertainty_kwh < 0.1 * record.energy.total_kwh
+
+
+def test_no_validation_is_kept_back_where_there_is_none(ptl, tmp_path, words):
+    source = PerBatch()
+    callback = watt(gpus="auto", sources=[source], budget_kwh=kwh(200.0))
+    trained = trainer(ptl, tmp_path, callback, max_epochs=1000, limit_val_batches=0)
+    tiny = module(ptl, step_s=STEP_S, at="training_step", name="train_acc", on_batch=source.on_batch)
+    trained.fit(tiny, loader(10))
+    words.take("budget")
+    assert 200.0 - 2 * TRAIN_J <= source.used_j <= 200.0 + TRAIN_J
