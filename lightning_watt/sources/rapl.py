@@ -103,7 +103,15 @@ class _Zone:
         self._range_uj = 0
         self._last_uj = 0
         self._total_uj = 0
-        self.device = Device(label=label, name=name, uuid=path.name, source="rapl", tick_s=TICK_S, max_power_w=MAX_PACKAGE_W)
+        self.device = Device(
+            label=label,
+            name=name,
+            uuid=path.name,
+            source="rapl",
+            tick_s=TICK_S,
+            max_power_w=MAX_PACKAGE_W,
+            note="The whole of it: what other programs use is in, and jobs side by side are each charged all of it.",
+        )
 
     def start(self) -> None:
         self._range_uj = int(_read(self.path / "max_energy_range_uj"))

@@ -91,6 +91,7 @@ def main(options: dict[str, Any]) -> None:
         "rank": trained.global_rank,
         "metrics": {name: float(value) for name, value in trained.callback_metrics.items()},
         "epoch": trained.current_epoch,
+        "step": trained.global_step,
         "best": best.best_model_path if best is not None else None,
         "score": float(best.best_model_score) if best is not None and best.best_model_score is not None else None,
         "nvml_calls": nvml_calls("nvmlDeviceGetTotalEnergyConsumption"),

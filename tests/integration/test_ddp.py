@@ -93,6 +93,24 @@ def test_a_budget_stops_both_ranks(tmp_path):
     assert "budget" in made.ranks[0]["said"][0]
 
 
+def test_a_budget_stops_both_ranks_after_the_same_batch_within_an_epoch(tmp_path):
+    """An epoch takes 360 J or more; the plan that was made at the end of the first one is kept in the second or third."""
+    made = run(
+        tmp_path,
+        watt={"budget_kwh": 1000 / 3.6e6},
+        module={"step_s": 0.02},
+        trainer={"max_epochs": 200},
+        batches=[120, 2],
+    )
+    first, second = made.ranks
+    assert (first["epoch"], first["step"]) == (second["epoch"], second["step"])
+    assert 60 <= first["step"] < 60 * 200
+    record = read_record(tmp_path)
+    epochs_j = [row.joules for row in record.epochs if row.stage == "train"]
+    # Without a plan it would stop at an epoch's end alone, up to an epoch late.
+    assert record.energy.total_j < max(1000 * 1.25, 1.1 * epochs_j[0])
+
+
 def test_a_resume_on_two_ranks_adds_the_energy_once(two, tmp_path):
     path = two.ranks[0]["best"]  # after two of three epochs
     made = run(tmp_path, ckpt_path=path, trainer={"max_epochs": 3}, module={"step_s": 0.05}, batches=[12, 16])
