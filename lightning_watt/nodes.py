@@ -18,9 +18,9 @@ import msgspec
 import torch.distributed as dist
 
 from lightning_watt.journal import JOURNAL_NAME, RECORD_NAME, Trace, file_of, read_traces
-from lightning_watt.losses import Taken
 from lightning_watt.parts import Part
 from lightning_watt.ranks import Agreement
+from lightning_watt.wasted import Taken
 
 log = logging.getLogger(__name__)
 POLL_S = 0.02

@@ -13,9 +13,9 @@ import msgspec
 
 from lightning_watt.journal import About
 from lightning_watt.ledger import WASTED, Account, Entry, Ledger
-from lightning_watt.losses import Loss, Taken, taken_of
 from lightning_watt.record import LostData, LostWork, NodeEnergy
 from lightning_watt.units import joules, seconds
+from lightning_watt.wasted import Loss, Taken, taken_of
 
 Home = Callable[[str, About], str]
 """Gives a device of another session the label that it has here."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_watt.losses import Losses, find_losses
 from lightning_watt.record import Accuracy, Inherited
 from lightning_watt.run_state import RunState
 from lightning_watt.session import Session
+from lightning_watt.wasted import Losses, find_losses
 
 MAX_PATH = 4096
 

@@ -24,7 +24,6 @@ from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, PartSt
 from lightning_watt.forecast import Rate, forecast
 from lightning_watt.journal import About, Line, Status, process_facts
 from lightning_watt.ledger import Account, Entry, Ledger, Point, merged
-from lightning_watt.losses import Loss, Taken, taken_of
 from lightning_watt.marks import Mark
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.parts import Part, Parts
@@ -32,6 +31,7 @@ from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, NodeEne
 from lightning_watt.sources.base import Device
 from lightning_watt.statement import about_of, energy_of_all, epochs_of_all, uncertainty, whole_of
 from lightning_watt.units import joules, seconds
+from lightning_watt.wasted import Loss, Taken, taken_of
 
 
 @dataclass

@@ -75,7 +75,8 @@ def test_the_training_stops_before_it_passes_the_budget(ptl, tmp_path, words, ca
     assert (record.status, record.energy.total_j) == ("completed", pytest.approx(source.used_j, abs=2.0))
     # The checkpoint of the last step is there, and that the schedule could not be kept was foretold.
     assert torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)["global_step"] == trained.global_step
-    assert energy_of(tmp_path / "kept" / "last.ckpt").own_j <= budget_j + TRAIN_J
+    # It holds the moment that was not read yet by the last known power, which this source does not follow.
+    assert energy_of(tmp_path / "kept" / "last.ckpt").own_j == pytest.approx(source.used_j, rel=0.1)
     assert capsys.readouterr().out.count("more than the budget of") == 1
 
 
@@ -91,7 +92,7 @@ def test_on_a_board_it_stops_before_too(ptl, tmp_path, board, words):
 def test_a_budget_that_lasts_stops_and_says_nothing(ptl, tmp_path, capsys):
     source = PerBatch()
     needed_j = 2 * VALIDATE_J + 3 * (10 * TRAIN_J + 2 * VALIDATE_J)
-    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[source], budget_kwh=kwh(needed_j + 20)), max_epochs=3)
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[source], budget_kwh=kwh(2 * needed_j)), max_epochs=3)
     trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(10), loader(2))
     assert (trained.current_epoch, trained.global_step, source.used_j) == (3, 30, needed_j)
     assert "the budget" not in capsys.readouterr().out

@@ -144,13 +144,13 @@ class TestRun:
 @pytest.mark.slow
 def test_a_family_leaves_its_record(tmp_path):
     lab = Lab([Board(power=constant(100.0))], t0_ns=time.monotonic_ns() - 10**10)
-    options = ["--parts", "families", "--families", "mobilenet", "--family-scale", "tiny", "--family-phase", "pretrain"]
+    options = ["--parts", "families", "--families", "resnet", "--family-scale", "tiny", "--family-phase", "pretrain"]
     done, content = run_command(tmp_path, lab, *options, "--family-seconds", "120")
-    one = content["parts"]["families"]["found"]["mobilenet"]
+    one = content["parts"]["families"]["found"]["resnet"]
     assert one["status"] == "completed", one["why"] + done.stderr
     assert one["records"]["."]["energy"]["by_device"]["gpu0"]["uuid"] == lab.uuid(0)
     assert {file.name for file in tmp_path.iterdir()} == {"README.md", "evidence.json", "families.zip"}
-    assert "| mobilenet |" in (tmp_path / "README.md").read_text()
+    assert "| resnet |" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.slow

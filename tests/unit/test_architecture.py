@@ -50,7 +50,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "meter": {"numpy"},
         "window": {"numpy"},
         "journal": {"msgspec", "psutil"},
-        "losses": {"msgspec"},
+        "wasted": {"msgspec"},
         "parts": {"msgspec"},
         "record": {"msgspec"},
         "summary": {"tabulate"},

@@ -11,7 +11,6 @@ import psutil
 import pytest
 
 from lightning_watt.journal import JOURNAL_NAME, About, Line, host_id, process_facts, read_traces, this_machine
-from lightning_watt.losses import Losses, Taken, find_losses
 from lightning_watt.record import (
     Accuracy,
     DeviceEnergy,
@@ -24,6 +23,7 @@ from lightning_watt.record import (
     read_journal,
     read_record,
 )
+from lightning_watt.wasted import Losses, Taken, find_losses
 
 J = 1_000_000
 NOW = 1_000_000.0
