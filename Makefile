@@ -25,6 +25,8 @@ study: install ## all eight families through their whole life at tiny, then the 
 
 bench: install ## what the callback costs, how true a batch's joules are, and both beside the peers
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet -e ".[bench]"
+	@# Zeus brings it and does without; where there is no AMD driver it keeps Ray from being imported.
+	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip uninstall --quiet amdsmi
 	$(PY) -m experiments.bench.overhead
 	$(PY) -m experiments.bench.fidelity
 	$(PY) -m experiments.bench.peers
