@@ -7,8 +7,8 @@ leaves one enters the other, and the sum over all accounts is the curve's own ri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from lightning_watt.units import NS_PER_S, UJ_PER_J
@@ -97,6 +97,8 @@ class Ledger:
     def __init__(self) -> None:
         self.labels: tuple[str, ...] = ()
         self.entries: dict[Account, Entry] = {}
+        # Running sums, so that a row of a run of a thousand epochs costs no more than one of the first epoch.
+        self._stages: dict[str, Entry] = {}
         self._account: Account | None = None
         self._at: Point | None = None
 
@@ -126,12 +128,21 @@ class Ledger:
         if self._account is None or self._at is None:
             raise ValueError("The ledger has no open account: call open() first.")
         before, self._at = self._at, at
-        entry = self.entries.setdefault(self._account, Entry())
-        for label, now_uj, was_uj in zip(self.labels, at.energy_uj, before.energy_uj, strict=True):
-            entry.uj[label] = entry.uj.get(label, 0) + int(now_uj) - int(was_uj)
-        entry.ns += at.t_ns - before.t_ns
-        entry.batches += at.batches - before.batches
-        entry.samples += at.samples - before.samples
+        pairs = zip(self.labels, at.energy_uj, before.energy_uj, strict=True)
+        used = Entry({label: int(now_uj) - int(was_uj) for label, now_uj, was_uj in pairs})
+        used.ns = at.t_ns - before.t_ns
+        used.batches = at.batches - before.batches
+        used.samples = at.samples - before.samples
+        self.add(self._account, used)
+
+    def add(self, account: Account, entry: Entry) -> None:
+        """Charge what an entry holds to an account."""
+        if account not in self.entries:
+            self.entries[account] = Entry()
+        if account.stage not in self._stages:
+            self._stages[account.stage] = Entry()
+        self.entries[account].add(entry)
+        self._stages[account.stage].add(entry)
 
     def switch(self, account: Account, at: Point) -> None:
         """Close the open account and open another, at one and the same point."""
@@ -151,16 +162,21 @@ class Ledger:
     @property
     def total_uj(self) -> int:
         """Everything charged, microjoules."""
-        return sum(entry.total_uj for entry in self.entries.values())
+        return sum(entry.total_uj for entry in self._stages.values())
+
+    @property
+    def ns(self) -> int:
+        """Nanoseconds over all accounts."""
+        return sum(entry.ns for entry in self._stages.values())
 
     def by_stage(self) -> dict[str, Entry]:
         """Entries summed over epochs, in the order of `STAGES`; stages that never ran are absent."""
-        return {stage: entry for stage in STAGES if (entry := self._sum(stage)) is not None}
+        return {stage: replace(entry, uj=dict(entry.uj)) for stage in STAGES if (entry := self._stages.get(stage))}
 
     def by_device(self) -> dict[str, int]:
         """Microjoules by device label, over all accounts."""
         total = Entry(dict.fromkeys(self.labels, 0))
-        for entry in self.entries.values():
+        for entry in self._stages.values():
             total.add(entry)
         return total.uj
 
@@ -202,24 +218,11 @@ class Ledger:
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"This is not a ledger's state: {error}. Did lightning_watt write this checkpoint?") from error
         for account, entry in entries:
-            self.entries.setdefault(account, Entry()).add(entry)
+            self.add(account, entry)
         return sum(entry.total_uj for _, entry in entries)
 
-    def _sum(self, stage: str) -> Entry | None:
-        matching = list(self._of(stage))
-        if not matching:
-            return None
-        total = Entry()
-        for entry in matching:
-            total.add(entry)
-        return total
-
-    def _of(self, stage: str) -> Iterator[Entry]:
-        return (entry for account, entry in self.entries.items() if account.stage == stage)
-
     def _edge(self, account: Account, at: Point) -> None:
-        entry = self.entries.setdefault(account, Entry())
-        entry.edge_variance += sum(float(edge) ** 2 for edge in at.edge_uj)
+        self.add(account, Entry(edge_variance=sum(float(edge) ** 2 for edge in at.edge_uj)))
 
 
 def merged(ledgers: Iterable[Ledger]) -> Ledger:
@@ -228,5 +231,5 @@ def merged(ledgers: Iterable[Ledger]) -> Ledger:
     for ledger in ledgers:
         whole.labels = (*whole.labels, *(label for label in ledger.labels if label not in whole.labels))
         for account, entry in ledger.entries.items():
-            whole.entries.setdefault(account, Entry()).add(entry)
+            whole.add(account, entry)
     return whole

@@ -248,7 +248,7 @@ class Session:
                 host=platform.node(),
                 ledger=ledger.state_dict(),
                 devices=self._about(),
-                taken=Taken(ledger.by_device(), sum(entry.ns for entry in ledger.entries.values())),
+                taken=Taken(ledger.by_device(), ledger.ns),
                 outer_edges=self._own_edges(),
                 gaps=list(self.gaps),
                 missing=list(missing),
@@ -263,7 +263,7 @@ class Session:
         energy = self._energy_now_uj()
         with self._lock:
             ledger = self._by_now(energy)
-            taken = Taken(ledger.by_device(), sum(entry.ns for entry in ledger.entries.values()))
+            taken = Taken(ledger.by_device(), ledger.ns)
             unsettled_uj = sum(entry.total_uj for _, entry in self._unsettled(energy))
             accuracies = {**self.parts.accuracies, **self.accuracies, **self._ended}
             return {
@@ -288,7 +288,7 @@ class Session:
                 session=self.id,
                 device_uj=own.by_device() if self.devices else {},
                 stage_uj={stage: entry.total_uj for stage, entry in own.by_stage().items()},
-                ns=sum(entry.ns for entry in own.entries.values()),
+                ns=own.ns,
                 status=status,
             )
             heading = (tuple(self.devices), tuple(self.parts.taken), self.place)
@@ -304,7 +304,7 @@ class Session:
         """A copy of the ledger with what is not settled yet."""
         ledger = merged([self.ledger])
         for account, entry in self._unsettled(energy_uj):
-            ledger.entries.setdefault(account, Entry()).add(entry)
+            ledger.add(account, entry)
         return ledger
 
     def _home(self, label: str, about: About) -> str:
@@ -349,7 +349,7 @@ class Session:
         """What each node's reader has used in this run, this one first."""
         with self._lock:
             own, (_, rank, node) = self.ledger, self.place
-            ns = sum(entry.ns for entry in own.entries.values())
+            ns = own.ns
             mine = NodeEnergy(session=self.id, rank=rank, node=node, host=platform.node(), device_uj=own.by_device(), ns=ns)
             mine.stage_uj = {stage: entry.total_uj for stage, entry in own.by_stage().items()}
             return [mine, *self.parts.nodes()]

@@ -20,9 +20,16 @@ def about_of(device: DeviceEnergy) -> About:
 
 
 def whole_of(own: Ledger, parts: Parts) -> Ledger:
-    """The accounts of all sessions; to be read only."""
+    """All sessions' sums by stage and device, without their epochs; to be read only."""
     others = [ledger for ledger in parts.ledgers() if ledger.entries]
-    return merged([own, *others]) if others else own
+    if not others:
+        return own
+    whole = Ledger()
+    whole.labels = own.labels
+    for ledger in (own, *others):
+        for stage, entry in ledger.by_stage().items():
+            whole.add(Account(stage, 0), entry)
+    return whole
 
 
 def energy_of_all(

@@ -233,3 +233,21 @@ def test_the_stages_sum_to_the_curves_own_rise(run):
             believed += step
         counter, frontier = reading.energy_uj, reading.t_ns
     assert rise == believed + gaps_uj
+
+
+def test_the_running_sums_are_the_sums_of_the_accounts():
+    ledger = Ledger()
+    ledger.open(["gpu0", "gpu1"], Account("sanity_check", 0), Point(0, [0, 0], [3.0, 4.0], 0, 0))
+    for n, account in enumerate([Account(stage, epoch) for epoch in range(3) for stage in ("train", "validate")], start=1):
+        ledger.switch(account, Point(10 * n, [70 * n, 11 * n], [1.0, 2.0], 4 * n, 64 * n))
+    ledger.close(Point(100, [900, 100], [1.0, 1.0], 40, 640))
+    ledger.absorb(ledger.state_dict(), {"gpu1": "gpu9"})
+    for stage, entry in ledger.by_stage().items():
+        whole = Entry()
+        for account, own in ledger.entries.items():
+            if account.stage == stage:
+                whole.add(own)
+        assert entry == whole
+        entry.add(whole)  # what was handed out is a copy
+    assert (ledger.total_uj, ledger.ns) == (2 * 1000, 2 * 100)
+    assert ledger.by_device() == {"gpu0": 1800, "gpu1": 100, "gpu9": 100}
