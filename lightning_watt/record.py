@@ -7,12 +7,9 @@ undefined (NaN or infinite) is `null` in the file.
 
 from __future__ import annotations
 
-import errno
 import numbers
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from io import FileIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,21 +20,15 @@ from lightning_watt.files import read_bounded
 from lightning_watt.journal import (
     JOURNAL_NAME,
     MAX_JOURNAL_BYTES,
-    MAX_LINE_BYTES,
     RECORD_NAME,
-    Line,
     Status,
     Trace,
-    file_of,
     read_traces,
-    to_line,
 )
 from lightning_watt.summary import summary_html
 from lightning_watt.units import joules, kwh, seconds
 
 SCHEMA_VERSION = 1
-MIN_ROOM_BYTES = 16 * 2**10
-"""Kept on the disk beside a record that is being written; a record has some kilobytes."""
 MAX_BYTES = 64 * 2**20
 """A record is kilobytes; whatever is larger than this was not written here."""
 
@@ -330,112 +321,16 @@ class _Versioned(msgspec.Struct):
 
 def to_json(record: Record) -> bytes:
     """A record as it stands in the file; what a model says about itself in types that JSON lacks becomes text."""
-    return msgspec.json.format(msgspec.json.encode(record, enc_hook=_plain), indent=2)
+    return msgspec.json.format(msgspec.json.encode(record, enc_hook=plain), indent=2)
 
 
-def _plain(value: Any) -> int | float | str:
+def plain(value: Any) -> int | float | str:
     """A value that JSON lacks: numbers of other libraries (NumPy's) stay numbers."""
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
     return str(value)
-
-
-class RecordWriter:
-    """Writes one run's two files.
-
-    Args:
-        directory: the run's log directory; it is made where it is missing.
-        rank: the process's global rank; other than zero it has files of its own.
-
-    Raises:
-        OSError: from `write` and `append`, where the disk is full or the directory read-only; the caller warns once.
-    """
-
-    def __init__(self, directory: Path, rank: int = 0) -> None:
-        self.directory = directory
-        self._record_name, self._journal_name = file_of(RECORD_NAME, rank), file_of(JOURNAL_NAME, rank)
-        self._room, self._kept = directory / f".{self._record_name}.room", 0
-        self._journal: FileIO | None = None
-
-    def write(self, record: Record) -> None:
-        """Replace `watt.json` whole: a reader sees the old one or the new one, never half of one."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        raw = to_json(record) + b"\n"
-        if record.status == "running":
-            self._keep_room(2 * len(raw))
-        try:
-            self._replace(raw)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.exists():
-                raise
-            # A training that fills its disk often ends by it; the record of that end goes where room was kept for it.
-            self._give_back_room()
-            self._replace(raw)
-
-        if record.status != "running":
-            self._give_back_room()
-
-    def _replace(self, raw: bytes) -> None:
-        target = self.directory / self._record_name
-        # Beside the target, because only a rename within one file system is atomic.
-        half = target.with_name(f".{self._record_name}.{os.getpid()}")
-        try:
-            half.unlink(missing_ok=True)  # of a killed process of this number
-            with half.open("xb") as file:  # made anew, so that a link which somebody put there is not followed
-                file.write(raw)
-            half.replace(target)
-        except OSError:
-            half.unlink(missing_ok=True)
-            raise
-
-    def _give_back_room(self) -> None:
-        with suppress(OSError):
-            self._room.unlink(missing_ok=True)
-        self._kept = 0
-
-    def _keep_room(self, size: int) -> None:
-        """Keep a small file that can make room for one more record on a disk that has become full."""
-        if self._kept < size:
-            with suppress(OSError):
-                self._room.write_bytes(b"\0" * max(size, MIN_ROOM_BYTES))
-                self._kept = max(size, MIN_ROOM_BYTES)
-
-    def append(self, line: Line | dict[str, Any]) -> None:
-        """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
-        if self._journal is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._journal = _open_whole_lines(self.directory / self._journal_name)
-        before = self._journal.tell()
-        raw = to_line(line) if isinstance(line, Line) else msgspec.json.encode(line, enc_hook=_plain) + b"\n"
-        if self._journal.write(raw) != len(raw):
-            # So that the next line does not continue this half one.
-            self._journal.seek(self._journal.truncate(before))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / self._journal_name))
-
-    def close(self) -> None:
-        """Close the journal, and give back the room that was kept for a last record."""
-        self._give_back_room()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-
-
-def _open_whole_lines(file: Path) -> FileIO:
-    """Open a file to append to; a half last line, which a killed process left, is cut off first."""
-    opened = FileIO(file, "ab+")
-    try:
-        end = opened.seek(0, os.SEEK_END)
-        if end:
-            tail = min(end, MAX_LINE_BYTES)
-            opened.seek(end - tail)
-            opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
-            opened.seek(0, os.SEEK_END)
-    except BaseException:
-        opened.close()
-        raise
-    return opened
 
 
 def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

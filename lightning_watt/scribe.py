@@ -10,7 +10,8 @@ from typing import Any
 from lightning_watt.events import BatchRow
 from lightning_watt.files import open_without_waiting
 from lightning_watt.journal import JOURNAL_NAME, RECORD_NAME, Line, file_of
-from lightning_watt.record import Record, RecordWriter
+from lightning_watt.record import Record
+from lightning_watt.writer import RecordWriter
 
 BATCHES_NAME = "watt_batches.csv"
 

@@ -61,6 +61,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "statement": {"msgspec"},
         "session": {"msgspec"},
         "tags": set(),
+        "writer": {"msgspec"},
         "scribe": set(),
         "idle": set(),
     },

@@ -15,7 +15,8 @@ import torch
 from lightning_watt import energy_of, files, read_record, record
 from lightning_watt.errors import RecordError
 from lightning_watt.ledger import Ledger
-from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, RecordWriter, read_journal, to_json
+from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, read_journal, to_json
+from lightning_watt.writer import RecordWriter
 from tests.unit.test_record import a_record
 
 

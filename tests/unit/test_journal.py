@@ -11,19 +11,9 @@ import psutil
 import pytest
 
 from lightning_watt.journal import JOURNAL_NAME, About, Line, host_id, process_facts, read_traces, this_machine
-from lightning_watt.record import (
-    Accuracy,
-    DeviceEnergy,
-    Energy,
-    NodeEnergy,
-    Record,
-    RecordWriter,
-    Sam,
-    Stage,
-    read_journal,
-    read_record,
-)
+from lightning_watt.record import Accuracy, DeviceEnergy, Energy, NodeEnergy, Record, Sam, Stage, read_journal, read_record
 from lightning_watt.wasted import Losses, Taken, find_losses
+from lightning_watt.writer import RecordWriter
 
 J = 1_000_000
 NOW = 1_000_000.0

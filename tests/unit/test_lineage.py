@@ -11,7 +11,8 @@ import torch
 from lightning_watt import energy_of
 from lightning_watt.errors import RecordError
 from lightning_watt.ledger import Account, Ledger, Point
-from lightning_watt.record import Accuracy, Energy, Inherited, Record, RecordWriter, Sam
+from lightning_watt.record import Accuracy, Energy, Inherited, Record, Sam
+from lightning_watt.writer import RecordWriter
 
 
 def a_state(joules: float = 50.0, inherited=()) -> dict:

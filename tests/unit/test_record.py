@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lightning_watt import read_record, record
+from lightning_watt import writer as writer_module
 from lightning_watt.errors import RecordError
 from lightning_watt.record import (
     JOURNAL_NAME,
@@ -22,12 +23,12 @@ from lightning_watt.record import (
     Epoch,
     Inherited,
     Record,
-    RecordWriter,
     Sam,
     Stage,
     read_journal,
     to_json,
 )
+from lightning_watt.writer import RecordWriter
 
 
 def a_record(**changes) -> Record:
@@ -218,11 +219,11 @@ def test_a_journal_of_one_half_line_is_begun_again(tmp_path):
 
 
 def test_a_full_disk_is_an_error_and_leaves_whole_lines(tmp_path, monkeypatch):
-    class SmallDisk(record.FileIO):
+    class SmallDisk(writer_module.FileIO):
         def write(self, raw):
             return super().write(raw[: max(0, 100 - self.tell())])
 
-    monkeypatch.setattr(record, "FileIO", SmallDisk)
+    monkeypatch.setattr(writer_module, "FileIO", SmallDisk)
     writer = RecordWriter(tmp_path)
     writer.append({"t": 1, "note": "x" * 60})
     for _ in range(2):
