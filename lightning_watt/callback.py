@@ -13,7 +13,6 @@ from typing_extensions import override
 
 from lightning_watt import together
 from lightning_watt import trainer_facts as facts
-from lightning_watt.accuracy import find_accuracy
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
@@ -291,9 +290,8 @@ class WattCallback(Callback):
         if self._scribe is not None:
             self._scribe.journal(session.line(status))
         self._restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
-        out_of_range = "accuracy range" in run.voice.said
-        if status == "completed" and self._train_batches and run.metric.last is None and not out_of_range:
-            self._tell_missing_accuracy()
+        if status == "completed" and self._train_batches:
+            run.tell_missing_accuracy(self.accuracy)
         self._catch_up(trainer)
         self._meter = None
         self._end_together(status)
@@ -412,7 +410,7 @@ class WattCallback(Callback):
         if session is None:
             return
         if stage != "predict":
-            self._look_for_accuracy(trainer, stage)
+            self._run.look_for_accuracy(trainer.callback_metrics, self.accuracy, stage)
         session.note(self._log_point(trainer))
         session.end_epoch(self._run.metric.last, facts.logger_step(trainer))
         if then != stage:
@@ -422,7 +420,7 @@ class WattCallback(Callback):
     def _look_once_more(self, trainer: Any) -> None:
         """A module's own `on_train_epoch_end` comes after ours; what it logs there belongs to the epoch that is over."""
         before = self._run.metric.last
-        self._look_for_accuracy(trainer, "train")
+        self._run.look_for_accuracy(trainer.callback_metrics, self.accuracy, "train")
         if self._session is not None and self._run.metric.last != before:
             self._session.end_epoch(self._run.metric.last, facts.logger_step(trainer))
 
@@ -439,7 +437,7 @@ class WattCallback(Callback):
         self._train_batches += 1
         self._count(trainer, session, batch, batch_idx)
         if self._train_batches % self._every == 0:
-            self._look_for_accuracy(trainer, "train", may_wait=False)
+            self._run.look_for_accuracy(trainer.callback_metrics, self.accuracy, "train", may_wait=False)
             session.note(self._log_point(trainer))
 
     @override
@@ -525,18 +523,6 @@ class WattCallback(Callback):
             per_batch=not (fitting and session.account.stage == "validate"),
         )
 
-    def _look_for_accuracy(self, trainer: Any, stage: str, *, may_wait: bool = True) -> None:
-        metrics = trainer.callback_metrics
-        self._run.seen_metrics.update(name for name in metrics if not name.startswith("watt"))
-        try:
-            found = find_accuracy(metrics, self.accuracy, stage, may_wait=may_wait)
-        except WattError as error:
-            self._run.voice.warn(str(error), "accuracy range")
-            self._run.metric.last = None
-            return
-        if found is not None:
-            self._run.reach(*found)
-
     def _catch_up(self, trainer: Any) -> None:
         if self._session is not None and self._meter is not None:
             self._say_complaints(self._meter)
@@ -565,15 +551,6 @@ class WattCallback(Callback):
             scribe.record(self._run.to_record(session, self.scoring))
 
     # -- words --
-
-    def _tell_missing_accuracy(self) -> None:
-        there = ", ".join(sorted(self._run.seen_metrics)) or "none"
-        wanted = "No accuracy" if self.accuracy == "auto" else f"The accuracy {self.accuracy!r}"
-        self._run.voice.warn(
-            f"{wanted} was logged, so there is no SAM; the energy is measured all the same. "
-            f'Metrics that were logged: {there}. Name one: WattCallback(accuracy="...").',
-            "no accuracy",
-        )
 
     def _say_complaints(self, meter: EnergyMeter) -> None:
         while meter.complaints:

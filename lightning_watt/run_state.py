@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_watt.accuracy import find_accuracy
 from lightning_watt.errors import WattError
 from lightning_watt.forecast import Forecast
 from lightning_watt.journal import Status
@@ -18,6 +19,9 @@ from lightning_watt.session import Session
 from lightning_watt.tags import Scoring
 from lightning_watt.units import joules, kwh
 from lightning_watt.voice import Voice
+
+ACCURACY_RANGE = "accuracy range"
+"""What is said of an accuracy that is none, once."""
 
 
 @dataclass
@@ -61,6 +65,30 @@ class RunState:
     interval_s: float = 0.0
     unknown: list[str] = field(default_factory=list)
     untold: list[str] = field(default_factory=list)
+
+    def look_for_accuracy(self, metrics: Mapping[str, Any], wanted: str, stage: str, *, may_wait: bool = True) -> None:
+        """Note the accuracy that was logged last, if there is one; arguments as in `find_accuracy`."""
+        self.seen_metrics.update(name for name in metrics if not name.startswith("watt"))
+        try:
+            found = find_accuracy(metrics, wanted, stage, may_wait=may_wait)
+        except WattError as error:
+            self.voice.warn(str(error), ACCURACY_RANGE)
+            self.metric.last = None
+            return
+        if found is not None:
+            self.reach(*found)
+
+    def tell_missing_accuracy(self, wanted: str) -> None:
+        """Say that there is no SAM, unless there is one or the reason was told already."""
+        if self.metric.last is not None or ACCURACY_RANGE in self.voice.said:
+            return
+        there = ", ".join(sorted(self.seen_metrics)) or "none"
+        what = "No accuracy" if wanted == "auto" else f"The accuracy {wanted!r}"
+        self.voice.warn(
+            f"{what} was logged, so there is no SAM; the energy is measured all the same. "
+            f'Metrics that were logged: {there}. Name one: WattCallback(accuracy="...").',
+            "no accuracy",
+        )
 
     def reach(self, name: str, value: float) -> None:
         """Note an accuracy."""
