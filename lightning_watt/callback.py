@@ -221,7 +221,8 @@ class WattCallback(Callback):
         if not meter.devices:  # another process of this host counts them all
             self._session = self._meter = None
             return
-        session.place, session.others_expected = (nodes.run, nodes.rank, nodes.node), nodes.many
+        session.place = (nodes.run, nodes.rank, nodes.node)
+        session.stretches.expect_others(nodes.many)
         if self.record:
             self._scribe = Scribe(directory, meter.complaints.append, trainer.global_rank)
         session.on_settled = self._write

@@ -30,6 +30,7 @@ from lightning_watt.parts import Part, Parts
 from lightning_watt.record import DeviceEnergy, Energy, Epoch, LostData, NodeEnergy
 from lightning_watt.sources.base import Device
 from lightning_watt.statement import about_of, energy_of_all, epochs_of_all, uncertainty, whole_of
+from lightning_watt.stretches import Stretches
 from lightning_watt.units import joules, seconds
 from lightning_watt.wasted import Loss, Taken, taken_of
 
@@ -50,9 +51,8 @@ class Session:
         book: each batch's energy, where it is wanted.
         accuracies: the accuracy at the end of every finished epoch of every stage.
         gaps: what counters lost.
-        rates: joules a batch by stage, for the forecast.
+        stretches: what was used from one log row to the next.
         devices: what is known about each device that this process measures, by label.
-        others_expected: other nodes measure too.
         on_settled: called in the meter's thread with the batches that ended, and whether an epoch did.
         news: something was settled since the trainer's thread last looked.
     """
@@ -69,9 +69,8 @@ class Session:
     book: BatchBook = field(default_factory=BatchBook)
     accuracies: dict[Account, float | None] = field(default_factory=dict)
     gaps: list[LostData] = field(default_factory=list)
-    rates: dict[str, Rate] = field(default_factory=dict)
+    stretches: Stretches = field(default_factory=Stretches)
     devices: dict[str, DeviceEnergy] = field(default_factory=dict)
-    others_expected: bool = False
     on_settled: Callable[[Sequence[BatchRow], bool], None] | None = None
     news: bool = False
 
@@ -81,12 +80,8 @@ class Session:
         self._account = Account("other", 0)
         self.began_ns = 0  # the run's first mark
         self._logged: Point | None = None  # the last log point of the stage, or the stage's beginning
-        # By stage: microjoules, batches and samples at its last log point.
-        self._stretch_from: dict[str, tuple[int, int, int]] = {}
         # Switches that are noted and not settled: when, to where, and the batches and samples by then.
         self._entered: deque[tuple[int, Switch]] = deque()
-        # By stage: all nodes' energy over this one's, when the others told theirs last.
-        self._whole_of_own: dict[str, float] = {}
         self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
@@ -234,7 +229,7 @@ class Session:
                 for stage, entry in ledger.by_stage().items():
                     others[stage] = others.get(stage, 0) + entry.total_uj
             own = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
-            self._whole_of_own = {stage: 1 + others.get(stage, 0) / uj for stage, uj in own.items() if uj > 0}
+            self.stretches.whole_of_own = {stage: 1 + others.get(stage, 0) / uj for stage, uj in own.items() if uj > 0}
 
     def part(self, missing: Sequence[str] = ()) -> Part:
         """This process's part of the run by now, for rank zero; the last moment by its last known power."""
@@ -453,29 +448,17 @@ class Session:
                 label: joules(int(uj) - int(was)) / passed_s
                 for label, uj, was in zip(self.ledger.labels, point.energy_uj, before.energy_uj, strict=True)
             }
-        # By the stage's own account, so that a validation in between does not cut a stretch of training in two.
         stage = self.ledger.account.stage if self.ledger.account else "other"
-        entry = self.ledger.by_stage().get(stage, Entry())
-        standing = (entry.total_uj, entry.batches, entry.samples)
-        earlier = self._stretch_from.get(stage, (0, 0, 0))
-        stretch_uj, stretch_batches, stretch_samples = (now - was for now, was in zip(standing, earlier, strict=True))
-        if stretch_batches > 0:
-            self._stretch_from[stage] = standing
-        if self.others_expected:  # a batch's energy is all nodes'; before they have told theirs it is not known
-            known = stage in self._whole_of_own
-            stretch_uj = round(stretch_uj * self._whole_of_own.get(stage, 1.0))
-            stretch_batches, stretch_samples = stretch_batches * known, stretch_samples * known
-        if stretch_batches > 0:
-            self.rates.setdefault(stage, Rate()).add(joules(stretch_uj), stretch_batches)
+        stretch = self.stretches.cut(stage, self.ledger.by_stage().get(stage, Entry()))
         return Snapshot(
             point=log_point,
             total_j=joules(self._total_uj()),
             uncertainty_j=self._uncertainty_j(),
             stage_j={name: joules(entry.total_uj) for name, entry in self._whole().by_stage().items()},
             power_w=power,
-            stretch_j=joules(stretch_uj),
-            stretch_batches=stretch_batches,
-            stretch_samples=stretch_samples,
+            stretch_j=stretch.joules,
+            stretch_batches=stretch.batches,
+            stretch_samples=stretch.samples,
             forecast=forecast(joules(self._total_uj()), log_point.ahead, self._rates()),
         )
 
@@ -485,13 +468,7 @@ class Session:
             return self._rates()
 
     def _rates(self) -> dict[str, Rate]:
-        """Joules a batch by stage; before the first validation, those of the sanity check stand for its."""
-        check = self.ledger.by_stage().get("sanity_check")
-        if "validate" in self.rates or check is None or not check.batches:
-            return self.rates
-        stand_in = Rate()
-        stand_in.add(joules(check.total_uj), check.batches)
-        return {**self.rates, "validate": stand_in}
+        return self.stretches.known_rates(self.ledger.by_stage())
 
     def _gains(self) -> list[float]:
         return [device.gain for device in self._meter.devices] if self._meter is not None else []

@@ -59,6 +59,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "nodes": {"msgspec", "torch"},
         "batches": set(),
         "statement": {"msgspec"},
+        "stretches": set(),
         "session": {"msgspec"},
         "tags": set(),
         "writer": {"msgspec"},
