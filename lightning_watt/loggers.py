@@ -32,8 +32,16 @@ def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, voice
                 logger.log_metrics(values, step=snapshot.point.step)
                 if over_energy:
                     logger.log_metrics(over_energy, step=round(snapshot.total_j))
-            logger.save()
         except Exception as error:  # noqa: BLE001 - whatever a logger raises, the training goes on
+            _tell(logger, error, voice)
+
+
+def save(loggers: list[Any], voice: Voice) -> None:
+    """Let every logger write out what it was given; to be called once for many rows, because it waits for the disk."""
+    for logger in loggers:
+        try:
+            logger.save()
+        except Exception as error:  # noqa: BLE001 - as above
             _tell(logger, error, voice)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from lightning_watt.budget import Budget
 from lightning_watt.events import LogPoint, Snapshot
-from lightning_watt.loggers import log_histogram, log_record, log_snapshot
+from lightning_watt.loggers import log_histogram, log_record, log_snapshot, save
 from lightning_watt.run_state import RunState
 from lightning_watt.session import Session
 from lightning_watt.tags import Scoring, tags
@@ -49,6 +49,8 @@ class Outlet:
             last = session.ready.popleft()
             if trainer.is_global_zero:
                 log_snapshot(trainer.loggers, last, self._scoring, run.voice)
+        if last is not None and trainer.is_global_zero:
+            save(trainer.loggers, run.voice)
         while session.histograms:
             step, values = session.histograms.popleft()
             if trainer.is_global_zero:

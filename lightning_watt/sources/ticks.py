@@ -101,7 +101,7 @@ class TickReader:
         """Find the ticks' period and phase, and so the time that the opening value stands for."""
         opened_ns, opened = self._opened
         until = self._clock.now_ns() + WATCH_NS
-        seen: list[_Tick] = []
+        seen: list[Tick] = []
         before = shown = self._read()
         while not self._locked(seen):
             tick = yield from self._wait_for_change(before, until)
@@ -122,7 +122,7 @@ class TickReader:
         opening = (min(opened_ns, self._anchor_ns - int(ticks * period)), opened)
         return [opening, *readings] if opening[0] < readings[0][0] else readings
 
-    def _locked(self, seen: list[_Tick]) -> bool:
+    def _locked(self, seen: list[Tick]) -> bool:
         """Take the period from the ticks seen so far; True once ticks can be counted over a second by it."""
         sharp = [i for i, tick in enumerate(seen) if tick.sharp]
         if len(sharp) < 2:
@@ -174,7 +174,7 @@ class TickReader:
         ahead = (self._clock.now_ns() - self._tick_ns + MARGIN_NS) // self._period_ns + 1
         return self._tick_ns + int(ahead * self._period_ns)
 
-    def _wait_for_change(self, before: int, until_ns: int) -> Looks[_Tick | None]:
+    def _wait_for_change(self, before: int, until_ns: int) -> Looks[Tick | None]:
         """Look every millisecond until the counter moves; its tick lies between the last two looks."""
         looked = self._clock.now_ns()
         while looked < until_ns:
@@ -182,13 +182,19 @@ class TickReader:
             value = self._read()
             now = self._clock.now_ns()
             if value != before:
-                return _Tick(looked, now, value)
+                return Tick(looked, now, value)
             looked = now
         return None
 
 
-class _Tick(NamedTuple):
-    """A tick, somewhere between two looks at the counter."""
+class Tick(NamedTuple):
+    """A tick, somewhere between two looks at the counter.
+
+    Attributes:
+        early_ns: after the last look that saw the old value (CLOCK_MONOTONIC).
+        late_ns: after the first that saw the new one.
+        value: the new value.
+    """
 
     early_ns: int
     late_ns: int
@@ -196,8 +202,10 @@ class _Tick(NamedTuple):
 
     @property
     def middle_ns(self) -> int:
+        """The best guess of when it was."""
         return (self.early_ns + self.late_ns) // 2
 
     @property
     def sharp(self) -> bool:
+        """Whether the two looks lie close together."""
         return self.late_ns - self.early_ns <= SHARP_NS

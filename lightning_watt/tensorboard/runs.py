@@ -11,10 +11,10 @@ import msgspec
 from tensorboard.data.provider import RunTagFilter
 
 from lightning_watt.errors import RecordError
+from lightning_watt.ledger import STAGES
 from lightning_watt.record import Record, record_from_json
 from lightning_watt.units import J_PER_KWH
 
-STAGES = ("train", "validate", "test", "predict", "sanity_check", "other")
 ENERGY, UNCERTAINTY, FORECAST = "watt/energy_kwh", "watt/uncertainty_kwh", "watt/forecast_kwh"
 ACCURACY, POWER, PATH = "watt/accuracy", "watt/power_w", "watt_vs_energy/accuracy"
 RECORD = "watt/record/text_summary"

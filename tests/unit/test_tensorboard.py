@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("tensorboard", reason="install lightning_watt[tensorboard]")
 from torch.utils.tensorboard import SummaryWriter
 
+from lightning_watt.ledger import STAGES
 from lightning_watt.record import to_json
 from lightning_watt.tensorboard import plugin
 from lightning_watt.tensorboard.plugin import STATIC, WattPlugin
@@ -245,3 +246,10 @@ def test_without_the_charting_library_it_says_what_to_install(tmp_path, monkeypa
         plugin._plotly.cache_clear()
     assert answer.status_code == 404
     assert "pip install 'lightning_watt[tensorboard]'" in answer.get_data(as_text=True)
+
+
+def test_the_tab_knows_every_stage_and_so_the_bars_add_up():
+    """A stage that its chart left out would be missing from the bars, as `wasted` once was."""
+    drawn = (STATIC / "views" / "stages.js").read_text(encoding="utf-8")
+    named = re.findall(r'^  \["(\w+)", "[^"]+", \[', drawn, re.MULTILINE)
+    assert set(named) == {*STAGES, "inherited_j"}

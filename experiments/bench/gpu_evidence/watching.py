@@ -4,26 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
-
-class Tick(NamedTuple):
-    """A value that changed between two looks.
-
-    Attributes:
-        early_ns: the last look that saw the old value (CLOCK_MONOTONIC, after the call).
-        late_ns: the first that saw the new one (after the call).
-        value: the new value.
-    """
-
-    early_ns: int
-    late_ns: int
-    value: int
-
-    @property
-    def middle_ns(self) -> int:
-        """The best guess of when it was."""
-        return (self.early_ns + self.late_ns) // 2
+from lightning_watt.sources.ticks import Tick
 
 
 def watch(read: Callable[[], int], seconds: float, pause_s: float) -> tuple[list[Tick], int]:

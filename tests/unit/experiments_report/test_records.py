@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+from experiments.report.figures.stages import STAGES
 from experiments.report.records import MOST_CURVE_POINTS, MOST_STAGES, load
+from lightning_watt import ledger
 from lightning_watt.record import Inherited, Stage
 from tests.unit.experiments_report.made import curve, made, write, write_raw
 
@@ -156,3 +158,7 @@ def test_links_pipes_and_directories_of_that_name_are_listed_and_not_opened(tmp_
 def test_a_directory_that_is_not_there_is_said(tmp_path):
     with pytest.raises(NotADirectoryError, match="no directory"):
         load(tmp_path / "nowhere")
+
+
+def test_the_stages_figure_names_every_stage():
+    assert STAGES == ledger.STAGES

@@ -10,7 +10,8 @@ from typing import Any
 from experiments.bench.gpu_evidence.bench import Bench
 from experiments.bench.gpu_evidence.figures import histogram, number, spread, table
 from experiments.bench.gpu_evidence.load import steady
-from experiments.bench.gpu_evidence.watching import Tick, watch
+from experiments.bench.gpu_evidence.watching import watch
+from lightning_watt.sources.ticks import Tick
 
 TITLE = "Update period of the counter"
 LIMIT_S = 25.0

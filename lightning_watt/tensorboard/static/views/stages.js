@@ -13,6 +13,7 @@ const STAGES = [
   ["predict", "predict", ["#9160c4", "#bf97f0"]],
   ["sanity_check", "sanity check", ["#d0559b", "#f08cc4"]],
   ["other", "other", ["#8d949c", "#a9b5c2"]],
+  ["wasted", "wasted by crashes", ["#b3402a", "#ec8a75"]],
 ];
 
 const BAR_PX = 20;
