@@ -34,7 +34,7 @@ from lightning_watt.sam import check_sam_arguments
 from lightning_watt.scribe import Scribe
 from lightning_watt.session import Session
 from lightning_watt.sources.base import Device, EnergySource, is_source
-from lightning_watt.sources.nvml import GPU, is_gpu
+from lightning_watt.sources.masks import GPU, is_gpu
 from lightning_watt.summary import print_summary
 from lightning_watt.tags import Scoring
 from lightning_watt.units import EnergyUnit

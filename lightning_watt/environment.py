@@ -15,7 +15,7 @@ from lightning_watt.callback import WattCallback
 from lightning_watt.errors import ArgumentError
 from lightning_watt.ranks import Share
 from lightning_watt.sources.base import Device
-from lightning_watt.sources.nvml import GPU
+from lightning_watt.sources.masks import GPU
 from lightning_watt.variable import OFF, ON, VARIABLE
 from lightning_watt.voice import Voice
 

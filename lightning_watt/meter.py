@@ -22,7 +22,7 @@ from lightning_watt.errors import SourceUnavailable, WattError
 from lightning_watt.marks import HostMarker, Mark, Marker
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
 from lightning_watt.sources.discover import open_sources
-from lightning_watt.sources.nvml import GPU
+from lightning_watt.sources.masks import GPU
 from lightning_watt.summary import meter_html
 from lightning_watt.timeline import Gap, Timeline
 from lightning_watt.units import UJ_PER_J, kwh, nanoseconds, seconds

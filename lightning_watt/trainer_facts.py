@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_watt.sources.nvml import visible_gpus
+from lightning_watt.sources.masks import visible_gpus
 
 
 def boards_in_use(trainer: Any) -> list[str]:

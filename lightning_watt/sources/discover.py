@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource
 from lightning_watt.sources.estimate import EstimateSource
-from lightning_watt.sources.nvml import GPU, NvmlSource
+from lightning_watt.sources.masks import GPU
+from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
 
 OPEN_LIMIT_S = 10.0

@@ -11,7 +11,6 @@ Sources: nvml.h (units, return codes, the counter's "since the driver was last r
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -20,10 +19,10 @@ from typing import Any
 
 from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading
+from lightning_watt.sources.masks import GPU, order_note, visible_gpus
 from lightning_watt.sources.ticks import Looks, TickReader, run_together
 from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J, UJ_PER_MJ
 
-GPU = int | str
 DUE_S = 1.0
 POWER_DUE_S = 0.1
 """A board with neither counter nor samples is known only by asking for its power; ten times a second is gentle."""
@@ -54,11 +53,6 @@ def remedy_for(error: Exception) -> str:
 
 def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def is_gpu(value: object) -> bool:
-    """Whether this can name a board: a whole number or a string."""
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 class NvmlSource:
@@ -176,65 +170,6 @@ class NvmlSource:
             note = " ".join(part for part in (note, unsure) if part)
             chosen.setdefault(index, (index, nvml.nvmlDeviceGetHandleByIndex(index), note))
         return list(chosen.values())
-
-
-def visible_gpus(mask: str | None, count: int) -> list[GPU]:
-    """What a `CUDA_VISIBLE_DEVICES` leaves, as NVML indices and UUIDs.
-
-    As CUDA reads it: the first entry says whether they are indices, boards' UUIDs or MIG slices' UUIDs; the list ends at the
-    first entry that is none of that kind or out of range; an entry that comes twice hides everything; and an index is the
-    number that an entry begins with. Source: CUDA C++ Programming Guide, section "CUDA Environment Variables", and for what
-    it leaves open `torch.cuda._parse_visible_devices`.
-
-    Args:
-        mask: the variable's value; None where it is not set.
-        count: the number of boards.
-
-    Example:
-        >>> visible_gpus("1,0", 2), visible_gpus("", 2), visible_gpus(None, 2), visible_gpus("GPU-ab,7", 2)
-        ([1, 0], [], [0, 1], ['GPU-ab'])
-    """
-    if mask is None:
-        return list(range(count))
-    kind = next((prefix for prefix in ("GPU-", "MIG-") if mask.startswith(prefix)), "")
-    visible: list[GPU] = []
-    for entry in mask.split(","):
-        gpu: GPU
-        if kind:
-            gpu = entry
-            if not entry.startswith(kind):
-                break
-        else:
-            digits = re.match(r"[+]?(\d+)", entry.strip())
-            if digits is None:
-                break
-            gpu = int(digits[1])
-        if gpu in visible:
-            return []
-        if isinstance(gpu, int) and gpu >= count:
-            break
-        visible.append(gpu)
-    return visible
-
-
-def order_note(mask: str | None, order: str | None, names: Sequence[str]) -> str:
-    """What is not known about a mask of indices, without CUDA: which boards it means where CUDA numbers them by speed.
-
-    NVML's order is `CUDA_DEVICE_ORDER=PCI_BUS_ID`. CUDA's own, `FASTEST_FIRST`, is the same for boards of one kind; among
-    several kinds CUDA alone knows it.
-
-    Args:
-        mask: `CUDA_VISIBLE_DEVICES`.
-        order: `CUDA_DEVICE_ORDER`.
-        names: the names of all boards.
-    """
-    chosen = visible_gpus(mask, len(names))
-    if order == "PCI_BUS_ID" or len(set(names)) < 2 or len(chosen) in (0, len(names)) or isinstance(chosen[0], str):
-        return ""
-    return (
-        "Chosen by its index in CUDA_VISIBLE_DEVICES, which is NVML's here; the boards of this machine differ, so CUDA may "
-        "number them otherwise. Set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name boards by their UUIDs."
-    )
 
 
 def _inventory(nvml: ModuleType) -> list[tuple[int, str, str]]:

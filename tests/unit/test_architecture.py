@@ -24,7 +24,7 @@ LIBRARY = ROOT / "lightning_watt"
 
 LAYERS: list[dict[str, set[str]]] = [
     # 0: words and numbers, from the standard library alone
-    {"units": set(), "errors": set(), "variable": set(), "files": set(), "sources.base": set()},
+    {"units": set(), "errors": set(), "variable": set(), "files": set(), "sources.base": set(), "sources.masks": set()},
     # 1: sources, each with the one library that it wraps
     {
         "sources.ticks": set(),
