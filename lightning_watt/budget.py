@@ -2,8 +2,8 @@
 
 What is known of the energy is up to a reading old, so the stop is planned ahead, as a number of training batches: those that
 still fit into what is left, with one more validation kept back, because Lightning validates once more where it stops. The
-comparison at each batch is one of two whole numbers. Over several ranks the plan is made at the ends of epochs and given to
-all of them, so that they stop after the same batch without speaking to each other in between.
+comparison at each batch is one of two whole numbers. Over several ranks the plan is rank zero's, made at the ends of epochs
+and given to all of them, so that they stop after the same batch without speaking to each other in between.
 """
 
 from __future__ import annotations
@@ -34,13 +34,17 @@ class Budget:
 
     def plan(self, trainer: Any, snapshot: Snapshot, rates: dict[str, Rate]) -> None:
         """Decide after how many training batches to stop, by what is known now."""
+        self.stop_at = self.planned(trainer, snapshot, rates)
+
+    def planned(self, trainer: Any, snapshot: Snapshot, rates: dict[str, Rate]) -> int | None:
+        """The number of training batches to stop after, by what is known now; None while that is not known."""
         unseen = Rate()
         train, validate = rates.get("train", unseen), rates.get("validate", unseen)
         left_j = self.budget_kwh * J_PER_KWH - snapshot.total_j
         if left_j > 0 and validate.batches:
             left_j -= facts.batches_of_a_validation(trainer) * validate.mean
         fit = batches_that_fit(left_j, train.mean if train.batches else 0.0)
-        self.stop_at = None if fit is None else snapshot.point.trained + fit
+        return None if fit is None else snapshot.point.trained + fit
 
     def mind(self, trainer: Any, voice: Voice) -> None:
         """Stop where one more batch would pass the budget; every rank asks, after every training batch."""

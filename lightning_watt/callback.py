@@ -6,28 +6,33 @@ No hook raises into the training, waits for a driver, or talks to one. The only 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from typing_extensions import override
 
-from lightning_watt import together
+from lightning_watt import together, trainer_metrics
 from lightning_watt import trainer_facts as facts
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
 from lightning_watt.hparams import HParamsTable
 from lightning_watt.idle import measure_idle
-from lightning_watt.journal import RECORD_NAME, Status
+from lightning_watt.journal import RECORD_NAME, Status, host_id
 from lightning_watt.ledger import Account
 from lightning_watt.lightning_base import Callback, join_loaded_packages
 from lightning_watt.lineage import STATE_KEY
 from lightning_watt.loggers import log_record
 from lightning_watt.marks import marker_for
 from lightning_watt.meter import EnergyMeter
+from lightning_watt.monitors import Monitors, place
 from lightning_watt.nodes import Nodes
 from lightning_watt.outlet import Outlet
-from lightning_watt.ranks import Share, agree, share_out
+from lightning_watt.ranks import Opened, Presence, Share, is_alone
+from lightning_watt.record import Record
+from lightning_watt.rendezvous import OPEN_LIMIT_S, PRESENCE_LIMIT_S, Rendezvous
 from lightning_watt.resume import go_on
 from lightning_watt.run_state import RunState
 from lightning_watt.sam import check_sam_arguments
@@ -35,6 +40,7 @@ from lightning_watt.scribe import Scribe
 from lightning_watt.session import Session
 from lightning_watt.sources.base import Device, EnergySource, is_source
 from lightning_watt.sources.masks import GPU, is_gpu
+from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.summary import print_summary
 from lightning_watt.tags import Scoring
 from lightning_watt.units import EnergyUnit
@@ -85,6 +91,8 @@ class WattCallback(Callback):
         >>> WattCallback(accuracy="val_acc", sam_unit="Wh").sam_unit
         'Wh'
     """
+
+    ranks_limit_s = PRESENCE_LIMIT_S
 
     def __init__(
         self,
@@ -150,7 +158,8 @@ class WattCallback(Callback):
         self._table = HParamsTable()
         self._recorded = False
         self._nodes: Nodes | None = None
-        self._turn = 0
+        self._monitors = Monitors()
+        self._epoch_open = False
         self._replicas = 1
         self._restored: dict[str, Any] | None = None
 
@@ -192,61 +201,130 @@ class WattCallback(Callback):
             self._run.voice.failed("setup", error)
 
     def _set_up(self, trainer: Any, pl_module: Any) -> None:
-        # Before the others, so that EarlyStopping and ModelCheckpoint find this epoch's values and not the last one's.
-        trainer.callbacks = [self, *(callback for callback in trainer.callbacks if callback is not self)]
-        share = share_out(self._boards(trainer), node=trainer.node_rank)
-        directory = facts.run_directory(trainer)  # asked by every rank: it is broadcast
+        place(trainer, self)
+        ranks = None if is_alone() else self._meet_ranks(trainer)
+        presence = self._presence(trainer)
+        if ranks is None:
+            share = Share(reads=True, reader=presence.rank, boards=presence.boards)
+            directory = Path(presence.directory)
+        else:
+            share = ranks.arrange(presence, trainer.local_rank)
+            directory = Path(ranks.arrangement.directory)
         if self._run.directory not in (None, directory):
             self._forget()  # another Trainer, another run
         run = self._run
         run.directory, run.status, run.interval_s = directory, "running", self.interval
         self._every = self.log_every_n_steps or max(1, trainer.log_every_n_steps)
-        self._turn += 1
         self._replicas = facts.replicas(trainer)
-        devices: Sequence[Device] = ()
-        failure: Exception | None = None
-        try:
-            if share.reads:
-                devices = self._open(trainer, pl_module, share)
-        except Exception as error:  # noqa: BLE001 - raised again below, once the other ranks have been answered
-            failure = error
-        agreement = agree(self._session.id if self._session is not None else "", devices)
-        nodes = self._nodes = Nodes(agreement, trainer.global_rank, self._turn)
+        failure, leaves = self._open_share(trainer, pl_module, share, presence, ranks)
         if failure is not None:
             raise failure
         session, meter = self._session, self._meter
         if session is None or meter is None:
             return
-        meter.leave_out(agreement.leaves)
-        if not meter.devices:  # another process of this host counts them all
+        if leaves is None or not self._keep(meter, leaves):  # other processes of this host count all of them
             self._session = self._meter = None
             return
-        session.place = (nodes.run, nodes.rank, nodes.node)
-        session.stretches.expect_others(nodes.many)
+        leads = self._leads
+        if self._nodes is not None:
+            session.place = (self._nodes.run, self._nodes.rank, self._nodes.node)
+            session.stretches.expect_others(self._nodes.many)
         if self.record:
-            self._scribe = Scribe(directory, meter.complaints.append, trainer.global_rank)
+            self._scribe = Scribe(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
         session.on_settled = self._write
         session.begin(meter, Account("other", 0))
         if trainer.is_global_zero:
             self._table.begin(trainer, pl_module, run.voice)
 
+    @property
+    def _leads(self) -> bool:
+        """Whether this process keeps the run's record."""
+        return self._nodes is None or self._nodes.leads
+
+    def _meet_ranks(self, trainer: Any) -> Rendezvous:
+        limit_s = OPEN_LIMIT_S + self.idle_s
+        return Rendezvous.of_this_process(trainer.global_rank, trainer.world_size, self.ranks_limit_s, limit_s)
+
+    def _presence(self, trainer: Any) -> Presence:
+        not_compared = ("gpus", "sources", "idle_s")  # each rank may see boards of its own
+        arguments = {name: value for name, value in self.__getstate__().items() if name not in not_compared}
+        return Presence(
+            rank=trainer.global_rank,
+            host=host_id(),
+            node=trainer.node_rank,
+            pid=os.getpid(),
+            boards=self._boards(trainer),
+            directory=str(facts.run_directory(trainer)),
+            budget_kwh=self.budget_kwh,
+            arguments=repr(sorted(arguments.items())),
+        )
+
     def _boards(self, trainer: Any) -> list[str]:
+        """The boards that this rank uses, or was told to measure; over several ranks they may not all see the same ones."""
         try:
-            return facts.boards_in_use(trainer)
+            if self.gpus == "auto":
+                return facts.boards_in_use(trainer)
+            return []
         except Exception as error:  # noqa: BLE001 - the other ranks wait for the answer
             self._run.voice.failed("finding the boards in use", error)
             return []
 
-    def _open(self, trainer: Any, pl_module: Any, share: Share) -> Sequence[Device]:
+    def _open_share(
+        self, trainer: Any, pl_module: Any, share: Share, presence: Presence, ranks: Rendezvous | None
+    ) -> tuple[Exception | None, list[str] | None]:
+        """Open what this process reads and agree with the others; a failure is returned once they have been answered."""
+        devices: Sequence[Device] = ()
+        failure: Exception | None = None
+        own: list[str] = []
+        try:
+            if share.reads:
+                devices = self._open(trainer, pl_module, share)
+            elif ranks is not None and (own := ranks.boards_unseen(presence.boards, share)):
+                devices = self._open(trainer, pl_module, share, own)
+        except Exception as error:  # noqa: BLE001 - raised again once the other ranks have been answered
+            failure = error
+        if ranks is None:
+            return failure, []
+        measured = {device.label: device.uuid for device in devices if device.provenance == "measured"}
+        opened = Opened(
+            rank=presence.rank,
+            host=presence.host,
+            session=self._session.id if self._session is not None else "",
+            devices=measured,
+            estimates=len(devices) - len(measured),
+        )
+        leaves = ranks.agree(opened, reads=bool(devices))
+        self._nodes = Nodes(ranks.store, presence.rank, ranks.arrangement, ranks.agreement)
+        self._outlet.set_budget(ranks.arrangement.budget_kwh)
+        if self.budget_kwh is not None and ranks.arrangement.budget_kwh is None and presence.rank == 0:
+            ranks.problems.append("So the budget is not kept: one rank cannot stop the training for all.")
+        if ranks.problems:
+            run = self._run
+            run.voice.warn(" ".join(ranks.problems), "ranks")
+            run.unknown += [problem for problem in ranks.problems if problem not in run.unknown]
+        return failure, leaves
+
+    @staticmethod
+    def _keep(meter: EnergyMeter, leaves: Sequence[str]) -> bool:
+        meter.leave_out(leaves)
+        return bool(meter.devices)
+
+    def _open(self, trainer: Any, pl_module: Any, share: Share, own: Sequence[str] = ()) -> Sequence[Device]:
         run = self._run
         run.hardware = facts.hardware_facts(trainer)
         run.model = facts.model_facts(pl_module)
         run.software = facts.software_facts(trainer)
         run.inherit(facts.inherited_paths(pl_module))
-        return self._open_sources(trainer, share)
+        return self._open_sources(trainer, share, own)
 
-    def _open_sources(self, trainer: Any, share: Share) -> Sequence[Device]:
-        """Open what this process reads; nothing is charged yet."""
+    def _open_sources(self, trainer: Any, share: Share, own: Sequence[str] = ()) -> Sequence[Device]:
+        """Open what this process reads; nothing is charged yet.
+
+        Args:
+            trainer: the Trainer.
+            share: what it reads of its node.
+            own: boards that only it sees; then it reads those and nothing else.
+        """
         run = self._run
         marker, instead = marker_for(trainer.strategy.root_device)
         run.marks = marker.kind
@@ -254,7 +332,8 @@ class WattCallback(Callback):
         if self.idle_s and run.idle is None:
             self._measure_idle(EnergyMeter(gpus, self.sources, self.interval, processes=share.processes))
         self._session = self._session or Session()
-        meter = self._meter = EnergyMeter(gpus, self.sources, self.interval, marker=marker, processes=share.processes)
+        sources = [NvmlSource(own)] if own else self.sources
+        meter = self._meter = EnergyMeter(gpus, sources, self.interval, marker=marker, processes=share.processes)
         devices = meter.open()
         run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
         if not isinstance(self.sources, str):
@@ -283,30 +362,63 @@ class WattCallback(Callback):
 
     @never_raise
     def _finish(self, trainer: Any, status: Status) -> None:
-        session, meter, run = self._session, self._meter, self._run
+        # Each step is guarded by itself, so that what fails in one takes nothing of the others; what is kept comes first.
+        self._monitors.end()
+        if status != "completed" and self._nodes is not None:
+            self._nodes.leave()
+        self._restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
+        session, meter = self._session, self._meter
         if session is None or meter is None:
             return
-        session.end()
-        run.status = status
-        if self._scribe is not None:
-            self._scribe.journal(session.line(status))
-        self._restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
-        if status == "completed" and self._train_batches:
-            run.tell_missing_accuracy(self.accuracy)
-        self._catch_up(trainer)
+        self._end_session(session, meter, status)
         self._meter = None
         self._end_together(status)
-        record = run.to_record(session, self.scoring)
+        record = self._last_record(session)
+        self._log_last(trainer, session, record)
+        self._print_last(trainer, record)
+
+    @never_raise
+    def _end_session(self, session: Session, meter: EnergyMeter, status: Status) -> None:
+        session.end()
+        self._run.status = status
         if self._scribe is not None:
-            self._scribe.record(record)
-            self._scribe.close()
-            self._scribe = None
+            self._scribe.journal(session.line(status))
+        for snapshot in session.ready:
+            self._run.foresee(snapshot.forecast)
         self._say_complaints(meter)
+        if status == "completed" and self._train_batches:
+            self._run.tell_missing_accuracy(self.accuracy)
+
+    def _last_record(self, session: Session) -> Record | None:
+        scribe, self._scribe = self._scribe, None
+        try:
+            record = self._run.to_record(session, self.scoring)
+            if scribe is not None:
+                scribe.record(record)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
+            self._run.voice.failed("the last record", error)
+            return None
+        else:
+            return record
+        finally:
+            if scribe is not None:
+                scribe.close()
+
+    @never_raise
+    def _log_last(self, trainer: Any, session: Session, record: Record | None) -> None:
+        voice = self._run.voice
+        self._outlet.catch_up(trainer, session, self._run)
         if trainer.is_global_zero:
-            log_record(trainer.loggers, record, facts.logger_step(trainer), run.voice)
-            self._table.end(trainer, run.voice)
+            if record is not None:
+                log_record(trainer.loggers, record, facts.logger_step(trainer), voice)
+            self._table.end(trainer, voice)
+
+    @never_raise
+    def _print_last(self, trainer: Any, record: Record | None) -> None:
+        directory = self._run.directory
+        if self._leads and record is not None:
             facts.stop_live_bar(trainer)
-            print_summary(record, str(run.directory / RECORD_NAME) if self.record and run.directory else "")
+            print_summary(record, str(directory / RECORD_NAME) if self.record and directory is not None else "")
 
     @never_raise
     def _end_together(self, status: Status) -> None:
@@ -343,18 +455,21 @@ class WattCallback(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
         self._start_training(trainer)
-        if self._outlet.budget is not None:
+        if self._outlet.budget is not None:  # over several ranks it is the same on all of them
             self._publish(trainer)
 
     @never_raise
     def _start_training(self, trainer: Any) -> None:
         self._take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self._enter("train", trainer)
+        measures = self._meter is not None or not trainer.is_global_zero
+        used_j = self._session.energy_j if self._session is not None else 0.0
+        self._monitors.begin(trainer, self._run.voice, self.scoring, used_j=used_j, measures=measures)
 
     @override
     @never_raise
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self._look_once_more(trainer)
+        self._close_train_epoch(trainer)
         self._enter("train", trainer)
 
     @override
@@ -365,7 +480,7 @@ class WattCallback(Callback):
     @override
     @never_raise
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self._look_once_more(trainer)
+        self._close_train_epoch(trainer)
         self._enter("other", trainer)
 
     @override
@@ -411,19 +526,27 @@ class WattCallback(Callback):
         if session is None:
             return
         if stage != "predict":
-            self._run.look_for_accuracy(trainer.callback_metrics, self.accuracy, stage)
-        session.note(self._log_point(trainer))
+            self._run.look_for_accuracy(trainer_metrics.computed(trainer), self.accuracy, stage)
+        if stage == "train":
+            self._epoch_open = True  # Lightning computes its metrics only after this hook
+        else:
+            session.note(self._log_point(trainer))
         session.end_epoch(self._run.metric.last, facts.logger_step(trainer))
         if then != stage:
             self._enter(then, trainer)
         self._catch_up(trainer)
 
-    def _look_once_more(self, trainer: Any) -> None:
-        """A module's own `on_train_epoch_end` comes after ours; what it logs there belongs to the epoch that is over."""
+    def _close_train_epoch(self, trainer: Any) -> None:
+        """Take the training epoch's own metrics, which Lightning has computed by now, after the module's own hook."""
         before = self._run.metric.last
-        self._run.look_for_accuracy(trainer.callback_metrics, self.accuracy, "train")
-        if self._session is not None and self._run.metric.last != before:
-            self._session.end_epoch(self._run.metric.last, facts.logger_step(trainer))
+        self._run.look_for_accuracy(trainer_metrics.computed(trainer), self.accuracy, "train")
+        session, was_open = self._session, self._epoch_open
+        self._epoch_open = False
+        if session is None or not was_open:
+            return
+        session.note(self._log_point(trainer))
+        if self._run.metric.last != before:
+            session.end_epoch(self._run.metric.last, facts.logger_step(trainer))
 
     # -- the hooks of every batch --
 
@@ -438,7 +561,7 @@ class WattCallback(Callback):
         self._train_batches += 1
         self._count(trainer, session, batch, batch_idx)
         if self._train_batches % self._every == 0:
-            self._run.look_for_accuracy(trainer.callback_metrics, self.accuracy, "train", may_wait=False)
+            self._run.look_for_accuracy(trainer_metrics.computed(trainer), self.accuracy, "train", may_wait=False)
             session.note(self._log_point(trainer))
 
     @override
@@ -504,7 +627,7 @@ class WattCallback(Callback):
     def _take_restored(self, trainer: Any) -> None:
         restored, self._restored = self._restored, None
         if restored is not None and self._session is not None:
-            go_on(self._session, self._run, restored, trainer.ckpt_path, adds=trainer.is_global_zero)
+            go_on(self._session, self._run, restored, trainer.ckpt_path, adds=self._leads)
             self._recorded = False  # so that the record soon says whose run this one goes on with
 
     # -- what the trainer's thread does with what was settled --
@@ -537,7 +660,12 @@ class WattCallback(Callback):
     def _publish(self, trainer: Any) -> None:
         self._meet()
         measuring = self._session if self._meter is not None else None
-        self._outlet.publish(trainer, measuring, self._run, self._log_point)
+        self._give_values(trainer, measuring)
+
+    @never_raise
+    def _give_values(self, trainer: Any, session: Session | None) -> None:
+        self._outlet.publish(trainer, session, self._run, self._log_point, self._nodes)
+        self._monitors.fill(trainer, self._run.voice)
 
     # -- what the meter's thread does with it --
 

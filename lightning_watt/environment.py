@@ -56,6 +56,9 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
 class EnvironmentCallback(WattCallback):
     """A `WattCallback` that nobody wrote into the script: it steps back for one that somebody did, and never raises."""
 
+    ranks_limit_s = 15.0
+    """The variable is more easily forgotten on a rank than a line of the script is."""
+
     @property
     @override
     def state_key(self) -> str:
@@ -73,13 +76,13 @@ class EnvironmentCallback(WattCallback):
         super().setup(trainer, pl_module, stage)
 
     @override
-    def _open_sources(self, trainer: Any, share: Share) -> Sequence[Device]:
+    def _open_sources(self, trainer: Any, share: Share, own: Sequence[str] = ()) -> Sequence[Device]:
         try:
-            return super()._open_sources(trainer, share)
+            return super()._open_sources(trainer, share, own)
         except ArgumentError as error:
             self._run.voice.warn(f"{VARIABLE}: {error} The boards that this Trainer uses are measured instead.")
             self.gpus = "auto"
-            return super()._open_sources(trainer, share)
+            return super()._open_sources(trainer, share, own)
 
 
 def callback_for(asked: str) -> EnvironmentCallback:

@@ -27,11 +27,12 @@ def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, voice
         try:
             if over_energy and is_a(logger, "WandbLogger"):
                 _give_axis(logger, list(over_energy))
-                logger.log_metrics(values | over_energy | {OVER_ENERGY_AXIS: snapshot.total_j}, step=snapshot.point.step)
+                row = values | over_energy | {OVER_ENERGY_AXIS: snapshot.total_j}
+                logger.log_metrics(metrics=row, step=snapshot.point.step)
             else:
-                logger.log_metrics(values, step=snapshot.point.step)
+                logger.log_metrics(metrics=values, step=snapshot.point.step)
                 if over_energy:
-                    logger.log_metrics(over_energy, step=round(snapshot.total_j))
+                    logger.log_metrics(metrics=over_energy, step=round(snapshot.total_j))
         except Exception as error:  # noqa: BLE001 - whatever a logger raises, the training goes on
             _tell(logger, error, voice)
 

@@ -1,48 +1,71 @@
-"""The nodes of a run: each reader tells rank zero what its node has used, at every epoch's end and at the end.
+"""The ranks of one run, as one of them sees them: each reader's part of the energy, and the values that all ranks share.
 
-At an epoch's end all ranks meet anyway (Lightning's own hooks, and our broadcast), so the parts travel in one collective. At
-the end they do not: a rank may have died, and a collective would wait for it. There each reader leaves its part in the
-process group's key-value store, and rank zero looks for it with a limit. What comes by neither way is in the journals.
+At an epoch's end each reader leaves its part in the ranks' key-value store; rank zero adds them up and leaves the values
+for all. At the end each reader leaves its last part. What comes by neither way is in the journals. No step of this is a
+collective and each has a limit, so a rank that has died, or on which nobody measures, holds nobody up.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import torch.distributed as dist
 
 from lightning_watt.journal import JOURNAL_NAME, RECORD_NAME, Trace, file_of, read_traces
 from lightning_watt.parts import Part
-from lightning_watt.ranks import Agreement
+from lightning_watt.ranks import Agreement, Arrangement
+from lightning_watt.store import SharedStore, StoreGone
 from lightning_watt.wasted import Taken
 
 log = logging.getLogger(__name__)
-POLL_S = 0.02
+
+PART_LIMIT_S = 5.0
+"""How long rank zero waits at an epoch's end for a reader's part; one that was late is not waited for again."""
+VALUES_LIMIT_S = 60.0
+"""How long a rank waits at an epoch's end for rank zero's values; it would wait for it at the next collective anyway."""
 STORE_LIMIT_S = 2.0
-"""How long a reader's own end waits for the store, which may be on a machine that is gone."""
+"""How long a rank's own end waits for the store, which may be on a machine that is gone."""
+KEPT = 16
+"""Answers that stay in the store; nobody is that many epochs behind."""
+
+
+class Values(msgspec.Struct):
+    """What rank zero gives to all at an epoch's end.
+
+    Attributes:
+        tags: what goes to `trainer.callback_metrics`.
+        stop_at: the number of training batches after which the training stops; None while that is not known.
+        over: from here on nobody waits for rank zero: it failed, or somebody has waited too long.
+    """
+
+    tags: dict[str, float] = {}
+    stop_at: int | None = None
+    over: bool = False
 
 
 class Nodes:
-    """The readers of one run, as one of its ranks sees them.
+    """The ranks of one run.
 
     Args:
-        agreement: who reads.
+        store: where they meet; None where there is none.
         rank: this process's rank.
-        turn: how many fits and tests this process has begun; the same on every rank.
+        arrangement: what all ranks know of the run.
+        agreement: who reads.
     """
 
-    def __init__(self, agreement: Agreement, rank: int, turn: int) -> None:
-        self.run = agreement.run
+    def __init__(self, store: SharedStore | None, rank: int, arrangement: Arrangement, agreement: Agreement) -> None:
         self.rank = rank
+        self.arrangement = arrangement
         self.readers = agreement.readers
-        self._turn = turn
-        self._broken = False
+        self.run = agreement.run
+        self._store = store
+        self._meetings = 0
+        self._answers = 0
+        self._late: set[int] = set()  # readers that are not waited for any more
+        self._over = False
 
     @property
     def many(self) -> bool:
@@ -50,47 +73,120 @@ class Nodes:
         return len(self.readers) > 1
 
     @property
+    def leads(self) -> bool:
+        """Whether this rank keeps the run's record: rank zero, or the lowest one that measures."""
+        return self.rank == self.arrangement.ranks[0]
+
+    @property
     def node(self) -> int:
-        """The number of this process's node."""
+        """This process's number among the readers."""
         return self.readers.index(self.rank) if self.rank in self.readers else 0
 
-    def gather(self, part: Part | None) -> list[Part]:
-        """Tell and hear all parts; called by every rank at the same moment. Where a rank is gone, nobody is asked again."""
-        if not self.many or self._broken:
+    # -- at an epoch's end --------------------------------------------------------------------------------------------
+
+    def meet(self, part: Part | None) -> list[Part]:
+        """Leave this reader's part; the one that leads hears the others' and waits for them, with a limit.
+
+        Every reader calls it at the same moments.
+
+        Args:
+            part: this reader's; None where it has none now.
+        """
+        if self._store is None or not self.many:
             return []
-        everyone: list[Any] = [None] * dist.get_world_size()
+        self._meetings += 1
         try:
-            dist.all_gather_object(everyone, msgspec.json.encode(part) if part is not None and self.rank else None)
-        except Exception:
-            self._broken = True
-            raise
-        return [msgspec.json.decode(raw, type=Part) for raw in everyone if raw is not None] if self.rank == 0 else []
+            if not self.leads:
+                return self._tell_part(self._store, part)
+            waited = {rank: f"part/{rank}/{self._meetings}" for rank in self.readers[1:] if rank not in self._late}
+            found = self._store.wait(list(waited.values()), PART_LIMIT_S) if waited else {}
+        except StoreGone as error:
+            log.debug("the store is gone", exc_info=error)
+            return []
+        self._late.update(rank for rank, key in waited.items() if key not in found)
+        parts = [msgspec.json.decode(raw, type=Part | None) for raw in found.values()]
+        return [told for told in parts if told is not None]
+
+    def _tell_part(self, store: SharedStore, part: Part | None) -> list[Part]:
+        store.tell(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(part))
+        store.forget(f"part/{self.rank}/{self._meetings - KEPT}")
+        return []
+
+    @property
+    def speaks(self) -> bool:
+        """Whether rank zero's values go to the other ranks."""
+        ranks = self.arrangement.ranks
+        return self._store is not None and not self._over and len(ranks) > 1 and ranks[0] == 0 and self.rank in ranks
+
+    def exchange(self, values: Values) -> Values | None:
+        """Give every rank rank zero's values of this moment; every rank calls it at the same moments.
+
+        Args:
+            values: rank zero's; the other ranks' are not looked at.
+
+        Returns:
+            The values that all ranks take now, the same on each; None where they have none in common any more. From then on
+            nobody waits for anybody, which all of them know from the same word in the store.
+        """
+        store = self._store
+        if store is None or not self.speaks:
+            return None
+        self._answers += 1
+        key = f"values/{self._answers}"
+        try:
+            if self.rank == 0:
+                raw = store.settle(key, msgspec.json.encode(values))
+                store.forget(f"values/{self._answers - KEPT}")
+            else:
+                raw = store.wait([key], VALUES_LIMIT_S).get(key) or store.settle(key, msgspec.json.encode(Values(over=True)))
+        except StoreGone as error:
+            log.debug("the store is gone", exc_info=error)
+            self._over = True
+            return None
+        taken = msgspec.json.decode(raw, type=Values)
+        self._over = taken.over
+        return None if taken.over else taken
+
+    def leave(self) -> None:
+        """Rank zero has failed: nobody is to wait for its next values."""
+        if self.rank == 0 and self.speaks:
+            over, last = msgspec.json.encode(Values(over=True)), self._answers
+            self._in_time(lambda store: [store.settle(f"values/{number}", over) for number in (last, last + 1)])
+            self._over = True
+
+    # -- at the end ---------------------------------------------------------------------------------------------------
 
     def tell_end(self, part: Part) -> None:
         """Leave the last part for rank zero."""
         raw = msgspec.json.encode(part)
-        # In a thread, because the machine that holds the store may be gone.
-        thread = threading.Thread(target=self._put, args=(raw,), name="lightning_watt tells its end", daemon=True)
+        self._in_time(lambda store: store.tell(f"end/{self.rank}", raw))
+
+    def _in_time(self, call: Callable[[SharedStore], object]) -> None:
+        """Do something with the store in a thread, because the machine that holds it may be gone."""
+        store = self._store
+        if store is None:
+            return
+
+        def work() -> None:
+            try:
+                call(store)
+            except StoreGone as error:
+                log.debug("the store is gone", exc_info=error)
+
+        thread = threading.Thread(target=work, name="lightning_watt tells its end", daemon=True)
         thread.start()
         thread.join(STORE_LIMIT_S)
 
     def hear_ends(self, limit_s: float) -> list[Part]:
-        """The last parts of the other nodes, as far as they come within the limit."""
-        store = _store()
-        waiting, found = [rank for rank in self.readers if rank != self.rank], []
-        until_s = time.monotonic() + limit_s
-        while waiting and store is not None:
-            try:
-                there = [rank for rank in waiting if store.check([self._key(rank)])]
-                found += [msgspec.json.decode(store.get(self._key(rank)), type=Part) for rank in there]
-            except Exception as error:
-                log.debug("the store is gone", exc_info=error)
-                break
-            waiting = [rank for rank in waiting if rank not in there]
-            if not waiting or time.monotonic() > until_s:
-                break
-            time.sleep(POLL_S)
-        return found
+        """The last parts of the other readers, as far as they come within the limit."""
+        if self._store is None:
+            return []
+        try:
+            found = self._store.wait([f"end/{rank}" for rank in self.readers if rank != self.rank], limit_s)
+        except StoreGone as error:
+            log.debug("the store is gone", exc_info=error)
+            return []
+        return [msgspec.json.decode(raw, type=Part) for raw in found.values()]
 
     def untold(self, known: Iterable[Part]) -> list[int]:
         """The other readers that have not told their end."""
@@ -106,28 +202,6 @@ class Nodes:
             f"{file_of(RECORD_NAME, rank)} and {file_of(JOURNAL_NAME, rank)}, are in the log directory of its machine; "
             "beside this one, read_record(directory) adds what they know."
         )
-
-    def _put(self, raw: bytes) -> None:
-        try:
-            store = _store()
-            if store is not None:
-                store.set(self._key(self.rank), raw)
-        except Exception as error:
-            log.debug("the store is gone", exc_info=error)
-
-    def _key(self, rank: int) -> str:
-        return f"lightning_watt/{self.run}/{self._turn}/{rank}"
-
-
-def _store() -> Any:
-    """The key-value store that the processes met in; None where torch does not show it."""
-    try:
-        from torch.distributed.distributed_c10d import _get_default_store
-
-        return _get_default_store()
-    except Exception as error:
-        log.debug("no store", exc_info=error)
-        return None
 
 
 def from_journals(directory: Path, run: str, own: str, known: Iterable[Part]) -> list[Part]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
+from lightning_watt import trainer_metrics
 from lightning_watt.budget import Budget
 from lightning_watt.events import LogPoint, Snapshot
 from lightning_watt.loggers import log_histogram, log_record, log_snapshot, save
+from lightning_watt.nodes import Nodes, Values
 from lightning_watt.run_state import RunState
 from lightning_watt.session import Session
 from lightning_watt.tags import Scoring, tags
@@ -55,17 +55,29 @@ class Outlet:
             step, values = session.histograms.popleft()
             if trainer.is_global_zero:
                 log_histogram(trainer.loggers, values, step, run.voice)
-        # Other nodes' readers know their own node alone; they get the run's values when all ranks meet.
         if last is not None and trainer.is_global_zero:
             run.foresee(last.forecast)
-            trainer.callback_metrics.update(_tensors(tags(last, self._scoring)))
             if self.budget is not None:
                 self.budget.foretell(trainer, last, run.voice)
-                if trainer.world_size == 1:  # several ranks are given one plan, where they speak with each other
+            if trainer.world_size == 1:  # several ranks take their values and their plan together, at the ends of epochs
+                trainer_metrics.give(trainer, tags(last, self._scoring))
+                if self.budget is not None:
                     self.budget.plan(trainer, last, session.known_rates())
-        trainer.progress_bar_metrics.update({"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
+        trainer_metrics.show(trainer, {"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
 
-    def publish(self, trainer: Any, session: Session | None, run: RunState, point: Callable[[Any], LogPoint]) -> None:
+    def set_budget(self, budget_kwh: float | None) -> None:
+        """Take the budget of this run: over several ranks it is rank zero's on all of them."""
+        if budget_kwh != (self.budget.budget_kwh if self.budget is not None else None):
+            self.budget = Budget(budget_kwh) if budget_kwh is not None else None
+
+    def publish(
+        self,
+        trainer: Any,
+        session: Session | None,
+        run: RunState,
+        point: Callable[[Any], LogPoint],
+        nodes: Nodes | None = None,
+    ) -> None:
         """Give every rank the values of this moment, for ModelCheckpoint and EarlyStopping, which follow this hook.
 
         Args:
@@ -73,28 +85,25 @@ class Outlet:
             session: the run, where this process measures.
             run: what is known of it.
             point: makes the log point of this moment.
+            nodes: the ranks, where there are several.
         """
-        values: dict[str, float] = {}
         budget = self.budget
+        values = Values(stop_at=budget.stop_at if budget is not None else None)
         try:
             if session is not None and session.devices:
                 now = session.now(point(trainer))
-                values = tags(now, self._scoring)
-                if budget is not None:
-                    budget.plan(trainer, now, session.known_rates())
+                values.tags = tags(now, self._scoring)
+                if budget is not None and (nodes is None or nodes.speaks):
+                    values.stop_at = budget.planned(trainer, now, session.known_rates())
         except Exception as error:  # noqa: BLE001 - the other ranks wait below
             run.voice.failed("the values of this moment", error)
-        stop_at = budget.stop_at if budget is not None else None
-        if trainer.world_size > 1:
-            values, stop_at = trainer.strategy.broadcast((values, stop_at), src=0)
+        if nodes is not None:
+            # Without common values each rank keeps to the last plan that all of them had, and to what it knows itself.
+            values = nodes.exchange(values) or Values(values.tags, budget.stop_at if budget is not None else None)
         if budget is not None and trainer.state.fn == "fit":
-            budget.stop_at = stop_at
+            budget.stop_at = values.stop_at
             budget.mind(trainer, run.voice)
-        trainer.callback_metrics.update(_tensors(values))
-
-
-def _tensors(values: dict[str, float]) -> dict[str, torch.Tensor]:
-    return {tag: torch.tensor(value, dtype=torch.float64) for tag, value in values.items()}
+        trainer_metrics.give(trainer, values.tags)
 
 
 def _short(value: float) -> float:

@@ -1,48 +1,110 @@
-"""Which process reads which device: each board and each host's CPU once, whatever the number of processes and nodes.
+"""Which process reads which device: each board and each host's CPU once, whatever the number of processes and nodes. Pure.
 
-Every rank calls `share_out` and then `agree`, once each, when a run is set up: the only two exchanges there.
+What the ranks say of themselves goes in, who reads what comes out; how they tell each other is in `nodes`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import torch.distributed as dist
 
-from lightning_watt.journal import host_id
-from lightning_watt.sources.base import Device
 
-
-class Share(NamedTuple):
-    """What this process reads.
+class Presence(msgspec.Struct, kw_only=True, frozen=True):
+    """What a rank says of itself when a run is set up.
 
     Attributes:
-        reads: whether it reads anything; one process a node does.
-        boards: the boards that all processes of this node use, each once.
-        hosts: the number of hosts.
-        processes: the other processes of this node.
+        rank: its global rank.
+        host: its host.
+        node: the number of its node, where several are on one host (a container each, or a test).
+        pid: its process.
+        boards: UUIDs of the boards that it uses, or was told to measure, as far as it sees them.
+        directory: where it would write the run's files.
+        budget_kwh: the budget that it was given.
+        arguments: the callback's arguments, as text.
+    """
+
+    rank: int
+    host: str
+    node: int
+    pid: int
+    boards: list[str]
+    directory: str = ""
+    budget_kwh: float | None = None
+    arguments: str = ""
+
+
+class Arrangement(msgspec.Struct, kw_only=True, frozen=True):
+    """What all ranks know of the run.
+
+    Attributes:
+        ranks: those that measure, in order.
+        world: the number of all ranks.
+        directory: where the run's files go: rank zero's, or that of the lowest rank that measures.
+        budget_kwh: rank zero's budget; None also where not every rank measures, because one alone cannot stop.
+        unlike: ranks whose arguments are not those of the first.
+    """
+
+    ranks: list[int]
+    world: int
+    directory: str = ""
+    budget_kwh: float | None = None
+    unlike: list[int] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether every rank measures."""
+        return len(self.ranks) == self.world
+
+
+class Share(msgspec.Struct, kw_only=True, frozen=True):
+    """What one rank reads.
+
+    Attributes:
+        reads: whether it reads; the lowest rank of each node does.
+        reader: the rank that reads for its node.
+        boards: the boards that the ranks of its node use, each once.
+        processes: the other processes of its node.
     """
 
     reads: bool
-    boards: list[str]
-    hosts: int
-    processes: tuple[int, ...] = ()
+    reader: int
+    boards: list[str] = []
+    processes: list[int] = []
 
 
-class Agreement(NamedTuple):
-    """Who reads, and what this process leaves to another one.
+class Opened(msgspec.Struct, kw_only=True, frozen=True):
+    """What a reader says once its sources are open.
 
     Attributes:
-        run: the id of the run: rank zero's session.
-        readers: the ranks that read something, rank zero first; a rank's place in here is the number of its node.
-        leaves: labels of this process's devices that another process of this host reads too, and counts.
+        rank: its global rank.
+        host: its host.
+        session: the id of its session.
+        devices: UUIDs of what it measures, by label.
+        estimates: how many devices it only estimates; those are of its own process, so no two of them are one.
+    """
+
+    rank: int
+    host: str
+    session: str
+    devices: dict[str, str] = {}
+    estimates: int = 0
+
+
+class Agreement(msgspec.Struct, kw_only=True, frozen=True):
+    """Who reads.
+
+    Attributes:
+        run: the id of the run: the session of rank zero, or of the lowest rank that measures.
+        readers: the ranks that read something, the first of all ranks before them; a rank's place in here is its number in
+            the record (`node1/gpu0`).
+        leaves: labels of a reader's devices that a reader before it on its host counts, by rank.
     """
 
     run: str
     readers: list[int]
-    leaves: set[str]
+    leaves: dict[int, list[str]] = {}
 
 
 def is_alone() -> bool:
@@ -50,50 +112,69 @@ def is_alone() -> bool:
     return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
 
 
-def share_out(mine: Sequence[str], host: str | None = None, node: int = 0) -> Share:
-    """Agree with the other processes who reads what. Every rank calls this once, when the run is set up.
+def arrange(present: Sequence[Presence], world: int) -> tuple[Arrangement, dict[int, Share]]:
+    """Who reads what, by what the ranks say of themselves.
 
     Args:
-        mine: UUIDs of the boards that this process uses.
-        host: this host.
-        node: the number of this process's node, where several are on one host (a container each, or a test).
+        present: those that measure.
+        world: the number of all ranks.
 
     Returns:
-        The lowest rank of each node reads all boards that its node's ranks use.
+        What all of them know, and each one's share: the lowest rank of each node reads all boards that its node's ranks use.
     """
-    if is_alone():
-        return Share(True, list(mine), 1)
-    here = (host or host_id(), node)
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, (here, list(mine), os.getpid()))
-    first = next(rank for rank, (other, _, _) in enumerate(everyone) if other == here)
-    boards = dict.fromkeys(uuid for other, uuids, _ in everyone if other == here for uuid in uuids)
-    processes = tuple(pid for other, _, pid in everyone if other == here and pid != os.getpid())
-    return Share(first == dist.get_rank(), list(boards), len({other[0] for other, _, _ in everyone}), processes)
+    present = sorted(present, key=lambda one: one.rank)
+    nodes: dict[tuple[str, int], list[Presence]] = {}
+    for one in present:
+        nodes.setdefault((one.host, one.node), []).append(one)
+    shares = {}
+    for members in nodes.values():
+        boards = list(dict.fromkeys(uuid for member in members for uuid in member.boards))
+        for member in members:
+            others = [other.pid for other in members if other is not member]
+            is_first = member is members[0]
+            shares[member.rank] = Share(reads=is_first, reader=members[0].rank, boards=boards, processes=others)
+    first = present[0]
+    arrangement = Arrangement(
+        ranks=[one.rank for one in present],
+        world=world,
+        directory=first.directory,
+        budget_kwh=first.budget_kwh if first.rank == 0 and len(present) == world else None,
+        unlike=[one.rank for one in present if one.arguments != first.arguments],
+    )
+    return arrangement, shares
 
 
-def agree(session: str, devices: Sequence[Device], host: str | None = None) -> Agreement:
-    """Agree, once the sources are open, who counts a device that several processes opened: the lowest rank of the host.
+def uncovered(boards: Sequence[str], reader: Opened) -> list[str]:
+    """The boards of a rank that its node's reader does not see: in a container, or under Slurm, a rank may see its own only.
 
-    An estimate is of the process's own work, so no two of them are one device.
+    Example:
+        >>> uncovered(["GPU-a", "b"], Opened(rank=0, host="h", session="s", devices={"gpu0": "GPU-b"}))
+        ['GPU-a']
+    """
+    seen = {_bare(uuid) for uuid in reader.devices.values()}
+    return [board for board in boards if _bare(board) not in seen]
+
+
+def count_once(opened: Sequence[Opened], first: int) -> Agreement:
+    """Who counts a device that several processes opened: the lowest rank of the host.
 
     Args:
-        session: the id of this process's session; empty where it reads nothing.
-        devices: what it opened.
-        host: this host.
+        opened: what the readers say.
+        first: the lowest rank that measures; it heads the readers, even where it could open nothing.
     """
-    if is_alone():
-        return Agreement(session, [0], set())
-    measured = {device.label: (host or host_id(), device.uuid) for device in devices if device.provenance == "measured"}
-    estimated = len(devices) - len(measured)
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, (session, list(measured.values()), estimated))
+    by_rank = {one.rank: one for one in sorted(opened, key=lambda one: one.rank)}
     taken: set[tuple[str, str]] = set()
-    readers, leaves = [0], set()
-    for rank, (_, found, estimates) in enumerate(everyone):
-        if rank == dist.get_rank():
-            leaves = {label for label, device in measured.items() if device in taken}
-        if rank and (estimates or set(found) - taken):
+    readers, leaves = [first], {}
+    for rank, one in by_rank.items():
+        measured: Mapping[str, tuple[str, str]] = {label: (one.host, uuid) for label, uuid in one.devices.items()}
+        leaves[rank] = [label for label, device in measured.items() if device in taken]
+        if rank != first and (one.estimates or set(measured.values()) - taken):
             readers.append(rank)
-        taken |= set(found)
-    return Agreement(everyone[0][0], readers, leaves)
+        taken |= set(measured.values())
+    run = by_rank[first].session if first in by_rank else ""
+    return Agreement(run=run, readers=readers, leaves={rank: labels for rank, labels in leaves.items() if labels})
+
+
+def _bare(uuid: str) -> str:
+    """A UUID without the prefix that NVML says it with and torch does not."""
+    return uuid.removeprefix("GPU-")

@@ -9,6 +9,23 @@ from lightning_watt.events import Snapshot
 from lightning_watt.sam import sustainable_accuracy
 from lightning_watt.units import EnergyUnit, kwh
 
+TAGS = (
+    "watt/energy_kwh",
+    "watt/uncertainty_kwh",
+    "watt/power_w",
+    "watt/joules_per_batch",
+    "watt/joules_per_sample",
+    "watt/accuracy",
+    "watt/sam",
+    "watt/sam_shifted",
+    "watt/co2e_g",
+    "watt/forecast_kwh",
+    "watt/forecast_uncertainty_kwh",
+)
+"""The tags in `trainer.callback_metrics`, those of a stage or a device aside."""
+PLACE_TAGS = ("energy_kwh", "power_w")
+"""What is said of one stage or device: `watt/train/energy_kwh`, `watt/gpu0/power_w`."""
+
 
 @dataclass(frozen=True)
 class Scoring:

@@ -15,14 +15,14 @@ FAILED_LIMIT_S = 2.0
 
 
 def meet(nodes: Nodes, session: Session | None, run: RunState, *, measures: bool) -> None:
-    """Bring the nodes' parts to rank zero; every rank comes here at an epoch's end, whatever has failed in it before."""
+    """Bring the readers' parts together; every reader comes here at an epoch's end, whatever has failed in it before."""
     part = None
     try:
-        if nodes.rank and session is not None and measures:
+        if not nodes.leads and session is not None and measures:
             part = session.part(run.missing)
-    except Exception as error:  # noqa: BLE001 - the other ranks wait below
+    except Exception as error:  # noqa: BLE001 - the one that leads waits for an answer
         run.voice.failed("this node's part", error)
-    for told in nodes.gather(part):
+    for told in nodes.meet(part):
         if session is not None:
             session.join(told)
 
@@ -37,7 +37,7 @@ def end(nodes: Nodes, session: Session, run: RunState, status: Status, write: Ca
         status: how it ended here.
         write: writes the record as it stands, should this process be killed while it waits.
     """
-    if nodes.rank:
+    if not nodes.leads:
         nodes.tell_end(session.part(run.missing))
         return
     if status != "completed":

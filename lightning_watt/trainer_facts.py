@@ -45,18 +45,21 @@ def is_a(logger: Any, *names: str) -> bool:
 
 
 def run_directory(trainer: Any) -> Path:
-    """Where this run's files go: the Trainer's log directory. Every rank asks for it, because ranks agree on it.
+    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it.
 
-    W&B's and MLflow's loggers give all their runs one directory, in which each record would replace the one before; there
-    it is the directory of the run that Lightning puts the checkpoints into.
+    That property is a broadcast, so it is not asked; on the other ranks, whose loggers know of no version, it is the
+    Trainer's root directory. W&B's and MLflow's loggers give all their runs one directory, in which each record would
+    replace the one before; there it is the directory of the run that Lightning puts the checkpoints into.
     """
-    directory = Path(trainer.log_dir or trainer.default_root_dir)
+    root = Path(trainer.default_root_dir)
     logger: Any = trainer.loggers[0] if trainer.loggers else None
-    if is_a(logger, "WandbLogger", "MLFlowLogger"):
-        own = (logger.name, logger.version) if trainer.is_global_zero else (None, None)
-        name, version = trainer.strategy.broadcast(own)
-        if version is not None:
-            directory = directory / str(name) / str(version)
+    if logger is None or not trainer.is_global_zero:
+        return root
+    if is_a(logger, "TensorBoardLogger", "CSVLogger"):
+        return Path(logger.log_dir or root)
+    directory = Path(logger.save_dir or root)
+    if is_a(logger, "WandbLogger", "MLFlowLogger") and logger.version is not None:
+        return directory / str(logger.name) / str(logger.version)
     return directory
 
 
