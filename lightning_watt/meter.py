@@ -51,6 +51,8 @@ class EnergyMeter:
         marker: what a moment is: the host's clock by default; `marks.CudaMarker` for a GPU's own stream.
         clock: the host's clock, replaceable for tests.
         processes: other processes on this host whose work counts where the CPU is only estimated.
+        required: a board that a list of `gpus` names and that is not there raises; otherwise `missing` tells of it, and the
+            others are measured.
 
     Raises:
         ValueError: an interval that is not above zero.
@@ -74,12 +76,14 @@ class EnergyMeter:
         marker: Marker | None = None,
         clock: Clock = HOST_CLOCK,
         processes: Sequence[int] = (),
+        required: bool = True,
     ) -> None:
         if not interval > 0:
             raise ValueError(f"interval is {interval}: give the seconds between two reads, above zero.")
         self._gpus = gpus
         self._sources = sources
         self._processes = tuple(processes)
+        self._required = required
         self._interval = interval
         self._clock = clock
         self._marker = marker or HostMarker(clock)
@@ -117,7 +121,9 @@ class EnergyMeter:
         """
         if self._thread is not None:
             raise WattError("The meter runs already: stop it first, or make another.")
-        self._opened, self.missing = open_sources(self._gpus, self._sources, self._clock, self._processes)
+        self._opened, self.missing = open_sources(
+            self._gpus, self._sources, self._clock, self._processes, required=self._required
+        )
         if not self._opened:
             raise WattError(f"Nothing can be measured. {' '.join(str(reason) for reason in self.missing)}")
         self._lines = [Timeline(device) for _, devices in self._opened for device in devices]

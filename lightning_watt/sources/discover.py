@@ -57,12 +57,18 @@ def discover(sources: Sequence[EnergySource] | None = None, *, clock: Clock = HO
         except SourceUnavailable as error:
             missing.append(error)
         else:
+            missing += _left_out(source)
             source.close()
     return Discovery(tuple(devices), tuple(missing))
 
 
 def open_sources(
-    gpus: str | Sequence[GPU], sources: str | Sequence[EnergySource], clock: Clock, processes: Sequence[int] = ()
+    gpus: str | Sequence[GPU],
+    sources: str | Sequence[EnergySource],
+    clock: Clock,
+    processes: Sequence[int] = (),
+    *,
+    required: bool = True,
 ) -> tuple[list[tuple[EnergySource, list[Device]]], list[SourceUnavailable]]:
     """Open what is asked for.
 
@@ -74,9 +80,10 @@ def open_sources(
         sources: `"auto"` or the sources themselves.
         clock: the host's clock.
         processes: other processes whose work an estimate counts.
+        required: a board that a list of `gpus` names and that is not there raises; otherwise the others are opened.
 
     Returns:
-        Each opened source with its devices, and the reasons of those that could not be opened.
+        Each opened source with its devices, and the reasons of those that could not be opened, or of a part of them.
 
     Raises:
         ValueError: `gpus` names a board that is not there, or two sources read one device.
@@ -86,7 +93,7 @@ def open_sources(
     if isinstance(sources, str):
         wanted: list[EnergySource] = [RaplSource()]
         if isinstance(gpus, str) or gpus:
-            wanted.insert(0, NvmlSource(gpus))
+            wanted.insert(0, NvmlSource(gpus, required=required))
     else:
         wanted = list(sources)
     try:
@@ -110,6 +117,7 @@ def _try_to_open(
     taken = {device.label for _, devices in opened for device in devices}
     try:
         devices = _open_in_time(source, clock)
+        missing += _left_out(source)
     except SourceUnavailable as error:
         missing.append(error)
         return
@@ -132,6 +140,11 @@ def _try_to_open(
             "Give each device one source."
         )
     opened.append((source, devices))
+
+
+def _left_out(source: EnergySource) -> list[SourceUnavailable]:
+    """What a source that was opened says of devices that it has to leave out."""
+    return list(getattr(source, "left_out", ()))
 
 
 def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:

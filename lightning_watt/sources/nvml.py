@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from lightning_watt.sources.masks import GPU, order_note, visible_gpus
 from lightning_watt.sources.ticks import Looks, TickReader, run_together
 from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J, UJ_PER_MJ
 
+NAME = "nvml"
 DUE_S = 1.0
 POWER_DUE_S = 0.1
 """A board with neither counter nor samples is known only by asking for its power; ten times a second is gentle."""
@@ -35,6 +37,7 @@ SILENT_NS = 5 * NS_PER_S
 STEP_NS = NS_PER_S // 10
 """The wall clock and the steady one drift apart by microseconds between two reads; by more than this, somebody set one."""
 REINSTALL = "Reinstall the NVIDIA driver, or check `nvidia-smi`."
+HIDDEN = "Check `nvidia-smi -L`: a container or the permissions of /dev/nvidia* may hide a board from NVML."
 REMEDIES = {
     "LibraryNotFound": "Install the NVIDIA driver; start a container with GPU access (driver capability `utility`).",
     "DriverNotLoaded": "Load the NVIDIA kernel module (`modprobe nvidia`) and check `nvidia-smi`.",
@@ -60,20 +63,26 @@ class NvmlSource:
 
     Args:
         gpus: `"all"` boards that NVML shows; `"visible"`, those that `CUDA_VISIBLE_DEVICES` leaves; or NVML indices and
-            UUIDs (`GPU-...` whole or shortened, `MIG-...`). A MIG slice stands for its parent board.
+            UUIDs (`GPU-...` whole or shortened, `MIG-...`, or without prefix). A MIG slice stands for its parent board.
         at_ticks: wait for the counter's tick at each read, which makes its value exact; see `sources.ticks`.
+        required: a board of a list that is not there raises; otherwise it is left out, and the others are read.
+
+    Attributes:
+        left_out: after `open`, of each wanted board that is not read: why, and the remedy.
 
     Example:
         >>> NvmlSource(gpus=[0]).name
         'nvml'
     """
 
-    name = "nvml"
+    name = NAME
 
-    def __init__(self, gpus: str | Sequence[GPU] = "all", *, at_ticks: bool = True) -> None:
+    def __init__(self, gpus: str | Sequence[GPU] = "all", *, at_ticks: bool = True, required: bool = True) -> None:
         self.gpus = gpus
         self.at_ticks = at_ticks
+        self.required = required
         self.due_s = DUE_S
+        self.left_out: list[SourceUnavailable] = []
         self._boards: list[_Board] = []
         self._clock: Clock = HOST_CLOCK
         self._nvml: ModuleType | None = None
@@ -85,26 +94,34 @@ class NvmlSource:
             SourceUnavailable: no driver, no board, or none that could be opened.
             ValueError: `gpus` names a board that is not there; the message lists those that are.
         """
-        nvml = self._initialise()
-        self._clock = clock
+        self._clock, self.left_out = clock, []
+        nvml = self._nvml = _start(self.gpus)
         try:
-            handles = self._select(nvml)
-            self._boards = [_Board(nvml, index, handle, clock, note) for index, handle, note in handles]
+            chosen, self.left_out = _choose(nvml, self.gpus, required=self.required)
+            self._boards = [_Board(nvml, board, clock, note) for board, note in chosen]
             self.due_s = min((board.due_s for board in self._boards), default=DUE_S)
         except nvml.NVMLError as error:
             self.close()
-            raise SourceUnavailable(self.name, f"The boards cannot be listed: {error}.", remedy_for(error)) from error
+            why = f"The boards cannot be listed: {error}.{_unmeasured(self.gpus)}"
+            raise SourceUnavailable(self.name, why, remedy_for(error)) from error
         except BaseException:
             self.close()
             raise
         if not self._boards:
             self.close()
-            why = "CUDA_VISIBLE_DEVICES hides every board." if self.gpus == "visible" else "The driver shows no board."
-            raise SourceUnavailable(self.name, why, 'Check `nvidia-smi -L`, or pass gpus="all".')
+            raise self._no_board()
         if self.at_ticks:
             for board in self._boards:
                 board.watch_ticks()
         return [board.device for board in self._boards]
+
+    def _no_board(self) -> SourceUnavailable:
+        if self.left_out:
+            reasons, self.left_out = self.left_out, []
+            remedies = dict.fromkeys(reason.remedy for reason in reasons)
+            return SourceUnavailable(self.name, " ".join(reason.why for reason in reasons), " ".join(remedies))
+        why = "CUDA_VISIBLE_DEVICES hides every board." if self.gpus == "visible" else "The driver shows no board."
+        return SourceUnavailable(self.name, why + _unmeasured(self.gpus), 'Check `nvidia-smi -L`, or pass gpus="all".')
 
     def read(self) -> list[Reading | Failure]:
         """Read every board, each at its counter's next tick."""
@@ -116,106 +133,159 @@ class NvmlSource:
         self._boards = []
         nvml, self._nvml = self._nvml, None
         if nvml is not None:
-            try:
-                nvml.nvmlShutdown()
-            except nvml.NVMLError:
-                return  # gone already, which is what was wanted
+            _stop(nvml)
 
     def inventory(self) -> list[tuple[int, str, str]]:
         """Index, UUID and name of every board; the source must be open."""
         assert self._nvml is not None, "open the source first"
-        return _inventory(self._nvml)
+        return [(board.index, board.uuid, board.name) for board in _inventory(self._nvml)[0]]
 
-    def _initialise(self) -> ModuleType:
+
+@dataclass(frozen=True)
+class _Listed:
+    """A board that NVML lists."""
+
+    index: int
+    uuid: str
+    name: str
+    handle: Any
+
+
+class _NoBoardError(Exception):
+    """A name that means no board, or one that cannot be had."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(why)
+        self.why = why
+        self.remedy = remedy
+
+
+def _start(gpus: str | Sequence[GPU]) -> ModuleType:
+    try:
+        pynvml = import_module("pynvml")
+    except ImportError as error:
+        why = f"pynvml cannot be imported ({error}).{_unmeasured(gpus)}"
+        raise SourceUnavailable(NAME, why, "pip install nvidia-ml-py") from error
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        why = f"NVML does not start: {error}.{_unmeasured(gpus)}"
+        raise SourceUnavailable(NAME, why, remedy_for(error)) from error
+    return pynvml
+
+
+def _stop(nvml: ModuleType) -> None:
+    with suppress(nvml.NVMLError):  # gone already, which is what was wanted
+        nvml.nvmlShutdown()
+
+
+def _unmeasured(gpus: str | Sequence[GPU]) -> str:
+    """What that means for boards that were asked for one by one."""
+    return "" if isinstance(gpus, str) else f" The energy of these boards is missing: {', '.join(map(str, gpus))}."
+
+
+def _choose(
+    nvml: ModuleType, gpus: str | Sequence[GPU], *, required: bool
+) -> tuple[list[tuple[_Listed, str]], list[SourceUnavailable]]:
+    """The wanted boards, each once and with a note; and of every other wanted one why it cannot be had."""
+    listed, lost = _inventory(nvml)
+    unsure = ""
+    if gpus == "all":
+        wanted: list[GPU] = sorted([*(board.index for board in listed), *lost])
+    elif gpus == "visible":
+        # Read now, as CUDA reads it at its first use: what is set after CUDA has begun changes nothing there.
+        mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+        wanted = visible_gpus(mask, len(listed) + len(lost))
+        unsure = order_note(mask, os.environ.get("CUDA_DEVICE_ORDER"), [board.name for board in listed])
+    elif isinstance(gpus, str):
+        raise ArgumentError(f'gpus="{gpus}" is none of "all", "visible", or a list of indices and UUIDs.')
+    else:
+        wanted = list(gpus) if listed or lost else []  # without any board no name is wrong
+    there = [f"{board.index}: {board.uuid} ({board.name})" for board in listed]
+    there += [f"{index}: unreadable ({error})" for index, error in lost.items()]
+    chosen: dict[int, tuple[_Listed, str]] = {}
+    left_out: dict[GPU, SourceUnavailable] = {}
+    for gpu in wanted:
         try:
-            pynvml = import_module("pynvml")
-        except ImportError as error:
-            raise SourceUnavailable(
-                self.name, f"pynvml cannot be imported ({error}).", "pip install nvidia-ml-py"
-            ) from error
-        try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            raise SourceUnavailable(self.name, f"NVML does not start: {error}.", remedy_for(error)) from error
-        self._nvml = pynvml
-        return pynvml
-
-    def _select(self, nvml: ModuleType) -> list[tuple[int, Any, str]]:
-        """The wanted boards as (index, handle, note), each once."""
-        inventory = _inventory(nvml)
-        unsure = ""
-        if self.gpus == "all":
-            wanted: list[GPU] = [index for index, _, _ in inventory]
-        elif self.gpus == "visible":
-            # Read now, as CUDA reads it at its first use: what is set after CUDA has begun changes nothing there.
-            mask = os.environ.get("CUDA_VISIBLE_DEVICES")
-            lost = set(range(nvml.nvmlDeviceGetCount())) - {index for index, _, _ in inventory}
-            wanted = [gpu for gpu in visible_gpus(mask, len(inventory) + len(lost)) if gpu not in lost]
-            names = [name for _, _, name in inventory]
-            unsure = order_note(mask, os.environ.get("CUDA_DEVICE_ORDER"), names)
-        elif isinstance(self.gpus, str):
-            raise ArgumentError(f'gpus="{self.gpus}" is none of "all", "visible", or a list of indices and UUIDs.')
-        else:
-            wanted = list(self.gpus)
-        chosen: dict[int, tuple[int, Any, str]] = {}
-        for gpu in wanted:
-            try:
-                index, note = _resolve(nvml, gpu, inventory)
-            except ArgumentError:
-                if self.gpus == "visible":
-                    break  # the mask is not our argument: like CUDA, end at the first entry that names no board
-                raise
-            if self.gpus == "visible" and index in chosen and not str(gpu).startswith("MIG-"):
-                return []  # one board by two names: CUDA shows none
-            note = " ".join(part for part in (note, unsure) if part)
-            chosen.setdefault(index, (index, nvml.nvmlDeviceGetHandleByIndex(index), note))
-        return list(chosen.values())
+            board, note = _resolve(nvml, gpu, listed, lost)
+        except _NoBoardError as error:
+            if gpus == "visible" and isinstance(gpu, str):
+                break  # the mask is not our argument: like CUDA, end at the first entry that names no board
+            why = f"{error.why} Boards here: {', '.join(there) or 'none'}."
+            if required and not isinstance(gpus, str):
+                raise ArgumentError(f"gpus: {why}") from error
+            left_out[gpu] = SourceUnavailable(NAME, f"The energy of a board is missing: {why}", error.remedy)
+            continue
+        if gpus == "visible" and board.index in chosen and not str(gpu).startswith("MIG-"):
+            return [], []  # one board by two names: CUDA shows none
+        chosen.setdefault(board.index, (board, " ".join(part for part in (note, unsure) if part)))
+    return list(chosen.values()), list(left_out.values())
 
 
-def _inventory(nvml: ModuleType) -> list[tuple[int, str, str]]:
-    found = []
+def _inventory(nvml: ModuleType) -> tuple[list[_Listed], dict[int, Exception]]:
+    """The boards, and by its index what the driver says of each that it counts and does not hand out: a lost one."""
+    listed: list[_Listed] = []
+    lost: dict[int, Exception] = {}
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            found.append((index, _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle))))
-        except nvml.NVMLError:
-            continue  # a lost board cannot be chosen; choosing it by name says so
-    return found
+            uuid, name = _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle))
+        except nvml.NVMLError as error:
+            lost[index] = error
+        else:
+            listed.append(_Listed(index, uuid, name, handle))
+    return listed, lost
 
 
-def _resolve(nvml: ModuleType, gpu: GPU, inventory: Sequence[tuple[int, str, str]]) -> tuple[int, str]:
-    """The NVML index of the board that `gpu` names, and a note where the name means a part of it."""
-    there = ", ".join(f"{index}: {uuid} ({name})" for index, uuid, name in inventory) or "none"
+def _resolve(nvml: ModuleType, gpu: GPU, listed: Sequence[_Listed], lost: dict[int, Exception]) -> tuple[_Listed, str]:
+    """The board that `gpu` names, and a note where the name means a part of it."""
     if isinstance(gpu, int):
-        if any(gpu == index for index, _, _ in inventory):
-            return gpu, ""
-        raise ArgumentError(f"gpus: there is no board {gpu}. Boards here: {there}.")
-    if gpu.startswith("MIG-"):
+        if gpu in lost:
+            raise _NoBoardError(f"there is no board {gpu} that answers ({lost[gpu]}).", remedy_for(lost[gpu]))
+        for board in listed:
+            if board.index == gpu:
+                return board, ""
+        raise _NoBoardError(f"there is no board {gpu}.", HIDDEN)
+    if not gpu.startswith("MIG-"):
+        prefix = gpu if gpu.startswith("GPU-") else f"GPU-{gpu}"
+        matches = [board for board in listed if board.uuid.startswith(prefix)]
+        if len(matches) == 1:
+            return matches[0], ""
+        if matches:
+            raise _NoBoardError(f"{len(matches)} boards with a UUID that begins with {gpu}.", "Give the whole UUID.")
+    told: Exception | None = None
+    # CUDA tells a slice's UUID, as a board's, without its prefix.
+    for name in [gpu] if gpu.startswith(("GPU-", "MIG-")) else [f"GPU-{gpu}", f"MIG-{gpu}"]:
         try:
-            slice_ = nvml.nvmlDeviceGetHandleByUUID(gpu)
-            parent = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(slice_)
-            uuid = _text(nvml.nvmlDeviceGetUUID(parent))
+            uuid = _board_of(nvml, name)
         except nvml.NVMLError as error:
             # Drivers before 470 named a slice by its board: MIG-GPU-<UUID>/<GPU instance>/<compute instance>.
-            uuid = gpu.removeprefix("MIG-").split("/")[0]
-            if not any(other == uuid for _, other, _ in inventory):
-                raise ArgumentError(f"gpus: no MIG slice {gpu} ({error}). Boards here: {there}.") from error
-        index = next(index for index, other, _ in inventory if other == uuid)
-        return index, f"The counter of the whole board; {gpu} is one slice of it and shares it."
-    prefix = gpu if gpu.startswith("GPU-") else f"GPU-{gpu}"
-    matches = [index for index, uuid, _ in inventory if uuid.startswith(prefix)]
-    if len(matches) == 1:
-        return matches[0], ""
-    what = "no board" if not matches else f"{len(matches)} boards"
-    raise ArgumentError(f"gpus: {what} with a UUID that begins with {gpu}. Boards here: {there}.")
+            uuid = name.removeprefix("MIG-").split("/")[0]
+            if not isinstance(error, (nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument)):
+                told = told or error
+        for board in listed:
+            if board.uuid == uuid:
+                return board, f"The counter of the whole board; {name} is one slice of it and shares it."
+    if told is not None:
+        raise _NoBoardError(f"{gpu} cannot be read ({told}).", remedy_for(told))
+    what = "MIG slice" if gpu.startswith("MIG-") else "board with a UUID that begins with"
+    raise _NoBoardError(f"no {what} {gpu}.", HIDDEN)
+
+
+def _board_of(nvml: ModuleType, name: str) -> str:
+    """The UUID of the board that a whole UUID names, or a slice's parent board."""
+    handle = nvml.nvmlDeviceGetHandleByUUID(name)
+    if name.startswith("MIG-"):
+        handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    return _text(nvml.nvmlDeviceGetUUID(handle))
 
 
 class _Board:
     """One board: what it offers, and where its reading stands."""
 
-    def __init__(self, nvml: ModuleType, index: int, handle: Any, clock: Clock, note: str) -> None:
+    def __init__(self, nvml: ModuleType, board: _Listed, clock: Clock, note: str) -> None:
         self._nvml = nvml
-        self._handle = handle
+        self._handle = handle = board.handle
         self._clock = clock
         self._ticks: TickReader | None = None
         self._retry_ns = 0
@@ -229,9 +299,9 @@ class _Board:
                 self._integral.add(self._power_now())
         self.due_s = DUE_S if self._has_counter or self._has_samples else POWER_DUE_S
         self.device = Device(
-            label=f"gpu{index}",
-            name=_text(nvml.nvmlDeviceGetName(handle)),
-            uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+            label=f"gpu{board.index}",
+            name=board.name,
+            uuid=board.uuid,
             source="nvml-counter" if self._has_counter else "nvml-power",
             tick_s=0.0 if self._has_counter else POWER_DUE_S,
             max_power_w=self._max_power_w(),

@@ -15,7 +15,7 @@ from lightning_watt.sources.base import HOST_CLOCK
 from lightning_watt.sources.discover import open_sources
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.sources.replay import ReplaySource
-from tests.nvml_lab import Board, Lab
+from tests.nvml_lab import Board, Fault, Lab
 from tests.unit.doubles import AbsentSource, FakeClock, ScriptedSource
 
 
@@ -98,6 +98,26 @@ def test_the_estimate_is_what_is_left_where_nothing_measures(no_rapl, gpus):
         opened, missing = open_sources(gpus, "auto", HOST_CLOCK)
     assert [source.name for source, _ in opened] == ["estimate"]
     assert [reason.source for reason in missing] == ["nvml", "rapl"]
+
+
+def test_a_board_that_is_not_there_is_missing_beside_the_others_or_refused(no_rapl):
+    with Lab([Board(), Board()]).running() as lab:
+        names = [lab.uuid(1), "GPU-nowhere"]
+        [(source, [device])], missing = open_sources(names, "auto", HOST_CLOCK, required=False)
+        source.close()
+        with pytest.raises(ValueError, match=r"GPU-nowhere.*Boards here"):
+            open_sources(names, "auto", HOST_CLOCK)
+    assert device.uuid == lab.uuid(1)
+    assert [reason.source for reason in missing] == ["nvml", "rapl"]
+    assert "GPU-nowhere" in missing[0].why
+
+
+def test_a_lost_board_is_among_what_cannot_be_read(no_rapl):
+    with Lab([Board(), Board(faults=[Fault("lost")])]).running():
+        found = discover()
+    assert [device.label for device in found.devices] == ["gpu0", "cpu0"]
+    assert [reason.source for reason in found.missing] == ["nvml", "rapl"]
+    assert "no board 1 that answers" in found.missing[0].why
 
 
 def test_no_boards_asked_for_is_no_nvml(no_rapl):

@@ -10,7 +10,7 @@ import numpy as np
 import pynvml
 import pytest
 
-from lightning_watt.errors import SourceUnavailable
+from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
 from lightning_watt.sources.nvml import RETRY_NS, NvmlSource, remedy_for
 from lightning_watt.sources.ticks import SHARP_NS
@@ -190,6 +190,91 @@ def test_a_driver_that_does_not_start_says_why_and_the_remedy(code, words):
 def test_a_machine_without_boards_says_so():
     with machine(), pytest.raises(SourceUnavailable, match="shows no board"):
         opened("all")
+
+
+# ---- boards that cannot be had ----
+
+
+def without_prefix(uuid: str) -> str:
+    """As `torch.cuda.get_device_properties(i).uuid` prints it, a board's or a slice's."""
+    return uuid.removeprefix("GPU-").removeprefix("MIG-")
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_board_and_a_slice_are_found_by_the_uuid_that_cuda_tells(required):
+    with machine(Board(), Board(mig=2)) as lab:
+        names = [without_prefix(lab.mig_uuids(1)[1]), without_prefix(lab.uuid(0))]
+        source = NvmlSource(names, at_ticks=False, required=required)
+        sliced, whole = source.open(HOST_CLOCK)
+    assert (sliced.uuid, whole.uuid) == (lab.uuid(1), lab.uuid(0))
+    assert f"{lab.mig_uuids(1)[1]} is one slice" in sliced.note
+    assert whole.note == ""
+    assert source.left_out == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (None, "no board with a UUID that begins with"),  # a container that shows it to CUDA alone
+        (Fault("lost"), "GPU is lost"),
+        (Fault("error", code=4), "Insufficient Permissions"),
+        (Fault("error", function="nvmlDeviceGetUUID"), "Unknown Error"),
+    ],
+    ids=["unknown", "lost", "no permission", "nameless"],
+)
+def test_a_board_that_cannot_be_had_is_left_out_where_nobody_named_it(fault, words):
+    with machine(Board(), *([Board(faults=[fault])] if fault else [])) as lab:
+        missing = without_prefix(lab.uuid(1)) if fault else "11111111-2222-3333-4444-555555555555"
+        names = [missing, without_prefix(lab.uuid(0))]
+        source = NvmlSource(names, at_ticks=False, required=False)
+        [device] = source.open(HOST_CLOCK)
+        [reason] = source.left_out
+        assert [type(reading) for reading in source.read()] == [Reading]
+        with pytest.raises(ArgumentError, match=rf"^gpus: .*{missing}.*Boards here: 0: {lab.uuid(0)}"):
+            NvmlSource(names).open(HOST_CLOCK)
+    assert device.uuid == lab.uuid(0)
+    assert missing in reason.why
+    assert words in reason.why
+    assert f"Boards here: 0: {lab.uuid(0)} (NVIDIA Lab Board)" in reason.why
+    assert reason.remedy
+
+
+def test_a_slice_whose_board_is_lost_is_left_out():
+    with machine(Board(), Board(mig=1, faults=[Fault("lost")])) as lab:
+        source = NvmlSource([lab.uuid(0), lab.mig_uuids(1)[0]], required=False)
+        assert [device.label for device in source.open(HOST_CLOCK)] == ["gpu0"]
+        source.close()
+    assert f"{lab.mig_uuids(1)[0]} cannot be read (GPU is lost)" in source.left_out[0].why
+
+
+def test_without_any_of_its_boards_it_is_not_there_and_names_them_all():
+    with machine(Board(faults=[Fault("lost")]), Board()) as lab:
+        source = NvmlSource([lab.uuid(0), "GPU-nowhere"], required=False)
+        with pytest.raises(SourceUnavailable) as caught:
+            source.open(HOST_CLOCK)
+        with pytest.raises(pynvml.NVMLError_Uninitialized):
+            pynvml.nvmlDeviceGetCount()
+    assert source.left_out == []  # said once
+    assert lab.uuid(0) in caught.value.why
+    assert "GPU-nowhere" in caught.value.why
+    assert "Xid" in caught.value.remedy
+    assert "nvidia-smi -L" in caught.value.remedy
+
+
+def test_a_lost_board_of_all_is_told():
+    with machine(Board(), Board(faults=[Fault("lost")])):
+        source, [device] = opened("all")
+    assert device.label == "gpu0"
+    assert "no board 1 that answers (GPU is lost)" in source.left_out[0].why
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("gpus", [[0], ["GPU-1234"], ["MIG-1234", 7]])
+def test_without_a_driver_or_a_board_no_name_is_wrong_and_each_is_told(gpus, required):
+    for machine_without in (machine(Board(), init_error=9), machine()):
+        with machine_without, pytest.raises(SourceUnavailable) as caught:
+            NvmlSource(gpus, required=required).open(HOST_CLOCK)
+        assert f"The energy of these boards is missing: {', '.join(map(str, gpus))}." in caught.value.why
 
 
 def test_every_remedy_names_an_error_that_pynvml_has():
