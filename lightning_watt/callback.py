@@ -264,7 +264,7 @@ class WattCallback(Callback):
         try:
             if self.gpus == "auto":
                 return facts.boards_in_use(trainer)
-            return []
+            return [] if is_alone() or not isinstance(self.sources, str) else board_uuids(self.gpus)
         except Exception as error:  # noqa: BLE001 - the other ranks wait for the answer
             self._run.voice.failed("finding the boards in use", error)
             return []
@@ -328,17 +328,22 @@ class WattCallback(Callback):
         run = self._run
         marker, instead = marker_for(trainer.strategy.root_device)
         run.marks = marker.kind
-        gpus = share.boards if self.gpus == "auto" else self.gpus
+        required = self.gpus != "auto"  # only who named a board can have named a wrong one
+        gpus = self.gpus if required else share.boards
         if self.idle_s and run.idle is None:
-            self._measure_idle(EnergyMeter(gpus, self.sources, self.interval, processes=share.processes))
+            self._measure_idle(EnergyMeter(gpus, self.sources, self.interval, processes=share.processes, required=required))
         self._session = self._session or Session()
-        sources = [NvmlSource(own)] if own else self.sources
-        meter = self._meter = EnergyMeter(gpus, sources, self.interval, marker=marker, processes=share.processes)
+        sources = [NvmlSource(own, required=False)] if own else self.sources
+        meter = self._meter = EnergyMeter(
+            gpus, sources, self.interval, marker=marker, processes=share.processes, required=required
+        )
         devices = meter.open()
         run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
-        if not isinstance(self.sources, str):
-            for reason in meter.missing:
-                run.voice.warn(str(reason))  # it was asked for
+        # Asked for: the user's own sources, boards that were named, and those that the Trainer computes on.
+        boards = bool(share.boards) or self.gpus not in ("auto", "visible")
+        for reason in meter.missing:
+            if not isinstance(self.sources, str) or (boards and reason.source == "nvml"):
+                run.voice.warn(str(reason))
         return devices
 
     def _measure_idle(self, meter: EnergyMeter) -> None:

@@ -129,7 +129,9 @@ def _sentences(record: Record) -> list[str]:
         shares = ", ".join(f"{name} {part.joules / whole_j:.0%}" for name, part in record.parts.items())
         lines.append(f"Training steps: {shares}.")
     lines += [f"{label}: {device.note}" for label, device in energy.by_device.items() if device.note]
-    lines += [f"Missing: {sentence}" for sentence in record.missing if energy.provenance == "measured"]
+    # An estimate says itself that nothing was measured: what was not asked for is not missed there.
+    estimated = energy.provenance == "estimated"
+    lines += [f"Missing: {missing}" for missing in record.missing if not estimated or missing in record.warnings]
     return lines
 
 

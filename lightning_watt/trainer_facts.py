@@ -13,25 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_watt.sources.masks import visible_gpus
-
 
 def boards_in_use(trainer: Any) -> list[str]:
-    """UUIDs of the boards that this process computes on; empty on a CPU.
+    """UUIDs of the boards that this process computes on, as CUDA tells them: without prefix, a MIG slice's too.
 
-    The UUID comes from CUDA itself, so it is right under every mask and order; where this torch does not tell it, the
-    mask is read as CUDA would.
+    Asked of CUDA itself, they are right under every mask and order. Empty on a CPU.
     """
     device = getattr(trainer.strategy, "root_device", torch.device("cpu"))
     if device.type != "cuda":
         return []
     index = device.index if device.index is not None else torch.cuda.current_device()
-    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
-    if uuid is not None:
-        text = str(uuid)
-        return [text if text.startswith(("GPU-", "MIG-")) else f"GPU-{text}"]
-    visible = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
-    return [str(visible[index])] if index < len(visible) else []
+    return [str(torch.cuda.get_device_properties(index).uuid)]
 
 
 def replicas(trainer: Any) -> int:
