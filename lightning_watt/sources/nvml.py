@@ -11,6 +11,7 @@ Sources: nvml.h (units, return codes, the counter's "since the driver was last r
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -139,6 +140,43 @@ class NvmlSource:
         """Index, UUID and name of every board; the source must be open."""
         assert self._nvml is not None, "open the source first"
         return [(board.index, board.uuid, board.name) for board in _inventory(self._nvml)[0]]
+
+
+def board_uuids(gpus: str | Sequence[GPU], limit_s: float = 10.0) -> list[str]:
+    """Which boards a choice means here, without opening them: NVML is started, asked for their names, and shut down.
+
+    Args:
+        gpus: as of `NvmlSource`; of a list, the boards that are there.
+        limit_s: how long a driver that hangs is waited for.
+
+    Returns:
+        The boards' whole UUIDs, a MIG slice's parent's, each once; none where NVML cannot tell. Never raises.
+
+    Example:
+        >>> board_uuids([])
+        []
+    """
+    found: list[str] = []
+    asking = threading.Thread(
+        target=lambda: found.extend(_uuids(gpus)), name="lightning_watt asks for the boards", daemon=True
+    )
+    asking.start()
+    asking.join(limit_s)
+    return list(found)
+
+
+def _uuids(gpus: str | Sequence[GPU]) -> list[str]:
+    try:
+        nvml = _start(gpus)
+    except SourceUnavailable:
+        return []
+    try:
+        chosen, _ = _choose(nvml, gpus, required=False)
+    except (ArgumentError, nvml.NVMLError):
+        return []
+    finally:
+        _stop(nvml)
+    return [board.uuid for board, _ in chosen]
 
 
 @dataclass(frozen=True)

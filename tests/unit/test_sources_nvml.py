@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
-from lightning_watt.sources.nvml import RETRY_NS, NvmlSource, remedy_for
+from lightning_watt.sources.nvml import RETRY_NS, NvmlSource, board_uuids, remedy_for
 from lightning_watt.sources.ticks import SHARP_NS
 from tests.nvml_lab import UNKNOWN, Board, Fault, constant
 from tests.unit.doubles import MS, S
@@ -372,3 +373,70 @@ def test_the_inventory_lists_every_board():
     with machine(Board(uuid="GPU-aaaa", name="Left"), Board(uuid="GPU-bbbb", name="Right")):
         source, _ = opened([1])
         assert source.inventory() == [(0, "GPU-aaaa", "Left"), (1, "GPU-bbbb", "Right")]
+
+
+# ---- which boards a choice means ----
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mask", "expected"),
+    [
+        ("all", "", [0, 1, 3]),
+        ("visible", None, [0, 1, 3]),
+        ("visible", "3,0", [3, 0]),
+        ("visible", "GPU-bbbb", [1]),
+        ("visible", "", []),
+        ([1, 0, 1], "", [1, 0]),
+        (["GPU-bb", "dddd4444", "GPU-nowhere", 2, 7], None, [1, 3]),  # board 2 is lost
+        ([], None, []),
+        ("auto", None, []),  # which only a Trainer knows
+    ],
+)
+def test_a_choice_means_the_boards_that_a_source_would_read(monkeypatch, gpus, mask, expected):
+    uuids = ("GPU-aaaa1111", "GPU-bbbb2222", "GPU-cccc3333", "GPU-dddd4444")
+    if mask is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+    with machine(*(Board(uuid=uuid, faults=[Fault("lost")] if i == 2 else []) for i, uuid in enumerate(uuids))) as lab:
+        assert board_uuids(gpus) == [uuids[i] for i in expected]
+        assert lab.calls(ENERGY) == lab.calls(USAGE) == lab.calls(SAMPLES) == 0
+        if expected:
+            source = NvmlSource(gpus, at_ticks=False, required=False)
+            assert [device.uuid for device in source.open(HOST_CLOCK)] == board_uuids(gpus)
+            assert all(
+                isinstance(reading, Reading) for reading in source.read()
+            )  # asking in between has not shut NVML down under it
+            source.close()
+        with pytest.raises(pynvml.NVMLError_Uninitialized):
+            pynvml.nvmlDeviceGetCount()
+
+
+def test_a_slice_means_its_board(monkeypatch):
+    with machine(Board(), Board(mig=2)) as lab:
+        first, second = lab.mig_uuids(1)
+        assert board_uuids([first, without_prefix(second)]) == [lab.uuid(1)]
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", second)
+        assert board_uuids("visible") == [lab.uuid(1)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"init_error": 9}, {"missing": ["nvmlDeviceGetCount"]}, {"faults": [Fault("error", function="nvmlDeviceGetCount")]}],
+)
+@pytest.mark.parametrize("gpus", ["all", "visible", [0]])
+def test_where_nvml_cannot_tell_a_choice_means_no_board(gpus, arguments):
+    with machine(Board(), **arguments):
+        assert board_uuids(gpus) == []
+
+
+def test_without_pynvml_a_choice_means_no_board(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert board_uuids("all") == []
+
+
+def test_a_driver_that_hangs_is_not_waited_for():
+    with machine(Board(), faults=[Fault("hang", function="nvmlDeviceGetCount", delay_ms=500)]) as lab:
+        assert board_uuids("all", limit_s=0.05) == []
+        for thread in threading.enumerate():
+            if thread.name == "lightning_watt asks for the boards":
+                thread.join()
+        assert board_uuids("all") == [lab.uuid(0)]
