@@ -40,7 +40,7 @@ from lightning_watt.scribe import Scribe
 from lightning_watt.session import Session
 from lightning_watt.sources.base import Device, EnergySource, is_source
 from lightning_watt.sources.masks import GPU, is_gpu
-from lightning_watt.sources.nvml import NvmlSource
+from lightning_watt.sources.nvml import NvmlSource, board_uuids
 from lightning_watt.summary import print_summary
 from lightning_watt.tags import Scoring
 from lightning_watt.units import EnergyUnit
@@ -205,7 +205,7 @@ class WattCallback(Callback):
         ranks = None if is_alone() else self._meet_ranks(trainer)
         presence = self._presence(trainer)
         if ranks is None:
-            share = Share(reads=True, reader=presence.rank, boards=presence.boards)
+            share = Share(reads=True, reader=presence.rank, boards=presence.boards, mine=presence.boards)
             directory = Path(presence.directory)
         else:
             share = ranks.arrange(presence, trainer.local_rank)
@@ -338,10 +338,13 @@ class WattCallback(Callback):
             gpus, sources, self.interval, marker=marker, processes=share.processes, required=required
         )
         devices = meter.open()
-        run.missing = [str(reason) for reason in meter.missing] + ([instead] if instead else [])
+        # A board that this process does not see is read by the rank that uses it, or told by it.
+        others = {board for board in share.boards if board not in share.mine}
+        missing = [reason for reason in meter.missing if reason.device not in others]
+        run.missing = [str(reason) for reason in missing] + ([instead] if instead else [])
         # Asked for: the user's own sources, boards that were named, and those that the Trainer computes on.
         boards = bool(share.boards) or self.gpus not in ("auto", "visible")
-        for reason in meter.missing:
+        for reason in missing:
             if not isinstance(self.sources, str) or (boards and reason.source == "nvml"):
                 run.voice.warn(str(reason))
         return devices
@@ -467,7 +470,7 @@ class WattCallback(Callback):
     def _start_training(self, trainer: Any) -> None:
         self._take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self._enter("train", trainer)
-        measures = self._meter is not None or not trainer.is_global_zero
+        measures = bool(self._meter.devices) if self._meter is not None else not trainer.is_global_zero
         used_j = self._session.energy_j if self._session is not None else 0.0
         self._monitors.begin(trainer, self._run.voice, self.scoring, used_j=used_j, measures=measures)
 

@@ -18,13 +18,15 @@ class SourceUnavailable(WattError):  # noqa: N818 - it is a finding more often t
         source: the source's name, such as `"nvml"`.
         why: what was tried and what came back.
         remedy: what to do about it.
+        device: the one device that it is about, as it was asked for; empty where it is the whole source.
     """
 
-    def __init__(self, source: str, why: str, remedy: str) -> None:
+    def __init__(self, source: str, why: str, remedy: str, device: str = "") -> None:
         super().__init__(f"{source}: {why} {remedy}")
         self.source = source
         self.why = why
         self.remedy = remedy
+        self.device = device
 
 
 class RecordError(WattError):

@@ -65,12 +65,14 @@ class Share(msgspec.Struct, kw_only=True, frozen=True):
         reads: whether it reads; the lowest rank of each node does.
         reader: the rank that reads for its node.
         boards: the boards that the ranks of its node use, each once.
+        mine: those of them that it uses itself.
         processes: the other processes of its node.
     """
 
     reads: bool
     reader: int
     boards: list[str] = []
+    mine: list[str] = []
     processes: list[int] = []
 
 
@@ -131,8 +133,13 @@ def arrange(present: Sequence[Presence], world: int) -> tuple[Arrangement, dict[
         boards = list(dict.fromkeys(uuid for member in members for uuid in member.boards))
         for member in members:
             others = [other.pid for other in members if other is not member]
-            is_first = member is members[0]
-            shares[member.rank] = Share(reads=is_first, reader=members[0].rank, boards=boards, processes=others)
+            shares[member.rank] = Share(
+                reads=member is members[0],
+                reader=members[0].rank,
+                boards=boards,
+                mine=member.boards,
+                processes=others,
+            )
     first = present[0]
     arrangement = Arrangement(
         ranks=[one.rank for one in present],

@@ -83,7 +83,7 @@ class Rendezvous:
             presence: what this rank says of itself.
             local_rank: its place on its node, for a torch without a store.
         """
-        alone = Share(reads=local_rank == 0, reader=self.rank, boards=presence.boards)
+        alone = Share(reads=local_rank == 0, reader=self.rank, boards=presence.boards, mine=presence.boards)
         if self.store is None:
             self.arrangement = Arrangement(ranks=[self.rank], world=self._world, directory=presence.directory)
             self.problems.append(

@@ -252,7 +252,7 @@ def _choose(
             why = f"{error.why} Boards here: {', '.join(there) or 'none'}."
             if required and not isinstance(gpus, str):
                 raise ArgumentError(f"gpus: {why}") from error
-            left_out[gpu] = SourceUnavailable(NAME, f"The energy of a board is missing: {why}", error.remedy)
+            left_out[gpu] = SourceUnavailable(NAME, f"The energy of a board is missing: {why}", error.remedy, str(gpu))
             continue
         if gpus == "visible" and board.index in chosen and not str(gpu).startswith("MIG-"):
             return [], []  # one board by two names: CUDA shows none

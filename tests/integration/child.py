@@ -5,9 +5,10 @@ but `directory` optional: `package`, `runs` (fit, validate, test, predict), `tra
 `steady` (watts of a made-up source; without it the sources are the lab's), `batches` (train, validate), `ckpt_path`,
 `monitor` (a ModelCheckpoint on it), `save` (a checkpoint at the end), `keep` (a directory for a checkpoint of every epoch),
 `kill` (`[epoch, batch, rank]`: that rank's process kills itself there), `signal` (the same, and the signal's number),
-`uneven` (each rank's own number of validation batches), `logger` (a class of the package's `loggers`, and its keyword
-arguments). It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`: when it began and, killed, ended, on
-CLOCK_MONOTONIC.
+`uneven` (each rank's own number of validation batches), `each` (more `watt` arguments, one entry a rank; null for a rank
+without the callback), `ranks_limit_s` (how long ranks wait for each other), `logger` (a class of the package's `loggers`,
+and its keyword arguments). It leaves `rank<N>.json` in the directory, and `span<rank>.<pid>`: when it began and, killed,
+ended, on CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ def main(options: dict[str, Any]) -> None:
     settings = dict(options.get("watt", {}))
     if "steady" in options:
         settings |= {"gpus": "auto", "sources": [tiny.Steady(options["steady"])]}
-    callback = tiny.watt(**settings)
-    callbacks = [callback]
+    own = options["each"][int(os.environ["RANK"])] if "each" in options else {}
+    callback = tiny.watt(**settings, **(own or {}))
+    callback.ranks_limit_s = options.get("ranks_limit_s", callback.ranks_limit_s)
+    callbacks = [callback] if own is not None else []
     if "monitor" in options:
         callbacks.insert(
             0, pl.callbacks.ModelCheckpoint(directory / "best", "{epoch}", monitor=options["monitor"], mode="max")
