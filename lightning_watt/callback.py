@@ -160,6 +160,7 @@ class WattCallback(Callback):
         self._nodes: Nodes | None = None
         self._monitors = Monitors()
         self._epoch_open = False
+        self._is_set_up = False
         self._replicas = 1
         self._restored: dict[str, Any] | None = None
 
@@ -214,6 +215,7 @@ class WattCallback(Callback):
             self._forget()  # another Trainer, another run
         run = self._run
         run.directory, run.status, run.interval_s = directory, "running", self.interval
+        self._is_set_up = False
         self._every = self.log_every_n_steps or max(1, trainer.log_every_n_steps)
         self._replicas = facts.replicas(trainer)
         failure, leaves = self._open_share(trainer, pl_module, share, presence, ranks)
@@ -441,6 +443,7 @@ class WattCallback(Callback):
     # -- the hooks that note where the training is --
 
     def _enter(self, stage: str, trainer: Any) -> None:
+        self._is_set_up = True
         if self._session is not None:
             self._session.switch(Account(stage, int(trainer.current_epoch)))
 
@@ -457,6 +460,7 @@ class WattCallback(Callback):
     @override
     @never_raise
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self._is_set_up = True
         self._take_restored(trainer)
 
     @override
@@ -679,7 +683,8 @@ class WattCallback(Callback):
 
     def _write(self, rows: Sequence[BatchRow], epoch_over: bool) -> None:
         session, scribe = self._session, self._scribe
-        if session is None or scribe is None:
+        # Not before every callback was set up: ModelCheckpoint warns there of a directory that is not empty.
+        if session is None or scribe is None or not self._is_set_up:
             return
         scribe.journal(session.line())
         scribe.batches(rows)

@@ -13,6 +13,7 @@ import platform
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,8 @@ from lightning_watt.units import UJ_PER_J, seconds
 
 JOURNAL_NAME = "watt.jsonl"
 RECORD_NAME = "watt.json"
+FOLDER = "lightning_watt"
+"""Where the files are in a log directory that holds the checkpoints too: many a program loads every file beside those."""
 MAX_LINE_BYTES = 2**20
 """A line of the journal is some hundred bytes."""
 MAX_JOURNAL_BYTES = 2**33
@@ -203,6 +206,12 @@ def file_of(name: str, rank: int) -> str:
     return f"{Path(name).stem}.rank{rank}{Path(name).suffix}" if rank else name
 
 
+def place_of(directory: Path) -> Path:
+    """Where the files of a run with this log directory are: in it, or in a folder of our own beside its checkpoints."""
+    apart = directory / FOLDER
+    return apart if not (directory / RECORD_NAME).exists() and (apart / RECORD_NAME).exists() else directory
+
+
 def _journals(directory: Path) -> list[Path]:
     try:
         return sorted(directory.resolve().glob(f"{Path(JOURNAL_NAME).stem}*{Path(JOURNAL_NAME).suffix}"))
@@ -265,6 +274,7 @@ def this_machine() -> str:
     return f"{host_id()}/{_read_link('/proc/self/ns/pid')}"
 
 
+@cache
 def host_id() -> str:
     """A name for this host that is the same in every container on it and changes with a boot."""
     try:

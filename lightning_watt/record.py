@@ -23,6 +23,7 @@ from lightning_watt.journal import (
     RECORD_NAME,
     Status,
     Trace,
+    place_of,
     read_traces,
 )
 from lightning_watt.summary import summary_html
@@ -239,7 +240,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         lightning_watt.errors.RecordError: /none/watt.json: there is no such file. Had the run a WattCallback(record=True)?
     """
     file = Path(path)
-    file = file if file.suffix == ".json" else file / RECORD_NAME
+    file = file if file.suffix == ".json" else place_of(file) / RECORD_NAME
     try:
         raw = read_bounded(file, MAX_BYTES)
     except FileNotFoundError as error:

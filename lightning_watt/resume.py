@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_watt.journal import place_of
 from lightning_watt.record import Accuracy, Inherited
 from lightning_watt.run_state import RunState
 from lightning_watt.session import Session
@@ -59,5 +60,5 @@ def _losses(session: Session, run: RunState, state: Mapping[str, Any], checkpoin
         places.append(Path(said))
     if checkpoint is not None:  # a run directory that was moved, and its checkpoints with it
         places += [Path(checkpoint).parent, Path(checkpoint).parent.parent]
-    known = [place for place in dict.fromkeys(place.absolute() for place in places) if place.is_dir()]
+    known = [place for place in dict.fromkeys(place_of(place.absolute()) for place in places) if place.is_dir()]
     return find_losses(session.parts.taken, [str(one) for one in unfinished], known, {session.id}, time.time())

@@ -6,12 +6,15 @@ import math
 import os
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from lightning_watt.journal import FOLDER
 
 
 def boards_in_use(trainer: Any) -> list[str]:
@@ -41,8 +44,17 @@ def run_directory(trainer: Any) -> Path:
 
     That property is a broadcast, so it is not asked; on the other ranks, whose loggers know of no version, it is the
     Trainer's root directory. W&B's and MLflow's loggers give all their runs one directory, in which each record would
-    replace the one before; there it is the directory of the run that Lightning puts the checkpoints into.
+    replace the one before; there it is the directory of the run that Lightning puts the checkpoints into. Where checkpoints
+    lie in that very directory, the files get a folder of their own in it.
     """
+    directory = _log_directory(trainer)
+    beside = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
+    if any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in beside):
+        return directory / FOLDER
+    return directory
+
+
+def _log_directory(trainer: Any) -> Path:
     root = Path(trainer.default_root_dir)
     logger: Any = trainer.loggers[0] if trainer.loggers else None
     if logger is None or not trainer.is_global_zero:
@@ -159,6 +171,7 @@ def software_facts(trainer: Any) -> dict[str, Any]:
     }
 
 
+@cache  # looking for a package's metadata takes milliseconds, and a program may make dozens of Trainers
 def _version(package: str) -> str | None:
     """None for a package that was put on the path and not installed."""
     try:
@@ -167,6 +180,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -381,3 +381,24 @@ def test_an_interval_of_its_own_reaches_the_journal(ptl, tmp_path):
         trained.fit(module(ptl, step_s=0.05), loader(16), loader(1))
     often, seldom = (len(read_journal(tmp_path / name)) for name in ("often", "seldom"))
     assert seldom <= 6 < 8 <= often  # the last line only says how it ended
+
+
+def test_the_files_are_not_met_by_whoever_loads_every_file_beside_the_checkpoints(tmp_path, pl):
+    """Many a script does `for file in checkpoint_dir.iterdir(): torch.load(file)`."""
+    keeps = pl.callbacks.ModelCheckpoint(tmp_path, save_top_k=-1)
+    callback = WattCallback(sources=[Steady()], interval=0.1)
+    made = trainer(pl, tmp_path, callback, keeps, enable_checkpointing=True)
+    made.fit(module(pl), loader(3), loader(2))
+    beside = [file for file in tmp_path.iterdir() if file.is_file()]
+    assert sorted(file.suffix for file in beside) == [".ckpt", ".ckpt"]
+    for file in beside:
+        torch.load(file, weights_only=True)
+    assert read_record(tmp_path).status == "completed"
+    assert energy_of(tmp_path).total_j == read_record(tmp_path).energy.total_j > 0
+
+    keeps = pl.callbacks.ModelCheckpoint(save_top_k=-1)
+    callback = WattCallback(sources=[Steady()])
+    again = trainer(pl, tmp_path / "again", callback, keeps, max_epochs=3, enable_checkpointing=True)
+    again.fit(module(pl), loader(3), loader(2), ckpt_path=str(beside[0]), weights_only=True)
+    assert read_record(tmp_path / "again").resumed_j > 0
+    assert read_record(tmp_path / "again").missing == []  # its journal was found
