@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from lightning_watt import WattCallback
 from tests.integration.tiny import Steady
@@ -91,6 +92,32 @@ def misbehaving(pl: ModuleType) -> dict[str, Arm]:
     class RaisesAnother(pl.Callback):  # type: ignore[name-defined, misc]
         def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
             raise RuntimeError("another one") from exception
+
+    class Reduces(pl.Callback):  # type: ignore[name-defined, misc]
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            dist.all_reduce(torch.ones(1))
+
+    class ReducesBelow(pl.Callback):  # type: ignore[name-defined, misc]
+        """Past torch's functions, as C++ does."""
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            dist.distributed_c10d._get_default_group().allreduce([torch.ones(1)]).wait()
+
+    class Broadcasts(pl.Callback):  # type: ignore[name-defined, misc]
+        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            trainer.strategy.broadcast({"mine": 1})
+
+    class WaitsOnRankZero(pl.Callback):  # type: ignore[name-defined, misc]
+        """For what the other rank does not send, while that one waits for it in Lightning's next collective."""
+
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.is_global_zero:
+                dist.recv(torch.ones(1), src=1)
+
+    class ComputesOnRankZero(pl.Callback):  # type: ignore[name-defined, misc]
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.is_global_zero:
+                _ = trainer.callback_metrics
 
     found = [value for value in locals().values() if isinstance(value, type) and issubclass(value, pl.Callback)]
     return {kind.__name__: lambda pl, kind=kind: [kind()] for kind in found}

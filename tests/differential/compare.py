@@ -45,4 +45,7 @@ def _narrow(one: Any, other: Any) -> tuple[Any, Any]:
         if len(apart) != 1:
             return tuple(a for a, _ in apart), tuple(b for _, b in apart)
         one, other = apart[0]
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        first = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+        return (f"from {first} on", *one[first:]), (f"from {first} on", *other[first:])
     return one, other

@@ -180,6 +180,29 @@ def modules(pl: ModuleType) -> Any:
             self.log_dict({"a/loss": loss.detach(), "b/loss": loss.detach() * 2}, on_epoch=True, batch_size=BATCH)
             return loss
 
+    class Synced(Plain):
+        def log(self, *args: Any, **options: Any) -> None:
+            super().log(*args, sync_dist=True, **options)
+
+    class SyncedOnBoth(Synced):
+        on_step = True
+
+    class SyncedInTheBar(Synced, InTheBar):
+        pass
+
+    class SyncedLate(Synced, LogsLate):
+        pass
+
+    class SyncedEverywhere(Synced, LogsEverywhere):
+        pass
+
+    class LogsOnRankZero(Plain):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            loss = super().training_step(batch, batch_idx)
+            if self.trainer.is_global_zero:
+                self.log("zero_loss", loss.detach(), on_step=True, on_epoch=True, rank_zero_only=True, batch_size=BATCH)
+            return loss
+
     class MetricOnEpoch(Plain):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
@@ -198,6 +221,12 @@ def modules(pl: ModuleType) -> Any:
         def at(self, hook: str) -> None:
             if hook == "on_train_epoch_end":
                 self.metric.update(1.0)
+
+    class MetricInValidation(MetricOnEpoch):
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            super().validation_step(batch, batch_idx, dataloader_idx)
+            self.metric.update(self.good() * (batch_idx + 1))
+            self.log("val_metric", self.metric)
 
     class MetricCollected(Plain):
         def __init__(self, *args: Any, **options: Any) -> None:

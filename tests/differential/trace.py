@@ -246,4 +246,5 @@ def leave_all(trace: Trace, module: Any, *, save: bool = True) -> None:
     trace.leave(
         "progress", lambda: [trainer.current_epoch, trainer.global_step, trainer.should_stop, trainer.num_val_batches]
     )
-    trace.leave_files()
+    if trainer.is_global_zero:
+        trace.leave_files()

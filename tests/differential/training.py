@@ -138,12 +138,12 @@ def run(
         pl: the Lightning package.
         case: the training.
         arm: makes the callbacks under test.
-        directory: an empty one.
+        directory: an empty one, the same for all ranks.
         reads: the last recorder reads `trainer.callback_metrics` where callbacks often do.
         counters: what else each event is to say.
         save: ask for a checkpoint at the end.
     """
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     trace = Trace(directory, counters)
     random.seed(SEED)
     np.random.seed(SEED)
