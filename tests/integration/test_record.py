@@ -383,6 +383,7 @@ def test_an_interval_of_its_own_reaches_the_journal(ptl, tmp_path):
     assert seldom <= 6 < 8 <= often  # the last line only says how it ended
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_the_files_are_not_met_by_whoever_loads_every_file_beside_the_checkpoints(tmp_path, pl):
     """Many a script does `for file in checkpoint_dir.iterdir(): torch.load(file)`."""
     keeps = pl.callbacks.ModelCheckpoint(tmp_path, save_top_k=-1)

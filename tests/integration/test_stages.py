@@ -331,15 +331,6 @@ def test_hooks_have_lightnings_own_parameter_names(pl):
         assert ours == theirs, name
 
 
-def test_it_comes_first_and_the_others_keep_their_order(ptl, tmp_path):
-    """Before EarlyStopping and ModelCheckpoint, so that they find this epoch's values."""
-    others = [ptl.callbacks.LambdaCallback(), ptl.callbacks.Timer(), ptl.callbacks.ModelCheckpoint(tmp_path / "c")]
-    trained = trainer(ptl, tmp_path, others[0], others[1], steady(), others[2], enable_checkpointing=True, max_epochs=1)
-    trained.fit(module(ptl), loader(2), loader(1))
-    assert isinstance(trained.callbacks[0], WattCallback)
-    assert [callback for callback in trained.callbacks if callback in others] == others
-
-
 # ---- two packages ----
 
 
