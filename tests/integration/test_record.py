@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+import torchmetrics
 
 from lightning_watt import WattCallback, energy_of, read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.record import read_journal
-from tests.integration.tiny import QUIET, Steady, finished, loader, module, start_child, trainer, watt
+from tests.integration.tiny import QUIET, Steady, finished, loader, module, module_class, start_child, trainer, watt
 from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
@@ -72,6 +73,57 @@ def test_a_run_that_raises_before_its_first_batch_is_failed(ptl, tmp_path):
     with pytest.raises(BurntToastError):
         trainer(ptl, tmp_path, steady()).fit(tiny, loader(2), loader(1))
     assert whole(tmp_path).status == "failed"
+
+
+class BrokenMetric(torchmetrics.Metric):
+    """A metric that cannot be computed."""
+
+    def update(self) -> None: ...
+
+    def compute(self) -> Any:
+        raise BurntToastError
+
+
+def test_a_metric_whose_compute_raises_ends_the_training_and_not_our_end(ptl, tmp_path, capsys):
+    """Lightning computes it after the epoch's hooks; from then on each look at its metrics raises again."""
+
+    class Metered(module_class(ptl)):
+        def __init__(self) -> None:
+            super().__init__()
+            self.metric = BrokenMetric()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.metric.update()
+            self.log("broken", self.metric, on_step=False, on_epoch=True, prog_bar=True)
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(BurntToastError):
+        trainer(ptl, tmp_path, steady()).fit(Metered(), loader(4), loader(2))
+    assert whole(tmp_path).status == read_journal(tmp_path)[-1]["status"] == "failed"
+    assert {file.name for file in tmp_path.iterdir()} == {"watt.json", "watt.jsonl"}
+    assert "Record: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "step", ["outlet.Outlet.catch_up", "callback.log_record", "hparams.HParamsTable.end", "callback.print_summary"]
+)
+def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, capsys, words, step):
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
+
+    class Breaks(ptl.Callback):
+        def on_fit_end(self, *_: Any) -> None:
+            monkeypatch.setattr(f"lightning_watt.{step}", failing_step)
+
+    def failing_step(*_: Any) -> None:
+        raise BurntToastError
+
+    trained.callbacks.append(Breaks())
+    trained.fit(module(ptl), loader(4), loader(2))
+    words.take("failed$")
+    words.take("the training goes on. Please report it.")
+    assert whole(tmp_path).status == read_journal(tmp_path)[-1]["status"] == "completed"
+    assert {file.name for file in tmp_path.iterdir()} == {"watt.json", "watt.jsonl"}
+    assert ("Record: " in capsys.readouterr().out) is (step != "callback.print_summary")
 
 
 def test_an_interrupted_run_says_so(pl, tmp_path):
