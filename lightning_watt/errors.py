@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST_SHOWN = 400
+"""Characters of somebody else's value that go into a sentence."""
+
 
 class WattError(Exception):
     """Base of everything that this package raises on purpose, besides `ValueError` for a wrong argument."""
@@ -35,3 +38,19 @@ class RecordError(WattError):
 
 class WattWarning(UserWarning):
     """Something could not be measured or written; the training goes on."""
+
+
+def shown(value: object) -> str:
+    """A value or an error as a sentence tells it: short, and whatever its own `repr` does.
+
+    Example:
+        >>> shown(ZeroDivisionError("oops"))
+        "ZeroDivisionError('oops')"
+    """
+    try:
+        text = repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it is somebody else's `__repr__`, and only words are wanted
+        return f"<{type(value).__name__} that cannot be shown>"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

@@ -1,11 +1,11 @@
-"""Says each thing once, and never raises: where warnings are errors, it is logged instead."""
+"""Says each thing once, and never raises: where warnings are errors, or somebody's warning hook fails, it is logged."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 
-from lightning_watt.errors import WattWarning
+from lightning_watt.errors import WattWarning, shown
 
 log = logging.getLogger("lightning_watt")
 
@@ -33,11 +33,25 @@ class Voice:
         self.said[key] = sentence
         try:
             warnings.warn(sentence, WattWarning, stacklevel=3)
+        except KeyboardInterrupt:
+            raise
         except WattWarning:
-            log.warning(sentence)
+            log_safely(logging.WARNING, sentence)
+        except BaseException as error:  # noqa: BLE001 - a filter or a `showwarning` of the user's may raise anything
+            log_safely(logging.WARNING, sentence, error)
 
-    def failed(self, what: str, error: Exception) -> None:
+    def failed(self, what: str, error: BaseException) -> None:
         """Something of ours failed inside a training: the stack goes to the log, a sentence to the user."""
         if what not in self.said:
-            log.error("%s failed", what, exc_info=error)
-        self.warn(f"{what} failed ({error!r}); the training goes on. Please report it.", what)
+            log_safely(logging.ERROR, f"{what} failed", error)
+        self.warn(f"{what} failed ({shown(error)}); the training goes on. Please report it.", what)
+
+
+def log_safely(level: int, sentence: str, error: BaseException | None = None) -> None:
+    """Log; a handler, a filter or a stream of the user's that raises is nobody's business but its own."""
+    try:
+        log.log(level, "%s", sentence, exc_info=error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - there is nothing left to say it with
+        return

@@ -392,6 +392,20 @@ def test_warnings_as_errors_never_reach_the_training(ptl, tmp_path, words):
     words.take("nowhere")
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("oops"), SystemExit(3)], ids=["Exception", "SystemExit"])
+def test_a_warning_hook_that_raises_never_reaches_the_training(ptl, tmp_path, words, monkeypatch, error):
+    def broken(message, category, *arguments, **options):
+        if issubclass(category, WattWarning):
+            raise error
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", WattWarning)
+        monkeypatch.setattr(warnings, "showwarning", broken)
+        fit(ptl, tmp_path, steady(accuracy="nowhere"))
+    words.take("nowhere")
+    assert read_record(tmp_path).status == "completed"
+
+
 def test_otherwise_they_are_warnings_of_our_own_kind(ptl, tmp_path):
     with pytest.warns(WattWarning, match="nowhere") as caught:
         fit(ptl, tmp_path, steady(accuracy="nowhere"))

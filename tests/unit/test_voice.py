@@ -38,3 +38,57 @@ def test_a_failure_of_ours_leaves_its_stack_in_the_log(caplog):
         voice.failed("on_fit_end", KeyError("a"))
     [record] = caplog.records
     assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oops"), SystemExit(3)], ids=["Exception", "SystemExit"])
+def test_a_warning_hook_that_raises_reaches_nobody_and_the_sentence_is_logged(caplog, monkeypatch, error):
+    def broken(*arguments, **options):
+        raise error
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", broken)
+        Voice().warn("gpu0 is lost: restart.")
+    [record] = caplog.records
+    assert record.message == "gpu0 is lost: restart."
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_the_users_own_interrupt_passes(monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Voice().warn("gpu0 is lost: restart.")
+
+
+@pytest.mark.parametrize("error", [OSError("no disk for the log"), SystemExit(3)], ids=["Exception", "SystemExit"])
+def test_a_log_that_raises_reaches_nobody_either(error):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            heard.append(record.getMessage())
+            raise error
+
+    heard: list[str] = []
+    handler = Broken()
+    logging.getLogger("lightning_watt").addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Voice().failed("on_fit_end", KeyError("a"))
+    finally:
+        logging.getLogger("lightning_watt").removeHandler(handler)
+    assert heard == ["on_fit_end failed", "on_fit_end failed (KeyError('a')); the training goes on. Please report it."]
+
+
+def test_an_error_that_cannot_be_shown_is_told_all_the_same():
+    class Ugly(Exception):  # noqa: N818
+        def __repr__(self):
+            raise SystemExit
+
+    with pytest.warns(WattWarning, match="on_fit_end failed \\(<Ugly that cannot be shown>\\)"):
+        Voice().failed("on_fit_end", Ugly())
