@@ -18,17 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from lightning_watt.errors import SourceUnavailable, WattError
+from lightning_watt.errors import SourceUnavailable, WattError, shown
 from lightning_watt.marks import HostMarker, Mark, Marker
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
 from lightning_watt.sources.discover import open_sources
+from lightning_watt.sources.door import let_go, readings_of
 from lightning_watt.sources.masks import GPU
 from lightning_watt.summary import meter_html
 from lightning_watt.timeline import Gap, Timeline
 from lightning_watt.units import UJ_PER_J, kwh, nanoseconds, seconds
+from lightning_watt.voice import log_safely
 from lightning_watt.window import Window
-
-log = logging.getLogger(__name__)
 
 MIN_READ_GAP_S = 0.1
 """Asked for or not, no source is read more often than this: some boards' counters under-read when polled fast."""
@@ -143,7 +143,7 @@ class EnergyMeter:
         kept = [(source, [d for d in devices if d.label not in self._left_out]) for source, devices in self._opened]
         for source, devices in kept:
             if not devices:
-                source.close()
+                self._close(source)
         self._opened = [(source, devices) for source, devices in kept if devices]
 
     def start(self, listener: Listener | None = None) -> EnergyMeter:
@@ -323,15 +323,17 @@ class EnergyMeter:
                 read_s = time.monotonic()
                 try:
                     for source, devices in opened:
-                        found = self._read(source, devices)
+                        labels = [device.label for device in devices]
+                        found = readings_of(source, labels, self._clock, self._started_ns)
                         if stop is not self._stop:
                             return  # the run is over, and did not wait for this driver
                         for reading in found:
-                            self._take(reading)
+                            self._take(reading, labels)
                     self._settle(everything=stopping)
-                except Exception as error:
-                    log.exception("lightning_watt: the reader failed")
-                    self._complain("reader", f"A reading of the energy failed ({error!r}); the next is tried in its turn.")
+                except BaseException as error:  # noqa: BLE001 - with this thread all measuring would end without a word
+                    log_safely(logging.ERROR, "the reader failed", error)
+                    sentence = f"A reading of the energy failed ({shown(error)}); the next is tried in its turn."
+                    self._complain("reader", sentence)
                 if stopping:
                     return
                 # From this read on, asked for or not: what was asked for must not put off the next.
@@ -344,20 +346,18 @@ class EnergyMeter:
             held = [source for source, _ in self._opened] if opened is not self._opened else []
             for source, _ in opened:
                 if not any(source is other for other in held):
-                    source.close()
+                    self._close(source)
             with self._settled:
                 self._settled.notify_all()
 
-    def _read(self, source: EnergySource, devices: Sequence[Device]) -> Sequence[Reading | Failure]:
-        try:
-            return source.read()
-        except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything
-            return [Failure(d.label, f"{source.name} raised {error!r}.", "Report it to its author.") for d in devices]
+    def _close(self, source: EnergySource) -> None:
+        if sentence := let_go(source):
+            self._complain(f"close {source.name}", sentence)
 
-    def _take(self, reading: Reading | Failure) -> None:
+    def _take(self, reading: Reading | Failure, labels: Collection[str]) -> None:
         if reading.label in self._left_out:
             return
-        if reading.label not in self._by_label:
+        if reading.label not in labels:
             self._complain(
                 f"unknown {reading.label}",
                 f"A source read {reading.label}, which it had not announced when it was opened, so it is not counted. "

@@ -23,6 +23,8 @@ READ_NS = 1_000_000
 """A reading's own time is good to this."""
 STANDSTILL_S = 3.0
 """A counter that should move and has not for this long is said to stand still."""
+MOST_UJ = 2**62
+"""The curve ends here, at 1.3 GWh, so that every sum of its energies is a number of 64 bits."""
 MAX_SAMPLES = 10_000
 """Samples kept while a counter does not move: some minutes of them."""
 
@@ -108,9 +110,9 @@ class Timeline:
         gap = None
         # One tick more than the time between: a reading that is not aligned may hold one tick too many.
         most = self.device.max_power_w * (seconds + self.tick_s) * UJ_PER_J
-        if not 0 <= rise <= most:
+        if not 0 <= rise <= min(most, MOST_UJ - self._e[-1]):
             why = "the counter went backwards" if rise < 0 else "the counter rose faster than the device can draw"
-            rise = self._bridge_uj(start, reading.t_ns)
+            rise = min(self._bridge_uj(start, reading.t_ns), MOST_UJ - self._e[-1])
             gap = Gap(self.device.label, start, seconds, rise / UJ_PER_J, why)
         self._extend(reading.t_ns, rise)
         self._power_w = rise / UJ_PER_J / seconds

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lightning_watt.errors import ArgumentError, SourceUnavailable
+from lightning_watt.errors import ArgumentError, SourceUnavailable, shown
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource
+from lightning_watt.sources.door import AUTHOR, devices_of, let_go
 from lightning_watt.sources.estimate import EstimateSource
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
+from lightning_watt.voice import log_safely
 
 OPEN_LIMIT_S = 10.0
 """A driver that has not answered by then is done without. Real ones take tenths of a second, cold ones up to a few."""
@@ -58,7 +61,7 @@ def discover(sources: Sequence[EnergySource] | None = None, *, clock: Clock = HO
             missing.append(error)
         else:
             missing += _left_out(source)
-            source.close()
+            _close(source)
     return Discovery(tuple(devices), tuple(missing))
 
 
@@ -103,7 +106,7 @@ def open_sources(
             _try_to_open(EstimateSource(processes=processes), clock, opened, missing)
     except BaseException:
         for source, _ in opened:
-            source.close()
+            _close(source)
         raise
     return opened, missing
 
@@ -121,20 +124,13 @@ def _try_to_open(
     except SourceUnavailable as error:
         missing.append(error)
         return
-    except ArgumentError:
-        raise  # a wrong argument, which is for whoever gave it
-    except Exception as error:  # noqa: BLE001 - a source of the user's own may raise anything; the others go on
-        missing.append(
-            SourceUnavailable(source.name, f"It raised {error!r} when it was opened.", "Report it to its author.")
-        )
-        return
     if not devices:
-        source.close()
+        _close(source)
         missing.append(SourceUnavailable(source.name, "It opened and has no device.", "Check what it should read."))
         return
     twice = taken & {device.label for device in devices}
     if twice:
-        source.close()
+        _close(source)
         raise ArgumentError(
             f"sources: {', '.join(sorted(twice))} would be counted twice, the second time by {source.name}. "
             "Give each device one source."
@@ -147,11 +143,19 @@ def _left_out(source: EnergySource) -> list[SourceUnavailable]:
     return list(getattr(source, "left_out", ()))
 
 
+def _close(source: EnergySource) -> None:
+    if sentence := let_go(source):
+        log_safely(logging.WARNING, sentence)
+
+
 def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
     """Open a source in a thread of its own, so that a driver that hangs cannot keep a training from beginning.
 
     Raises:
-        SourceUnavailable: it did not answer within `OPEN_LIMIT_S`; should it answer later, it is closed again.
+        SourceUnavailable: it did not answer within `OPEN_LIMIT_S` (should it answer later, it is closed again), or what it
+            raised or returned is nothing to measure with. A source of the user's own may raise anything, `SystemExit` too,
+            which would otherwise end the caller.
+        ArgumentError: a wrong argument, which is for whoever gave it.
     """
     lock, answered = threading.Lock(), threading.Event()
     devices: list[Device] = []
@@ -159,26 +163,35 @@ def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
     given_up = False
 
     def work() -> None:
+        is_open = False
         try:
-            devices.extend(source.open(clock))
-        except BaseException as error:  # noqa: BLE001 - raised again below
+            found = source.open(clock)
+            is_open = True
+            devices.extend(devices_of(source, found))
+        except BaseException as error:  # noqa: BLE001 - told below
             failures.append(error)
+        if is_open and failures:
+            _close(source)
         with lock:
             answered.set()
             late = given_up
         if late and not failures:
-            source.close()
+            _close(source)
 
     threading.Thread(target=work, name=f"lightning_watt opens {source.name}", daemon=True).start()
-    answered.wait(OPEN_LIMIT_S)
-    with lock:
-        given_up = not answered.is_set()
+    try:
+        answered.wait(OPEN_LIMIT_S)
+    finally:  # also where the user's Ctrl-C comes in between
+        with lock:
+            given_up = not answered.is_set()
     if given_up:
         raise SourceUnavailable(
             source.name,
             f"It did not answer for {OPEN_LIMIT_S:g} s when it was opened: the driver hangs.",
             "Check `nvidia-smi` and the kernel log.",
         )
-    if failures:
-        raise failures[0]
+    for error in failures:
+        if isinstance(error, (ArgumentError, SourceUnavailable, KeyboardInterrupt)):
+            raise error
+        raise SourceUnavailable(source.name, f"It raised {shown(error)} when it was opened.", AUTHOR) from error
     return devices

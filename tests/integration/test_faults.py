@@ -12,6 +12,7 @@ import torch
 
 from lightning_watt import read_record
 from lightning_watt.record import Record, read_journal
+from lightning_watt.sources.base import Failure, Reading
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
 from tests.nvml_lab import Board, Fault, Lab, constant
 
@@ -246,6 +247,68 @@ def test_a_source_that_always_raises_is_told_and_is_not_zero(ptl, tmp_path, word
     assert record.energy.by_device["gpu1"].joules == pytest.approx(50 * seconds(record), rel=0.05, abs=1)
     # Missing is not zero: a device that never gave a reading has no row, or a row that says so.
     assert "gpu0" not in record.energy.by_device
+
+
+class Nonsense(Steady):
+    """Hands over what it is told to; an exception is raised."""
+
+    def __init__(self, what: Any, **options: Any) -> None:
+        super().__init__(label="gpu1", **options)
+        self.what = what
+
+    def read(self) -> Any:
+        if isinstance(self.what, BaseException):
+            raise self.what
+        return self.what
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (None, "steady returned None for a `Reading`"),
+        (SystemExit(3), r"steady raised SystemExit\(3\)"),
+        ([Reading("gpu1", 1, "12")], "'12', which is no number of microjoules"),  # type: ignore[arg-type]
+    ],
+    ids=["nothing", "SystemExit", "a string"],
+)
+def test_a_source_of_nonsense_is_told_once_and_the_other_goes_on(ptl, tmp_path, words, what, told):
+    record = fit(ptl, tmp_path, watt(gpus="auto", sources=[Nonsense(what), Steady()]), step_s=0.02)
+    words.take(f"^gpu1 could not be read.*{told}")
+    assert record.energy.total_j == pytest.approx(100 * seconds(record), rel=0.02, abs=1)
+    assert list(record.energy.by_device) == ["gpu0"]
+
+
+def test_a_source_on_another_clock_is_told_and_its_energy_is_not_made_up(ptl, tmp_path, words):
+    class WallClock(Steady):
+        def read(self) -> list[Reading | Failure]:
+            return [Reading("gpu0", time.time_ns(), time.time_ns() // 10)]
+
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[WallClock()]), max_epochs=1)
+    trained.fit(module(ptl, step_s=0.02), loader(6), loader(2))
+    words.take(r"gpu0 could not be read.*a time to come.*`clock\.now_ns\(\)`, and not with `time\.time_ns\(\)`")
+    assert read_record(tmp_path).energy.total_j is None
+
+
+def test_a_source_that_exits_when_it_is_opened_does_not_end_the_training(ptl, tmp_path, words):
+    class Exits(Steady):
+        def open(self, clock):
+            raise SystemExit(3)
+
+    record = fit(ptl, tmp_path, watt(gpus="auto", sources=[Exits(label="gpu1"), Steady()]), step_s=0.02, max_epochs=1)
+    sentence = words.take(r"It raised SystemExit\(3\) when it was opened")
+    assert record.missing == [sentence]
+    assert record.energy.total_j == pytest.approx(100 * seconds(record), rel=0.02, abs=1)
+
+
+def test_a_source_that_raises_when_it_is_closed_is_told_and_the_others_are_closed(ptl, tmp_path, words):
+    class Sticks(Steady):
+        def close(self) -> None:
+            raise SystemExit(3)
+
+    other = Steady()
+    fit(ptl, tmp_path, watt(gpus="auto", sources=[Sticks(label="gpu1"), other]), step_s=0.02, max_epochs=1)
+    words.take(r"steady raised SystemExit\(3\) when it was closed")
+    assert not other.is_open
 
 
 def test_what_only_ever_raised_has_no_total(ptl, tmp_path, words):

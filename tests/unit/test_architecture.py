@@ -24,7 +24,16 @@ LIBRARY = ROOT / "lightning_watt"
 
 LAYERS: list[dict[str, set[str]]] = [
     # 0: words and numbers, from the standard library alone
-    {"units": set(), "errors": set(), "variable": set(), "files": set(), "sources.base": set(), "sources.masks": set()},
+    {
+        "units": set(),
+        "errors": set(),
+        "variable": set(),
+        "voice": set(),
+        "files": set(),
+        "sources.base": set(),
+        "sources.masks": set(),
+        "sources.door": set(),
+    },
     # 1: sources, each with the one library that it wraps
     {
         "sources.ticks": set(),
@@ -77,7 +86,6 @@ LAYERS: list[dict[str, set[str]]] = [
         "run_state": set(),
         "resume": set(),
         "together": set(),
-        "voice": set(),
         "loggers": {"torch"},
         "hparams": set(),
         "outlet": set(),

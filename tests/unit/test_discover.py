@@ -166,6 +166,56 @@ def test_a_source_whose_opening_fails_is_missing_and_the_others_go_on():
     assert "ZeroDivisionError('oops')" in reason.why
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), ValueError("a fault of its own")], ids=repr)
+def test_a_source_that_would_end_the_caller_when_opened_is_missing(error):
+    class Exits(ScriptedSource):
+        def open(self, clock):
+            raise error
+
+    good = ScriptedSource(labels=("gpu1",))
+    opened, [reason] = open_sources("all", [Exits(name="exits"), good], FakeClock())
+    assert [source for source, _ in opened] == [good]
+    assert (reason.source, reason.why) == ("exits", f"It raised {error!r} when it was opened.")
+    found = discover([Exits(name="exits"), good], clock=FakeClock())
+    assert [device.label for device in found.devices] == ["gpu1"]
+    assert [reason.source for reason in found.missing] == ["exits"]
+
+
+def test_the_users_own_interrupt_while_a_source_is_opened_passes():
+    class Interrupted(ScriptedSource):
+        def open(self, clock):
+            raise KeyboardInterrupt
+
+    first = ScriptedSource()
+    with pytest.raises(KeyboardInterrupt):
+        open_sources("all", [first, Interrupted()], FakeClock())
+    assert first.closed_count == 1
+
+
+def test_a_source_that_opens_nonsense_is_missing_and_closed():
+    class Confused(ScriptedSource):
+        def open(self, clock):
+            return ["gpu0"]
+
+    confused, good = Confused(name="confused"), ScriptedSource(labels=("gpu1",))
+    opened, [reason] = open_sources("all", [confused, good], FakeClock())
+    assert [source for source, _ in opened] == [good]
+    assert "for a `Device`" in reason.why
+    assert confused.closed_count == 1
+
+
+def test_a_source_that_raises_when_it_is_closed_is_logged_and_the_next_is_closed(caplog):
+    class Sticks(ScriptedSource):
+        def close(self):
+            raise SystemExit(3)
+
+    good = ScriptedSource(labels=("gpu1",))
+    found = discover([Sticks(name="sticks"), good], clock=FakeClock())
+    assert [device.label for device in found.devices] == ["gpu0", "gpu1"]
+    assert good.closed_count == 1
+    assert [record.getMessage().split(" when")[0] for record in caplog.records] == ["sticks raised SystemExit(3)"]
+
+
 def test_a_driver_that_hangs_at_opening_is_done_without_and_closed_when_it_answers(monkeypatch):
     monkeypatch.setattr("lightning_watt.sources.discover.OPEN_LIMIT_S", 0.1)
     answer, closed = threading.Event(), threading.Event()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pynvml
@@ -18,7 +20,7 @@ from lightning_watt.meter import STALE_S
 from lightning_watt.sources.base import Failure, Reading
 from lightning_watt.sources.nvml import NvmlSource
 from tests.nvml_lab import Board, Fault, Lab, constant, ramp, square
-from tests.unit.doubles import AbsentSource, FakeClock, S, ScriptedSource
+from tests.unit.doubles import UNIX_NS, AbsentSource, FakeClock, S, ScriptedSource
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 
@@ -347,6 +349,117 @@ def test_a_source_that_raises_does_not_stop_the_others():
     assert [s.closed_count for s in sources] == [1, 1, 1]
     assert sum("ZeroDivisionError" in complaint for complaint in meter.complaints) == 1
     assert sum("gpu9" in complaint for complaint in meter.complaints) == 1
+
+
+class Nonsense(ScriptedSource):
+    """Hands over what it is told to; an exception is raised."""
+
+    def __init__(self, what: Any) -> None:
+        super().__init__(name="mine", labels=("gpu9",))
+        self.what = what
+
+    def read(self) -> Any:
+        if isinstance(self.what, BaseException):
+            raise self.what
+        return self.what
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        None,
+        7,
+        [{"label": "gpu9"}],
+        SystemExit(3),
+        GeneratorExit(),
+        [Reading("gpu9", 50 * S, float("nan"))],  # type: ignore[arg-type]
+        [Reading("gpu9", 50 * S, "12")],  # type: ignore[arg-type]
+        [Reading("gpu9", 50 * S, 2**70)],
+        [Reading("gpu9", UNIX_NS, 5)],
+        [Reading("gpu9", 50 * S, 5, power=None)],  # type: ignore[arg-type]
+    ],
+    ids=lambda what: type(what[0] if isinstance(what, list) else what).__name__,
+)
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_source_of_nonsense_takes_nobody_with_it_and_is_told_once(what, first):
+    clock, good = FakeClock(), ScriptedSource(labels=("gpu0",))
+    sources = [Nonsense(what), good] if first else [good, Nonsense(what)]
+    with EnergyMeter(sources=sources, clock=clock) as meter, meter.window("work") as window:
+        for _ in range(3):
+            assert meter.wait_for(meter.mark())
+            clock.sleep(2)
+    assert window.by_device == {"gpu0": 600.0}  # to the last digit, and the other has no row
+    [complaint] = meter.complaints
+    assert complaint.startswith("gpu9 could not be read, so its energy is missing from now on: mine ")
+    assert [source.closed_count for source in sources] == [1, 1]
+
+
+def test_readings_of_another_clock_do_not_run_away_with_the_total():
+    """All that there is, is stamped by the wall clock: nothing is known then, which is neither zero nor gigajoules."""
+    clock = FakeClock()
+
+    class WallClock(ScriptedSource):
+        def read(self):
+            return [Reading("gpu0", clock.unix_ns(), clock.t_ns // 10)]
+
+    with EnergyMeter(sources=[WallClock()], clock=clock) as meter:
+        assert meter.wait_for(meter.mark())
+        clock.sleep(5)
+    with pytest.raises(WattError, match=r"no device has been read.*`clock\.now_ns\(\)`, and not with `time\.time_ns\(\)`"):
+        _ = meter.joules
+
+
+def test_a_source_cannot_speak_for_anothers_device():
+    class Liar(ScriptedSource):
+        def read(self):
+            return [*super().read(), Reading("gpu0", self.clock.now_ns(), 10**12)]
+
+    clock = FakeClock()
+    with EnergyMeter(sources=[ScriptedSource(), Liar(labels=("gpu1",))], clock=clock) as meter:
+        assert meter.wait_for(meter.mark())
+        clock.sleep(2)
+    assert meter.total.by_device == {"gpu0": 200.0, "gpu1": 200.0}
+    assert meter.gaps == []
+    assert ["gpu0, which it had not announced" in complaint for complaint in meter.complaints] == [True]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("stuck"), SystemExit(3)], ids=["Exception", "SystemExit"])
+def test_a_source_that_raises_when_it_is_closed_keeps_no_other_open(error):
+    class Sticks(ScriptedSource):
+        def close(self):
+            raise error
+
+    clock, others = FakeClock(), [ScriptedSource(labels=("gpu1",)), ScriptedSource(labels=("gpu2",))]
+    meter = EnergyMeter(sources=[others[0], Sticks(name="sticks"), others[1]], clock=clock).start()
+    assert meter.wait_for(meter.mark())
+    clock.sleep(1)
+    assert meter.stop()
+    assert [source.closed_count for source in others] == [1, 1]
+    assert sum(meter.total.by_device.values()) == 300.0
+    [complaint] = meter.complaints
+    assert complaint.startswith(f"sticks raised {error!r} when it was closed")
+
+
+def test_a_listener_and_a_log_that_end_the_thread_do_not_end_the_reading():
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise SystemExit(4)
+
+    def listen(marks):
+        raise SystemExit(5)
+
+    clock, handler = FakeClock(), Broken()
+    logging.getLogger("lightning_watt").addHandler(handler)
+    try:
+        meter = EnergyMeter(sources=[ScriptedSource()], clock=clock).start(listen)
+        for _ in range(2):
+            assert meter.wait_for(meter.mark())
+            clock.sleep(1)
+        meter.stop()
+    finally:
+        logging.getLogger("lightning_watt").removeHandler(handler)
+    assert meter.joules == 200.0
+    assert ["SystemExit(5)" in complaint for complaint in meter.complaints] == [True]
 
 
 def test_a_device_that_comes_back_counts_what_it_used_meanwhile():
