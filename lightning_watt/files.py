@@ -1,9 +1,15 @@
-"""Reads files that somebody else may have put there: nothing that never ends, and nothing larger than it may be."""
+"""Reads files that somebody else may have put there, and opens ours where somebody else may have put something.
+
+What is read never ends up as something without an end, nor as more than it may be. What is written goes into a regular file
+of that very name: no pipe is waited for, and no link is followed to a file that is not ours.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from io import FileIO
 from pathlib import Path
 
 from lightning_watt.errors import RecordError
@@ -52,3 +58,51 @@ def read_bounded(file: Path, most_bytes: int) -> bytes:
     if len(raw) > most_bytes:
         raise RecordError(f"{file}: it has more than {most_bytes:,} bytes, and no record is larger. It is not one.")
     return raw
+
+
+def open_to_write(file: Path, mode: str) -> FileIO:
+    """Open one of our own files for writing, without a buffer: a process that is forked off has nothing to write again.
+
+    Args:
+        file: the file; its directory may be a link, it may not.
+        mode: `"x"`: made anew; `"a+"`: appended to, and read.
+
+    Raises:
+        OSError: it cannot be opened, or something else than a regular file stands there: a link, a pipe, a device.
+
+    Example:
+        >>> open_to_write(Path("/dev/null"), "a+")
+        Traceback (most recent call last):
+        OSError: [Errno 22] no regular file stands there; take it away: '/dev/null'
+    """
+    try:
+        opened = FileIO(file, mode, opener=_open_ours)
+    except OSError as error:
+        # What the system says of a link ("too many levels") and of a pipe ("no such device") helps nobody.
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "a link stands there, and is not followed; take it away", str(file)) from error
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "no regular file stands there; take it away", str(file)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+        opened.close()
+        raise OSError(errno.EINVAL, "no regular file stands there; take it away", str(file))
+    return opened
+
+
+def _open_ours(path: str, flags: int) -> int:
+    safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags | safely, 0o666)
+
+
+def write_whole(file: FileIO, raw: bytes) -> None:
+    """Write at a file's end, all of it or nothing.
+
+    Raises:
+        OSError: the disk is full; then the file ends where it did, so that what comes next does not continue half a line.
+    """
+    before = file.seek(0, os.SEEK_END)
+    written = file.write(raw)
+    if written != len(raw):
+        file.seek(file.truncate(before))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from lightning_watt.events import BatchRow
-from lightning_watt.files import open_without_waiting
+from lightning_watt.files import open_to_write, write_whole
 from lightning_watt.journal import JOURNAL_NAME, RECORD_NAME, Line, file_of
 from lightning_watt.record import Record
 from lightning_watt.writer import RecordWriter
@@ -31,7 +32,7 @@ class Scribe:
         self._names = {name: file_of(name, rank) for name in (RECORD_NAME, JOURNAL_NAME, BATCHES_NAME)}
         self._complain = complain
         self._failed: set[str] = set()
-        self._rows_file: Any = None
+        self._rows_file: FileIO | None = None
 
     def record(self, record: Record) -> None:
         """Replace `watt.json`."""
@@ -57,13 +58,13 @@ class Scribe:
         if self._rows_file is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             file = self.directory / self._names[BATCHES_NAME]
-            self._rows_file = open(file, "a", newline="", opener=open_without_waiting)  # noqa: SIM115 - `close` closes it
-            if self._rows_file.tell() == 0:
-                csv.writer(self._rows_file).writerow(BatchRow._fields)
-        csv.writer(self._rows_file).writerows(
-            [*row[:3], f"{row.joules:.6f}", f"{row.seconds:.6f}", f"{row.uncertainty_j:.6f}"] for row in rows
-        )
-        self._rows_file.flush()
+            self._rows_file = open_to_write(file, "a+")
+        text = io.StringIO(newline="")
+        table = csv.writer(text)
+        if self._rows_file.seek(0, io.SEEK_END) == 0:
+            table.writerow(BatchRow._fields)
+        table.writerows([*row[:3], f"{row.joules:.6f}", f"{row.seconds:.6f}", f"{row.uncertainty_j:.6f}"] for row in rows)
+        write_whole(self._rows_file, text.getvalue().encode())
 
     def _guarded(self, name: str, write: Callable[[], None]) -> None:
         try:
@@ -73,5 +74,5 @@ class Scribe:
                 self._failed.add(name)
                 self._complain(
                     f"{self.directory / self._names[name]} cannot be written ({error}). The training and its logging go on; "
-                    "make room or make the directory writable, and the next write succeeds."
+                    "make room, make the directory writable or take away what stands there, and the next write succeeds."
                 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from lightning_watt.files import open_to_write, write_whole
 from lightning_watt.journal import JOURNAL_NAME, MAX_LINE_BYTES, RECORD_NAME, Line, file_of, to_line
 from lightning_watt.record import Record, plain, to_json
 
@@ -59,8 +60,8 @@ class RecordWriter:
         half = target.with_name(f".{self._record_name}.{os.getpid()}")
         try:
             half.unlink(missing_ok=True)  # of a killed process of this number
-            with half.open("xb") as file:  # made anew, so that a link which somebody put there is not followed
-                file.write(raw)
+            with open_to_write(half, "x") as file:
+                write_whole(file, raw)
             half.replace(target)
         except OSError:
             half.unlink(missing_ok=True)
@@ -75,20 +76,17 @@ class RecordWriter:
         """Keep a small file that can make room for one more record on a disk that has become full."""
         if self._kept < size:
             with suppress(OSError):
-                self._room.write_bytes(b"\0" * max(size, MIN_ROOM_BYTES))
-                self._kept = max(size, MIN_ROOM_BYTES)
+                self._room.unlink(missing_ok=True)  # whatever stands there: made anew, it is ours
+                with open_to_write(self._room, "x") as file:
+                    self._kept = file.write(b"\0" * max(size, MIN_ROOM_BYTES))
 
     def append(self, line: Line | dict[str, Any]) -> None:
         """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
         if self._journal is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._journal = _open_whole_lines(self.directory / self._journal_name)
-        before = self._journal.tell()
         raw = to_line(line) if isinstance(line, Line) else msgspec.json.encode(line, enc_hook=plain) + b"\n"
-        if self._journal.write(raw) != len(raw):
-            # So that the next line does not continue this half one.
-            self._journal.seek(self._journal.truncate(before))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory / self._journal_name))
+        write_whole(self._journal, raw)
 
     def close(self) -> None:
         """Close the journal, and give back the room that was kept for a last record."""
@@ -100,7 +98,7 @@ class RecordWriter:
 
 def _open_whole_lines(file: Path) -> FileIO:
     """Open a file to append to; a half last line, which a killed process left, is cut off first."""
-    opened = FileIO(file, "ab+")
+    opened = open_to_write(file, "a+")
     try:
         end = opened.seek(0, os.SEEK_END)
         if end:

@@ -64,13 +64,28 @@ def test_a_resume_from_a_checkpoint_whose_energy_is_hostile_goes_on(ptl, tmp_pat
 @pytest.mark.timeout(60)
 def test_pipes_where_the_files_go_hold_nothing_up(ptl, tmp_path, words):
     """A pipe that nobody reads would block whoever opens it to write."""
-    for name in ("watt.json", "watt.jsonl", "watt_batches.csv"):
+    for name in ("watt.json", "watt.jsonl", "watt_batches.csv", ".watt.json.room"):
         os.mkfifo(tmp_path / name)
     trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[Steady()], batches=True), max_epochs=1)
     trained.fit(module(ptl), loader(3), loader(1))
     for name in ("watt.jsonl", "watt_batches.csv"):
         words.take(f"{name} cannot be written")
     assert read_record(tmp_path).status == "completed"  # the pipe was replaced
+
+
+def test_links_where_the_files_go_are_not_followed(ptl, tmp_path, words):
+    victims = {}
+    (tmp_path / "run").mkdir()
+    for name in ("watt.json", "watt.jsonl", "watt_batches.csv", ".watt.json.room"):
+        victims[name] = tmp_path / f"precious {name}"
+        victims[name].write_text("precious, and no newline at its end")
+        (tmp_path / "run" / name).symlink_to(victims[name])
+    trained = trainer(ptl, tmp_path / "run", watt(gpus="auto", sources=[Steady()], batches=True), max_epochs=1)
+    trained.fit(module(ptl), loader(3), loader(1))
+    for name in ("watt.jsonl", "watt_batches.csv"):
+        words.take(f"{name} cannot be written .*a link stands there")
+    assert read_record(tmp_path / "run").status == "completed"
+    assert {victim.read_text() for victim in victims.values()} == {"precious, and no newline at its end"}
 
 
 def test_every_checkpoint_is_read_without_running_code():

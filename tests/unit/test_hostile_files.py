@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
 import pickle
@@ -12,10 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_watt import energy_of, files, read_record, record
+from lightning_watt import energy_of, files, read_record, record, scribe, writer
 from lightning_watt.errors import RecordError
+from lightning_watt.events import BatchRow
+from lightning_watt.journal import file_of
 from lightning_watt.ledger import Ledger
 from lightning_watt.record import JOURNAL_NAME, RECORD_NAME, read_journal, to_json
+from lightning_watt.scribe import BATCHES_NAME, Scribe
 from lightning_watt.writer import RecordWriter
 from tests.unit.test_record import a_record
 
@@ -190,6 +195,102 @@ def test_a_link_where_the_record_goes_is_replaced_and_not_followed(tmp_path):
     RecordWriter(run).write(a_record())
     assert victim.read_text() == "precious"
     assert not (run / RECORD_NAME).is_symlink()
+
+
+WRITES = {
+    RECORD_NAME: lambda scribe: scribe.record(a_record()),
+    f".{RECORD_NAME}.room": lambda scribe: scribe.record(a_record(status="running")),
+    JOURNAL_NAME: lambda scribe: scribe.journal({"t": 1.0, "total_j": 5.0}),
+    BATCHES_NAME: lambda scribe: scribe.batches([BatchRow("train", 0, 0, 1.25, 0.01, 0.1)]),
+}
+REPLACED = (RECORD_NAME, f".{RECORD_NAME}.room")
+"""Made anew each time, and so in the place of whatever stood there."""
+
+
+def named(name: str, rank: int) -> str:
+    """The file's name for a rank; the room is kept beside the record."""
+    if name.endswith(".room"):
+        return f".{file_of(RECORD_NAME, rank)}.room"
+    return file_of(name, rank)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("name", WRITES)
+def test_a_pipe_where_a_file_of_ours_goes_is_not_waited_for(tmp_path, name, rank):
+    told: list[str] = []
+    pipe = tmp_path / named(name, rank)
+    os.mkfifo(pipe)
+    scribe = Scribe(tmp_path, told.append, rank)
+    for _ in range(2):
+        WRITES[name](scribe)
+    if name in REPLACED:
+        assert told == []
+        assert pipe.is_file()
+    else:
+        assert ["no regular file stands there; take it away" in sentence for sentence in told] == [True]
+    scribe.close()
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("content", [b"precious", b"", b"whole\nand half a line"], ids=["text", "empty", "half"])
+@pytest.mark.parametrize("name", WRITES)
+def test_a_link_where_a_file_of_ours_goes_leaves_its_target_alone(tmp_path, name, content, rank):
+    """Neither emptied nor cut nor appended to."""
+    told: list[str] = []
+    victim, run = tmp_path / "victim", tmp_path / "run"
+    victim.write_bytes(content)
+    run.mkdir()
+    link = run / named(name, rank)
+    link.symlink_to(victim)
+    scribe = Scribe(run, told.append, rank)
+    for _ in range(2):
+        WRITES[name](scribe)
+    assert victim.read_bytes() == content
+    if name in REPLACED:
+        assert told == []
+        assert not link.is_symlink()
+    else:
+        assert ["a link stands there, and is not followed" in sentence for sentence in told] == [True]
+        link.unlink()
+        WRITES[name](scribe)  # as the sentence promises
+        assert link.stat().st_size > 0
+    scribe.close()
+    assert victim.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", [JOURNAL_NAME, BATCHES_NAME])
+def test_a_link_to_nothing_is_not_followed_either(tmp_path, name):
+    told: list[str] = []
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "nowhere")
+    scribe = Scribe(tmp_path / "run", told.append)
+    WRITES[name](scribe)
+    scribe.close()
+    assert len(told) == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_directory_behind_a_link_is_written_to(tmp_path):
+    """Links are how people keep runs on another disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    scribe = Scribe(tmp_path / "run", pytest.fail)
+    for write in WRITES.values():
+        write(scribe)
+    assert sorted(os.listdir(tmp_path / "disk")) == sorted(WRITES)
+    scribe.close()
+
+
+def test_our_files_are_opened_in_one_place():
+    """Over the source: nothing that writes a run's files opens one by itself."""
+    for module in (writer, scribe):
+        calls = [
+            ast.unparse(node.func) for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Call)
+        ]
+        assert "open_to_write" in calls
+        named = {call.split(".")[-1] for call in calls}
+        assert not named & {"open", "FileIO", "fdopen", "write_bytes", "write_text", "touch"}, module.__name__
 
 
 # ---- checkpoints ----

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_watt import read_record, record
-from lightning_watt import writer as writer_module
+from lightning_watt import files, read_record, record
 from lightning_watt.errors import RecordError
 from lightning_watt.record import (
     JOURNAL_NAME,
@@ -219,11 +218,11 @@ def test_a_journal_of_one_half_line_is_begun_again(tmp_path):
 
 
 def test_a_full_disk_is_an_error_and_leaves_whole_lines(tmp_path, monkeypatch):
-    class SmallDisk(writer_module.FileIO):
+    class SmallDisk(files.FileIO):
         def write(self, raw):
             return super().write(raw[: max(0, 100 - self.tell())])
 
-    monkeypatch.setattr(writer_module, "FileIO", SmallDisk)
+    monkeypatch.setattr(files, "FileIO", SmallDisk)
     writer = RecordWriter(tmp_path)
     writer.append({"t": 1, "note": "x" * 60})
     for _ in range(2):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import resource
 
 import pytest
 
@@ -71,3 +73,50 @@ def test_what_cannot_be_written_is_told_once_a_file_and_written_when_it_can_be(t
     assert read_journal(place) == [{"t": 1.0, "total_j": 5.0}]
     assert (place / BATCHES_NAME).read_text().count("train") == len(ROWS)
     assert len(told) == 3
+
+
+def test_rows_are_in_the_file_when_the_call_returns_and_none_wait_in_the_process(tmp_path):
+    """So that a process that is forked off now, and ends in any way, has nothing left to write a second time."""
+    scribe = Scribe(tmp_path, pytest.fail)
+    scribe.batches(ROWS)
+    before = (tmp_path / BATCHES_NAME).read_bytes()
+    assert before.count(b"train") == len(ROWS)
+    child = os.fork()
+    if child == 0:
+        try:
+            scribe.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / BATCHES_NAME).read_bytes() == before
+    scribe.batches(ROWS)
+    scribe.close()
+    assert (tmp_path / BATCHES_NAME).read_bytes().count(b"train") == 2 * len(ROWS)
+
+
+@pytest.mark.parametrize("name", [JOURNAL_NAME, BATCHES_NAME])
+def test_a_write_that_fits_in_half_is_taken_back(tmp_path, name):
+    """The kernel lets a file grow to a limit and no further: what a full disk does, without a disk."""
+    told: list[str] = []
+    scribe = Scribe(tmp_path, told.append)
+
+    def write() -> None:
+        if name == JOURNAL_NAME:
+            scribe.journal({"t": 1.0, "note": "x" * 200})
+        else:
+            scribe.batches(ROWS)
+
+    write()
+    before = (tmp_path / name).read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))
+    try:
+        write()
+        assert (tmp_path / name).read_bytes() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert len(told) == 1
+    write()
+    scribe.close()
+    assert (tmp_path / name).read_bytes().startswith(before)
+    assert len((tmp_path / name).read_bytes()) > len(before)
