@@ -12,13 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from lightning_watt.errors import SourceUnavailable, WattError, shown
+from lightning_watt.latch import Latch
 from lightning_watt.marks import HostMarker, Mark, Marker
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
 from lightning_watt.sources.discover import open_sources
@@ -34,6 +35,8 @@ MIN_READ_GAP_S = 0.1
 """Asked for or not, no source is read more often than this: some boards' counters under-read when polled fast."""
 END_LIMIT_S = 5.0
 """How long the end of a measurement waits for a driver."""
+LOOK_AGAIN_S = 0.05
+"""Whoever waits for the reader looks this often whether it has missed being woken."""
 STALE_S = 5.0
 """A device that has not moved for this long no longer holds up the others' accounts."""
 MAX_GAPS = 1000
@@ -91,10 +94,12 @@ class EnergyMeter:
         self._opened: list[tuple[EnergySource, list[Device]]] = []
         self._lines: list[Timeline] = []
         self._marks: deque[Mark[Any]] = deque()
-        self._lock = threading.Lock()
-        self._settled = threading.Condition()
-        self._wake = threading.Event()
-        self._stop = threading.Event()
+        # All can be taken again by their own thread: a signal handler may ask in the middle of anything.
+        self._lock = threading.RLock()
+        self._settled = threading.Condition(threading.RLock())
+        self._wake = Latch()
+        self._stop = Latch()
+        self._over = Latch()
         self._started_ns = 0
         self._thread: threading.Thread | None = None
         self._failed: dict[str, str] = {}
@@ -103,6 +108,7 @@ class EnergyMeter:
         self._left_out: set[str] = set()
         self._by_label: dict[str, Timeline] = {}
         self._whole: Window | None = None
+        self._without_end: list[Window] = []
         self.missing: list[SourceUnavailable] = []
         self.gaps: list[Gap] = []
         self.complaints: deque[str] = deque()
@@ -163,12 +169,13 @@ class EnergyMeter:
         self._listener = listener
         self._failed.clear()
         self._marks.clear()
-        self._stop = threading.Event()
+        self._stop, self._over = Latch(), Latch()
         self._started_ns = self._clock.now_ns()
         self._whole = Window("total", self, self.mark())
+        self._without_end = [self._whole]
         # The thread is told by its own event, so that one which a driver held up past its end cannot wake into the next run.
         self._thread = threading.Thread(
-            target=self._run, args=(self._stop, self._opened), name="lightning_watt reader", daemon=True
+            target=self._run, args=(self._stop, self._over, self._opened), name="lightning_watt reader", daemon=True
         )
         self._thread.start()
         return self
@@ -179,17 +186,21 @@ class EnergyMeter:
         Returns:
             False if a driver did not answer within `limit_s`; then what was not read is not in the sums.
         """
-        thread = self._thread
+        thread, over = self._thread, self._over
         if thread is None:
             return True
-        if self._whole is not None and self._whole.end is None:
-            self._whole.end = self.mark()
+        self._end_whole(self.mark())
         self._stop.set()
         self._wake.set()
-        thread.join(limit_s)
+        # Not `join` alone, which a signal handler that stops the meter cannot do in the middle of itself.
+        self._await(lambda: over.is_set() or self._thread is not thread, limit_s)
+        if self._thread is not thread:
+            return over.is_set()
         self._thread = None
-        if thread.is_alive():
-            self._stop = threading.Event()
+        if over.is_set():
+            thread.join(limit_s)
+        else:
+            self._stop = Latch()
             if self._listener is not None:  # batches and stages count, even where their energy is not known
                 self._settle(everything=True, wait=False)
             self.complaints.append(
@@ -198,6 +209,11 @@ class EnergyMeter:
             )
             return False
         return True
+
+    def _end_whole(self, end: Mark[Any]) -> None:
+        """End the total, once: a signal handler may stop the meter in the middle of this, and comes first then."""
+        with suppress(IndexError):
+            self._without_end.pop().end = end
 
     def __enter__(self) -> EnergyMeter:
         return self.start()
@@ -291,10 +307,15 @@ class EnergyMeter:
     def wait_for(self, mark: Mark[Any], limit_s: float = END_LIMIT_S) -> bool:
         """Wait until a mark is settled; False if that took longer than `limit_s` or the meter has stopped."""
         self.ask()
+        self._await(lambda: mark.energy_uj is not None or self._thread is None, limit_s)
+        return mark.energy_uj is not None
+
+    def _await(self, done: Callable[[], bool], limit_s: float) -> None:
+        until_s = time.monotonic() + limit_s
         with self._settled:
-            return self._settled.wait_for(lambda: mark.energy_uj is not None or self._thread is None, limit_s) and (
-                mark.energy_uj is not None
-            )
+            while not done() and (left_s := until_s - time.monotonic()) > 0:
+                # In pieces: the news may come while a signal handler runs between the question and the wait.
+                self._settled.wait(min(left_s, LOOK_AGAIN_S))
 
     def now_ns(self) -> int:
         """The clock that marks and readings are on."""
@@ -314,7 +335,7 @@ class EnergyMeter:
 
     # -- the reader's thread ------------------------------------------------------------------------------------------
 
-    def _run(self, stop: threading.Event, opened: Sequence[tuple[EnergySource, list[Device]]]) -> None:
+    def _run(self, stop: Latch, over: Latch, opened: Sequence[tuple[EnergySource, list[Device]]]) -> None:
         interval_s = self.interval_s
         try:
             while True:
@@ -339,14 +360,14 @@ class EnergyMeter:
                 # From this read on, asked for or not: what was asked for must not put off the next.
                 due_s = max(read_s + interval_s, time.monotonic())
                 self._wake.wait(max(0.0, due_s - time.monotonic()))
-                if not stop.is_set():
-                    time.sleep(max(0.0, read_s + MIN_READ_GAP_S - time.monotonic()))
+                stop.wait(max(0.0, read_s + MIN_READ_GAP_S - time.monotonic()))
         finally:
             # A driver that answers only now must not take a source away from the run that has opened it since.
             held = [source for source, _ in self._opened] if opened is not self._opened else []
             for source, _ in opened:
                 if not any(source is other for other in held):
                     self._close(source)
+            over.set()
             with self._settled:
                 self._settled.notify_all()
 

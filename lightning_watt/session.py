@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -75,7 +76,7 @@ class Session:
     news: bool = False
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of anything
         self._meter: EnergyMeter | None = None
         self._account = Account("other", 0)
         self.began_ns = 0  # the run's first mark
@@ -204,7 +205,10 @@ class Session:
             ValueError: the state is not one of `state_dict`.
         """
         with self._lock:
-            return self.parts.absorb(state, self.id, self._home)
+            parts = deepcopy(self.parts)  # and in one step: whoever saves a checkpoint meanwhile has all of it or nothing
+            added = parts.absorb(state, self.id, self._home)
+            self.parts = parts
+            return added
 
     def note_earlier(self, state: Mapping[str, Any]) -> None:
         """Only note which sessions this run goes on with; another process adds their energy.
@@ -218,7 +222,9 @@ class Session:
     def waste(self, losses: Sequence[Loss]) -> None:
         """Add what earlier sessions used and nobody has the result of."""
         with self._lock:
-            self.parts.waste(losses, self.id, self._home)
+            parts = deepcopy(self.parts)  # likewise
+            parts.waste(losses, self.id, self._home)
+            self.parts = parts
 
     def join(self, part: Part) -> None:
         """Take what another node tells of its part of this run, in the place of what it told before."""

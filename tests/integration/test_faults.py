@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_watt import read_record
+from lightning_watt import energy_of, read_record
 from lightning_watt.record import Record, read_journal
+from lightning_watt.session import Session
 from lightning_watt.sources.base import Failure, Reading
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
 from tests.nvml_lab import Board, Fault, Lab, constant
@@ -363,3 +365,43 @@ def test_a_hook_of_ours_that_fails_is_told_once_and_the_training_goes_on(pl, tmp
     record = read_record(tmp_path)
     assert (record.status, record.warnings) == ("completed", [sentence])
     assert record.energy.by_stage["validate"].batches == 3
+
+
+# ---- signals ----
+
+
+@pytest.mark.timeout(120)
+def test_checkpoints_saved_by_a_signal_handler_hold_nothing_up_and_can_be_resumed(ptl, tmp_path):
+    """As Lightning's Slurm requeue does, but every other millisecond: in the main thread, in the middle of anything."""
+    callback = watt(gpus="auto", sources=[Steady()], batches=True)
+    trained = trainer(ptl, tmp_path, callback, max_epochs=3)
+    states: list[dict[str, Any]] = []
+    saved: list[Path] = []
+    handling = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal handling
+        if handling:
+            return
+        handling = True
+        if trained.training and len(states) % 50 == 49:
+            saved.append(tmp_path / f"{len(states)}.ckpt")
+            trained.save_checkpoint(saved[-1])
+        states.append(callback.state_dict())
+        handling = False
+
+    before = signal.signal(signal.SIGVTALRM, handle)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.002, 0.002)  # of the process's own time, and pytest's limit has the other
+    try:
+        trained.fit(module(ptl), loader(40), loader(4))
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    record = read_record(tmp_path)
+    assert record.status == "completed"
+    assert record.energy.total_j == pytest.approx(100 * seconds(record), rel=0.02, abs=1)
+    assert len(states) > 20
+    for state in filter(None, states):
+        assert Session().resume(state["session"])
+    for path in saved:
+        assert energy_of(path).total_j <= record.energy.total_j * 1.02 + 1

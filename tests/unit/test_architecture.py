@@ -29,6 +29,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "errors": set(),
         "variable": set(),
         "voice": set(),
+        "latch": set(),
         "files": set(),
         "sources.base": set(),
         "sources.masks": set(),

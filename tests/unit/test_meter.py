@@ -15,12 +15,15 @@ import pytest
 
 from lightning_watt import EnergyMeter
 from lightning_watt.errors import WattError
+from lightning_watt.latch import Latch
 from lightning_watt.marks import Mark
 from lightning_watt.meter import STALE_S
 from lightning_watt.sources.base import Failure, Reading
 from lightning_watt.sources.nvml import NvmlSource
+from lightning_watt.timeline import Timeline
 from tests.nvml_lab import Board, Fault, Lab, constant, ramp, square
 from tests.unit.doubles import UNIX_NS, AbsentSource, FakeClock, S, ScriptedSource
+from tests.unit.signals import Interruptions, interrupted_at, interrupted_by
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 
@@ -587,3 +590,75 @@ def test_a_meter_that_never_ran_has_no_total():
         _ = meter.joules
     assert meter.stop() is True
     assert meter.devices == ()
+
+
+# ---- signal handlers, which run in the middle of anything that the main thread does ----
+
+
+@pytest.mark.timeout(30)
+def test_a_signal_handler_may_ask_a_meter_that_is_being_asked(monkeypatch):
+    """Interrupted where it holds its lock."""
+    interruptions, answers = Interruptions(), []
+    known = Timeline.energy_uj_at
+
+    def loudly(line, t_ns):
+        interruptions.now()
+        return known(line, t_ns)
+
+    monkeypatch.setattr(Timeline, "energy_uj_at", loudly)
+    clock = FakeClock()
+    with EnergyMeter(sources=[ScriptedSource()], clock=clock) as meter:
+        assert meter.wait_for(meter.mark())
+        clock.sleep(2)
+        with interrupted_by(lambda: answers.append(meter.energy_now_uj()), interruptions):
+            assert meter.energy_now_uj() == [0]
+    assert answers == [[0]]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("called", ["ask", "stop"])
+def test_a_signal_handler_may_stop_a_meter_at_every_line_of_being_asked_or_stopped(called):
+    clock = FakeClock()
+    line, reached = 0, True
+    while reached:  # one line later each time, in whatever module, until there is none left
+        source = ScriptedSource()
+        meter = EnergyMeter(sources=[source], clock=clock).start()
+        assert meter.wait_for(meter.total.start)
+        clock.sleep(2)
+        with interrupted_at(line, meter.stop) as seen:
+            getattr(meter, called)()
+        reached = seen.handled > 0
+        assert meter.stop()
+        assert readers() == []
+        assert list(meter.complaints) == []
+        assert meter.joules == 200.0
+        assert source.closed_count == 1
+        line += 1
+    assert line > 5
+
+
+def test_the_end_waits_for_the_stop_and_for_no_pause(monkeypatch):
+    """What keeps two reads apart is a wait that the stop ends, and no sleep."""
+    slept, waited = [], []
+    monkeypatch.setattr("lightning_watt.meter.MIN_READ_GAP_S", 3600.0)
+    monkeypatch.setattr(time, "sleep", lambda s: slept.append(threading.current_thread().name))
+    wait = Latch.wait
+
+    def noted(latch, limit_s=None):
+        if limit_s and limit_s > 600:
+            waited.append(threading.current_thread().name)
+            between.set()
+        return wait(latch, limit_s)
+
+    between = threading.Event()
+    monkeypatch.setattr(Latch, "wait", noted)
+    clock = FakeClock()
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=clock).start()
+    assert meter.wait_for(meter.total.start)
+    meter.ask()
+    assert between.wait(10)  # it is asked, and may not read again for an hour
+    clock.sleep(2)
+    assert meter.stop()
+    assert meter.joules == 200.0
+    assert waited == ["lightning_watt reader"]
+    assert slept == []
