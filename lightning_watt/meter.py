@@ -152,12 +152,22 @@ class EnergyMeter:
                 self._close(source)
         self._opened = [(source, devices) for source, devices in kept if devices]
 
-    def start(self, listener: Listener | None = None) -> EnergyMeter:
+    def start(
+        self,
+        listener: Listener | None = None,
+        *,
+        abandoned: Callable[[], bool] | None = None,
+        on_abandoned: Callable[[], None] | None = None,
+    ) -> EnergyMeter:
         """Open the sources and begin to read.
 
         Args:
             listener: called in the reader's thread after every read, with the marks that have just been settled, in order.
                 The last one is the meter's own, without payload: the time up to which everything is known now.
+            abandoned: asked in the reader's thread after every read, whether whoever needs the numbers is gone without
+                having stopped the meter. Then the reader takes its last reading, settles everything, closes the sources
+                and ends by itself; `stop` may still be called, and has nothing left to do.
+            on_abandoned: called once in the reader's thread when all that is done; a `stop` meanwhile waits for it.
 
         Raises:
             WattError: no source could be opened; says of each why, and the remedy.
@@ -175,7 +185,10 @@ class EnergyMeter:
         self._without_end = [self._whole]
         # The thread is told by its own event, so that one which a driver held up past its end cannot wake into the next run.
         self._thread = threading.Thread(
-            target=self._run, args=(self._stop, self._over, self._opened), name="lightning_watt reader", daemon=True
+            target=self._run,
+            args=(self._stop, self._over, self._opened, abandoned, on_abandoned),
+            name="lightning_watt reader",
+            daemon=True,
         )
         self._thread.start()
         return self
@@ -187,7 +200,7 @@ class EnergyMeter:
             False if a driver did not answer within `limit_s`; then what was not read is not in the sums.
         """
         thread, over = self._thread, self._over
-        if thread is None:
+        if thread is None or thread is threading.current_thread():  # it is over, or this is its last word
             return True
         self._end_whole(self.mark())
         self._stop.set()
@@ -283,7 +296,9 @@ class EnergyMeter:
 
     def mark(self, payload: Any = None) -> Mark[Any]:
         """Note this moment. Costs about a microsecond, whatever the driver does."""
-        mark = self._marker.mark(payload)
+        return self._note(self._marker.mark(payload))
+
+    def _note(self, mark: Mark[Any]) -> Mark[Any]:
         self._marks.append(mark)
         return mark
 
@@ -322,11 +337,13 @@ class EnergyMeter:
         return self._clock.now_ns()
 
     def energy_now_uj(self) -> list[int]:
-        """Each device's energy by now: what is known, and from there on at the last known power."""
-        now = self._clock.now_ns()
+        """Each device's energy by now: what is known, and while the meter runs, from there on at the last known power."""
+        now, runs = self._clock.now_ns(), self._thread is not None
         with self._lock:
             known = [int(line.energy_uj_at([now])[0]) for line in self._lines]
-            ahead_s = [max(0.0, seconds(now - line.frontier_ns)) if self._answers(line) else 0.0 for line in self._lines]
+            ahead_s = [
+                max(0.0, seconds(now - line.frontier_ns)) if runs and self._answers(line) else 0.0 for line in self._lines
+            ]
         return [uj + int(s * line.power_w * UJ_PER_J) for uj, s, line in zip(known, ahead_s, self._lines, strict=True)]
 
     def power_now_w(self) -> list[float]:
@@ -335,8 +352,16 @@ class EnergyMeter:
 
     # -- the reader's thread ------------------------------------------------------------------------------------------
 
-    def _run(self, stop: Latch, over: Latch, opened: Sequence[tuple[EnergySource, list[Device]]]) -> None:
+    def _run(
+        self,
+        stop: Latch,
+        over: Latch,
+        opened: Sequence[tuple[EnergySource, list[Device]]],
+        abandoned: Callable[[], bool] | None,
+        on_abandoned: Callable[[], None] | None,
+    ) -> None:
         interval_s = self.interval_s
+        by_itself = False
         try:
             while True:
                 self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below
@@ -351,12 +376,20 @@ class EnergyMeter:
                         for reading in found:
                             self._take(reading, labels)
                     self._settle(everything=stopping)
+                    if not stopping and abandoned is not None:
+                        by_itself = abandoned()
                 except BaseException as error:  # noqa: BLE001 - with this thread all measuring would end without a word
                     log_safely(logging.ERROR, "the reader failed", error)
                     sentence = f"A reading of the energy failed ({shown(error)}); the next is tried in its turn."
                     self._complain("reader", sentence)
                 if stopping:
                     return
+                if by_itself:
+                    self._end_whole(
+                        self._note(Mark(self._clock.now_ns(), None))
+                    )  # by the host: this is not the GPU's thread
+                    stop.set()
+                    continue
                 # From this read on, asked for or not: what was asked for must not put off the next.
                 due_s = max(read_s + interval_s, time.monotonic())
                 self._wake.wait(max(0.0, due_s - time.monotonic()))
@@ -367,9 +400,20 @@ class EnergyMeter:
             for source, _ in opened:
                 if not any(source is other for other in held):
                     self._close(source)
+            if by_itself and stop is self._stop:
+                self._leave(on_abandoned)
             over.set()
             with self._settled:
                 self._settled.notify_all()
+
+    def _leave(self, on_abandoned: Callable[[], None] | None) -> None:
+        """Nobody has stopped this meter, and nobody will have to."""
+        try:
+            if on_abandoned is not None:
+                on_abandoned()
+        except BaseException as error:  # noqa: BLE001 - there is nobody to hear it
+            log_safely(logging.ERROR, "the end of an abandoned measurement failed", error)
+        self._thread = None
 
     def _close(self, source: EnergySource) -> None:
         if sentence := let_go(source):

@@ -94,13 +94,20 @@ class Session:
         """The account that the trainer is in."""
         return self._account
 
-    def begin(self, meter: EnergyMeter, account: Account) -> None:
-        """Start to charge what a meter reads; the meter is started here."""
+    def begin(
+        self,
+        meter: EnergyMeter,
+        account: Account,
+        *,
+        abandoned: Callable[[], bool] | None = None,
+        on_abandoned: Callable[[], None] | None = None,
+    ) -> None:
+        """Start to charge what a meter reads; the meter is started here, with `abandoned` and `on_abandoned`."""
         self._meter, self._account = meter, account
         self._logged = None
         self._entered.clear()
         try:
-            meter.start(self._settle)
+            meter.start(self._settle, abandoned=abandoned, on_abandoned=on_abandoned)
         except BaseException:
             self._meter = None  # or marks would pile up that nobody settles
             raise

@@ -662,3 +662,129 @@ def test_the_end_waits_for_the_stop_and_for_no_pause(monkeypatch):
     assert meter.joules == 200.0
     assert waited == ["lightning_watt reader"]
     assert slept == []
+
+
+# ---- a meter that nobody stops ----
+
+
+def test_an_abandoned_meter_reads_once_more_settles_and_ends_by_itself():
+    gone, told, settled = threading.Event(), threading.Event(), []
+    clock, source, heard = FakeClock(), ScriptedSource(), []
+
+    def over() -> None:
+        settled.append((meter.total.joules, source.closed_count, threading.current_thread().name))
+        assert meter.stop()  # from its own thread
+        told.set()
+
+    meter = EnergyMeter(sources=[source], clock=clock)
+    meter.start(heard.extend, abandoned=gone.is_set, on_abandoned=over)
+    assert meter.wait_for(meter.total.start)
+    meter.mark("work")
+    clock.sleep(2)
+    gone.set()
+    meter.ask()
+    assert told.wait(10)
+    assert settled == [(200.0, 1, "lightning_watt reader")]
+    for reader in readers():
+        reader.join(10)
+    assert readers() == []
+    assert [mark.payload for mark in heard if mark.payload] == ["work"]
+    clock.sleep(60)
+    assert meter.energy_now_uj() == [200_000_000]  # nothing is made up for the time after
+    for _ in range(2):
+        assert meter.stop()
+    assert (meter.joules, source.closed_count, len(settled)) == (200.0, 1, 1)
+    assert list(meter.complaints) == []
+
+
+def test_a_meter_that_was_abandoned_can_be_used_again():
+    clock, told = FakeClock(), threading.Event()
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
+    meter.start(abandoned=lambda: True, on_abandoned=told.set)
+    assert told.wait(10)
+    for reader in readers():
+        reader.join(10)
+    with meter:
+        assert meter.wait_for(meter.total.start)
+        clock.sleep(3)
+    assert meter.joules == 300.0
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("oops"), SystemExit(3)], ids=["Exception", "SystemExit"])
+def test_an_owner_that_fails_when_it_is_asked_or_told_stops_nothing_else(caplog, error):
+    asked, told = [], threading.Event()
+
+    def abandoned() -> bool:
+        asked.append(None)
+        if len(asked) == 1:
+            raise error
+        return True
+
+    def over() -> None:
+        told.set()
+        raise error
+
+    clock, source = FakeClock(), ScriptedSource()
+    meter = EnergyMeter(sources=[source], clock=clock)
+    meter.start(abandoned=abandoned, on_abandoned=over)
+    meter.ask()
+    assert told.wait(10)
+    assert meter.stop()
+    assert source.closed_count == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "the reader failed",
+        "the end of an abandoned measurement failed",
+    ]
+
+
+def test_a_stop_while_the_owner_closes_waits_for_it():
+    closing, go_on, closed = threading.Event(), threading.Event(), []
+
+    def over() -> None:
+        closing.set()
+        assert go_on.wait(10)
+        closed.append(True)
+
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=FakeClock()).start(abandoned=lambda: True, on_abandoned=over)
+    assert closing.wait(10)
+    stopper = threading.Thread(target=lambda: closed.append(meter.stop()))
+    stopper.start()
+    go_on.set()
+    stopper.join(10)
+    assert closed == [True, True]
+
+
+def test_a_driver_that_hangs_in_the_last_reading_of_an_abandoned_meter_is_not_waited_for():
+    """`stop` gives it up, and so what was to be told when all is settled is told to nobody."""
+    clock, free, hangs, reads, told = FakeClock(), threading.Event(), threading.Event(), [], []
+
+    def block() -> None:
+        reads.append(None)
+        if len(reads) == 2:
+            hangs.set()
+            free.wait(30)
+
+    source = ScriptedSource(before_read=block)
+    meter = EnergyMeter(sources=[source], clock=clock)
+    meter.start(abandoned=lambda: True, on_abandoned=lambda: told.append(True))
+    try:
+        assert hangs.wait(10)
+        assert meter.stop(limit_s=0.05) is False
+        assert meter.stop() is True
+    finally:
+        free.set()
+    for reader in readers():
+        reader.join(10)
+    assert (told, source.closed_count) == ([], 1)
+    assert ["did not answer for 0.05 s" in complaint for complaint in meter.complaints] == [True]
+
+
+def test_a_driver_that_answers_late_lets_an_abandoned_meter_end_all_the_same():
+    clock, free, gone, told = FakeClock(), threading.Event(), threading.Event(), threading.Event()
+    source = ScriptedSource(before_read=lambda: free.wait(30))
+    EnergyMeter(sources=[source], clock=clock).start(abandoned=gone.is_set, on_abandoned=told.set)
+    gone.set()
+    assert readers()
+    free.set()
+    assert told.wait(10)
+    assert source.closed_count == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,42 @@ def test_a_checkpoint_saved_by_a_signal_handler_waits_for_nothing_and_is_whole(s
         # 300 J of its own; and of the others all or nothing, which the list of sessions says.
         others_j = {"old": OLD_J, "node": 7.0}
         assert total_j == pytest.approx(300.0 + sum(others_j.get(other, 0.0) for other in state["sessions"]), abs=1e-3)
+
+
+def test_a_session_whose_owner_is_gone_is_settled_and_ends_as_ever():
+    clock, gone, told = FakeClock(), threading.Event(), threading.Event()
+    session, found = Session(id="mine"), []
+
+    def over() -> None:
+        found.append(session.energy().total_j)
+        told.set()
+
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
+    session.begin(meter, Account("train", 0), abandoned=gone.is_set, on_abandoned=over)
+    assert meter.wait_for(meter.total.start)
+    clock.sleep(2)
+    gone.set()
+    meter.ask()
+    assert told.wait(10)
+    assert found == [200.0]
+    clock.sleep(3600)
+    for _ in range(2):
+        assert Session().resume(session.state_dict())
+        assert session.end()
+    assert session.energy().total_j == 200.0
+    assert session.energy().by_stage["train"].joules == 200.0
+    assert session.all_gaps() == []
+
+
+def test_a_session_that_ends_itself_when_it_is_told_that_its_owner_is_gone():
+    """In the reader's own thread."""
+    told = threading.Event()
+    session, meter = Session(id="mine"), EnergyMeter(sources=[ScriptedSource()], clock=FakeClock())
+
+    def over() -> None:
+        assert session.end()
+        told.set()
+
+    session.begin(meter, Account("train", 0), abandoned=lambda: True, on_abandoned=over)
+    assert told.wait(10)
+    assert session.ledger.account is None
