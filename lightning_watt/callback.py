@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -15,6 +16,7 @@ from typing_extensions import override
 
 from lightning_watt import together, trainer_metrics
 from lightning_watt import trainer_facts as facts
+from lightning_watt.abandoned import Abandoned
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
@@ -44,6 +46,10 @@ from lightning_watt.sources.nvml import NvmlSource, board_uuids
 from lightning_watt.summary import print_summary
 from lightning_watt.tags import Scoring
 from lightning_watt.units import EnergyUnit
+
+SET_UP_S = 2.0
+"""Files are written once every callback was set up, because ModelCheckpoint warns there of a directory that is not empty; or
+after this, because a tuner's trial is over before our next hook and may take an hour."""
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
@@ -160,7 +166,7 @@ class WattCallback(Callback):
         self._nodes: Nodes | None = None
         self._monitors = Monitors()
         self._epoch_open = False
-        self._is_set_up = False
+        self._is_set_up, self._writes_from_s = False, 0.0
         self._replicas = 1
         self._restored: dict[str, Any] | None = None
 
@@ -215,7 +221,7 @@ class WattCallback(Callback):
             self._forget()  # another Trainer, another run
         run = self._run
         run.directory, run.status, run.interval_s = directory, "running", self.interval
-        self._is_set_up = False
+        self._is_set_up, self._writes_from_s = False, time.monotonic() + SET_UP_S
         self._every = self.log_every_n_steps or max(1, trainer.log_every_n_steps)
         self._replicas = facts.replicas(trainer)
         failure, leaves = self._open_share(trainer, pl_module, share, presence, ranks)
@@ -234,7 +240,7 @@ class WattCallback(Callback):
         if self.record:
             self._scribe = Scribe(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
         session.on_settled = self._write
-        session.begin(meter, Account("other", 0))
+        session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, self), on_abandoned=self._end_alone)
         if trainer.is_global_zero:
             self._table.begin(trainer, pl_module, run.voice)
 
@@ -620,7 +626,9 @@ class WattCallback(Callback):
     @override
     def state_dict(self) -> dict[str, Any]:
         """The energy so far and what was inherited, in plain values that load without running code."""
-        if self._session is None:
+        # Not before the run has begun: the tuners save then and restore while all callbacks are out, and Lightning warns of
+        # every callback that had a state.
+        if self._session is None or not self._is_set_up:
             return {}
         inherited = [{"path": run.path, "total_j": run.total_j} for run in self._run.inherited]
         metric = self._run.metric
@@ -683,14 +691,27 @@ class WattCallback(Callback):
 
     def _write(self, rows: Sequence[BatchRow], epoch_over: bool) -> None:
         session, scribe = self._session, self._scribe
-        # Not before every callback was set up: ModelCheckpoint warns there of a directory that is not empty.
-        if session is None or scribe is None or not self._is_set_up:
+        if session is None or scribe is None:
+            return
+        if not self._is_set_up and time.monotonic() < self._writes_from_s:
             return
         scribe.journal(session.line())
         scribe.batches(rows)
         if epoch_over or not self._recorded:
             self._recorded = True
             scribe.record(self._run.to_record(session, self.scoring))
+
+    def _end_alone(self) -> None:
+        """The Trainer has ended and did not come to us; what is known is kept, as of a training that failed."""
+        session, scribe, self._scribe = self._session, self._scribe, None
+        self._run.status = "failed"
+        if session is None or scribe is None:
+            return
+        try:
+            scribe.journal(session.line("failed"))
+            scribe.record(self._run.to_record(session, self.scoring))
+        finally:
+            scribe.close()
 
     # -- words --
 

@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import statistics
+import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,27 @@ def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, c
     assert whole(tmp_path).status == read_journal(tmp_path)[-1]["status"] == "completed"
     assert {file.name for file in tmp_path.iterdir()} == {"watt.json", "watt.jsonl"}
     assert ("Record: " in capsys.readouterr().out) is (step != "callback.print_summary")
+
+
+def readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("lightning_watt reader")]
+
+
+def test_the_reader_does_not_outlive_a_search_that_fails(ptl, tmp_path):
+    """Lightning takes all callbacks out for a learning-rate search, so if that raises nobody tells ours."""
+    model = module(ptl, step_s=0.05, on_batch=failing(BurntToastError(), "train", epoch=0))
+    model.lr = 0.1
+    trained = trainer(ptl, tmp_path, steady())
+    with pytest.raises(BurntToastError):
+        import_module(f"{ptl.__name__}.tuner").Tuner(trained).lr_find(model, loader(8), num_training=20)
+    assert not any(isinstance(callback, WattCallback) for callback in trained.callbacks)
+    for _ in range(300):
+        if not readers():
+            break
+        time.sleep(0.1)
+    assert readers() == []
+    assert whole(tmp_path).status == read_journal(tmp_path)[-1]["status"] == "failed"
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".watt")]
 
 
 def test_an_interrupted_run_says_so(pl, tmp_path):

@@ -81,6 +81,7 @@ LAYERS: list[dict[str, set[str]]] = [
     # 4: Lightning, loggers and people
     {
         "callback": {"typing_extensions"},
+        "abandoned": set(),
         "lightning_base": {"pytorch_lightning"},
         "trainer_facts": {"torch"},
         "arguments": set(),
