@@ -165,6 +165,8 @@ class WattCallback(Callback):
         self._recorded = False
         self._nodes: Nodes | None = None
         self._monitors = Monitors()
+        self._trains = False
+        self._nested = 0  # runs of the same Trainer inside of its fit
         self._epoch_open = False
         self._is_set_up, self._writes_from_s = False, 0.0
         self._replicas = 1
@@ -198,6 +200,10 @@ class WattCallback(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Open the sources. Wrong `gpus` raise here; everything else is told and survived."""
         try:
+            if self._trains and stage != "fit":  # `trainer.validate` from inside its own `fit`, which goes on to be measured
+                self._nested += 1
+                return
+            self._end_leftover()
             self._set_up(trainer, pl_module)
         except ArgumentError:
             raise
@@ -368,6 +374,9 @@ class WattCallback(Callback):
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Settle everything, log it, write the record, print the table."""
+        if self._nested:
+            self._nested -= 1
+            return
         self._finish(trainer, "completed")
 
     @override
@@ -379,6 +388,7 @@ class WattCallback(Callback):
     @never_raise
     def _finish(self, trainer: Any, status: Status) -> None:
         # Each step is guarded by itself, so that what fails in one takes nothing of the others; what is kept comes first.
+        self._trains, self._nested = False, 0
         self._monitors.end()
         if status != "completed" and self._nodes is not None:
             self._nodes.leave()
@@ -478,6 +488,7 @@ class WattCallback(Callback):
 
     @never_raise
     def _start_training(self, trainer: Any) -> None:
+        self._trains = True
         self._take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self._enter("train", trainer)
         measures = bool(self._meter.devices) if self._meter is not None else not trainer.is_global_zero
@@ -498,6 +509,7 @@ class WattCallback(Callback):
     @override
     @never_raise
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._trains = False
         self._close_train_epoch(trainer)
         self._enter("other", trainer)
 
@@ -700,6 +712,13 @@ class WattCallback(Callback):
         if epoch_over or not self._recorded:
             self._recorded = True
             scribe.record(self._run.to_record(session, self.scoring))
+
+    def _end_leftover(self) -> None:
+        """End a run whose Trainer never told us its end, before the next one begins."""
+        if self._meter is not None and self._session is not None:
+            self._session.end()
+            self._end_alone()
+            self._meter = None
 
     def _end_alone(self) -> None:
         """The Trainer has ended and did not come to us; what is known is kept, as of a training that failed."""

@@ -149,6 +149,41 @@ def test_the_reader_does_not_outlive_a_search_that_fails(ptl, tmp_path):
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".watt")]
 
 
+def test_a_validation_inside_a_fit_of_the_same_trainer_ends_nothing(ptl, tmp_path):
+    """Lightning's own loops do not bear it, with us or without; what was measured is whole all the same."""
+
+    class Nested(ptl.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            trainer.validate(module, loader(2), verbose=False)
+
+    trained = trainer(ptl, tmp_path, steady(), Nested())
+    with pytest.raises(AssertionError):
+        trained.fit(module(ptl), loader(3), loader(3))
+    record = whole(tmp_path)
+    assert record.status == "failed"
+    assert {stage: record.energy.by_stage[stage].batches for stage in ("train", "validate")} == {"train": 3, "validate": 5}
+    assert readers() == []
+
+
+def test_a_run_whose_end_was_kept_from_us_is_over_when_the_next_begins(ptl, tmp_path):
+    """A callback before ours raises in its `on_exception`, so Lightning never comes to ours."""
+
+    class InTheWay(ptl.Callback):
+        def on_exception(self, *_: Any) -> None:
+            raise LookupError
+
+    callback = steady()
+    failed = trainer(ptl, tmp_path, InTheWay(), callback, max_epochs=5)
+    with pytest.raises(LookupError):
+        failed.fit(module(ptl, on_batch=failing(BurntToastError(), "train")), loader(4), loader(2))
+    assert len(readers()) == 1  # which waits some time for us
+    trained = trainer(ptl, tmp_path, callback, max_epochs=1)
+    trained.fit(module(ptl), loader(4), loader(2))
+    assert readers() == []
+    assert whole(tmp_path).status == "completed"
+    assert [line["status"] for line in read_journal(tmp_path) if "status" in line] == ["failed", "completed"]
+
+
 def test_an_interrupted_run_says_so(pl, tmp_path):
     trained = trainer(pl, tmp_path, steady(), max_epochs=5)
     with pytest.raises(SystemExit):
