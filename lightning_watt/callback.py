@@ -20,6 +20,7 @@ from lightning_watt.abandoned import Abandoned
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
+from lightning_watt.forks import keep, tell_of_forks
 from lightning_watt.hparams import HParamsTable
 from lightning_watt.idle import measure_idle
 from lightning_watt.journal import RECORD_NAME, Status, host_id
@@ -146,6 +147,7 @@ class WattCallback(Callback):
         self.batches = batches
         self.idle_s = idle_s
         self._forget()
+        tell_of_forks(self)
 
     @property
     def sam_unit(self) -> EnergyUnit:
@@ -186,6 +188,12 @@ class WattCallback(Callback):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._forget()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """In a child of the process that trains: the run, its files and its threads are the parent's."""
+        keep(dict(vars(self)))
         self._forget()
 
     def _repr_html_(self) -> str:

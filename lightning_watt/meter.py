@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lightning_watt.errors import SourceUnavailable, WattError, shown
+from lightning_watt.forks import keep, tell_of_forks
 from lightning_watt.latch import Latch
 from lightning_watt.marks import HostMarker, Mark, Marker
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
@@ -94,14 +95,8 @@ class EnergyMeter:
         self._opened: list[tuple[EnergySource, list[Device]]] = []
         self._lines: list[Timeline] = []
         self._marks: deque[Mark[Any]] = deque()
-        # All can be taken again by their own thread: a signal handler may ask in the middle of anything.
-        self._lock = threading.RLock()
-        self._settled = threading.Condition(threading.RLock())
-        self._wake = Latch()
-        self._stop = Latch()
-        self._over = Latch()
+        self._begin_anew()
         self._started_ns = 0
-        self._thread: threading.Thread | None = None
         self._failed: dict[str, str] = {}
         self._said: set[str] = set()
         self._is_open = False
@@ -112,6 +107,28 @@ class EnergyMeter:
         self.missing: list[SourceUnavailable] = []
         self.gaps: list[Gap] = []
         self.complaints: deque[str] = deque()
+        tell_of_forks(self)
+
+    def _begin_anew(self) -> None:
+        """Everything that has to do with the reader's thread."""
+        # All locks can be taken again by their own thread: a signal handler may ask in the middle of anything.
+        self._lock = threading.RLock()
+        self._settled = threading.Condition(threading.RLock())
+        self._wake = Latch()
+        self._stop = Latch()
+        self._over = Latch()
+        self._thread: threading.Thread | None = None
+
+    def forked(self) -> None:
+        """In a child of the process that measures: this meter has stopped, and what it has not settled is not known."""
+        if self._whole is None:  # it has never run
+            return
+        keep(dict(vars(self)))
+        self._begin_anew()
+        self._marks, self._marker = deque(), HostMarker(self._clock)
+        self._opened, self._listener, self._is_open = [], None, False
+        self._lines = [line.ended() for line in self._lines]
+        self._by_label = {line.device.label: line for line in self._lines}
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

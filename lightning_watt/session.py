@@ -23,6 +23,7 @@ import msgspec
 from lightning_watt.batches import BatchBook
 from lightning_watt.events import BatchEnd, BatchRow, EpochEnd, LogPoint, PartStart, Snapshot, Switch
 from lightning_watt.forecast import Rate, forecast
+from lightning_watt.forks import keep, tell_of_forks
 from lightning_watt.journal import About, Line, Status, process_facts
 from lightning_watt.ledger import Account, Entry, Ledger, Point, merged
 from lightning_watt.marks import Mark
@@ -76,8 +77,7 @@ class Session:
     news: bool = False
 
     def __post_init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of anything
-        self._meter: EnergyMeter | None = None
+        self._begin_anew()
         self._account = Account("other", 0)
         self.began_ns = 0  # the run's first mark
         self._logged: Point | None = None  # the last log point of the stage, or the stage's beginning
@@ -86,6 +86,17 @@ class Session:
         self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
+        tell_of_forks(self)
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of anything
+        self._meter: EnergyMeter | None = None
+
+    def forked(self) -> None:
+        """In a child of the process that measures: nothing is charged any more, and nothing settled or written."""
+        keep(dict(vars(self)))
+        self._begin_anew()
+        self.on_settled = None
 
     # -- the trainer's thread -----------------------------------------------------------------------------------------
 

@@ -169,6 +169,13 @@ class Timeline:
         if cut > 0:
             del self._t[:cut], self._e[:cut]
 
+    def ended(self) -> Timeline:
+        """A curve that ends where this one stands, also where this one was being changed and never will be again."""
+        other = Timeline(self.device)
+        known = min(len(self._t), len(self._e))
+        other._t, other._e = self._t[known - 1 : known], self._e[known - 1 : known]
+        return other
+
     def _extend(self, t_ns: int, rise_uj: int) -> None:
         """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly."""
         t0, e0 = self._t[-1], self._e[-1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -405,3 +407,76 @@ def test_checkpoints_saved_by_a_signal_handler_hold_nothing_up_and_can_be_resume
         assert Session().resume(state["session"])
     for path in saved:
         assert energy_of(path).total_j <= record.energy.total_j * 1.02 + 1
+
+
+# ---- forks ----
+
+
+class Forking:
+    """A callback that forks a child in the middle of the fit and waits for its end.
+
+    Args:
+        pl: the package.
+        how: what the child does: `raises`, `exits`, or `finishes` the fit.
+
+    Attributes:
+        status: how the child ended; None in the child itself.
+        record: the record's status when it had.
+    """
+
+    def __new__(cls, pl: Any, how: str, directory: Path) -> Any:
+        class Forks(pl.Callback):
+            is_child, status, record = False, None, None
+
+            def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+                if trainer.current_epoch or batch_idx != 5:
+                    return
+                child = os.fork()
+                if child:
+                    _, self.status = os.waitpid(child, 0)
+                    self.record = read_record(directory).status
+                    return
+                self.is_child = True
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(60)
+                torch.set_num_threads(1)  # torch's own threads are not in the child, and it would wait for them
+                if how == "raises":
+                    raise RuntimeError("the child")
+                if how == "exits":
+                    sys.exit(3)
+
+        return Forks()
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("how", ["raises", "exits", "finishes"])
+def test_a_child_forked_in_a_hook_leaves_its_parents_record_alone(ptl, tmp_path, how, capfd):
+    forking = Forking(ptl, how, tmp_path)
+    callback = watt(gpus="auto", sources=[Steady()], batches=True)
+    trained = trainer(ptl, tmp_path, forking, callback, max_epochs=2)
+    try:
+        trained.fit(module(ptl, step_s=0.01), loader(12), loader(4))
+    finally:
+        if forking.is_child:
+            os._exit(7 if callback._session is None else 1)
+    assert os.waitstatus_to_exitcode(forking.status) == 7
+    assert forking.record == "running"
+    record = read_record(tmp_path)
+    assert record.status == "completed"
+    assert record.energy.total_j == pytest.approx(100 * seconds(record), rel=0.02, abs=1)
+    assert [stage.batches for stage in record.energy.by_stage.values() if stage.batches] == [24, 8, 2]
+    lines = read_journal(tmp_path)
+    assert [line.get("status") for line in lines if line.get("status")] == ["completed"]
+    assert [line["total_j"] for line in lines] == sorted(line["total_j"] for line in lines)
+    rows = (tmp_path / "watt_batches.csv").read_text().splitlines()
+    assert len(rows) == len(set(rows)) == 1 + 24 + 8 + 2
+    assert capfd.readouterr().out.count("sanity_check") == 1  # the table at the end, printed by one of them
+
+
+def test_loader_workers_forked_in_the_middle_of_a_fit_change_nothing(ptl, tmp_path):
+    data = torch.utils.data.DataLoader(loader(6).dataset, batch_size=4, num_workers=2, multiprocessing_context="fork")
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[Steady()], batches=True), max_epochs=2)
+    trained.fit(module(ptl, step_s=0.01), data, loader(2))
+    record = read_record(tmp_path)
+    assert (record.status, record.energy.by_stage["train"].batches) == ("completed", 12)
+    assert record.energy.total_j == pytest.approx(100 * seconds(record), rel=0.02, abs=1)

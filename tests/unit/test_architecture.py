@@ -30,6 +30,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "variable": set(),
         "voice": set(),
         "latch": set(),
+        "forks": set(),
         "files": set(),
         "sources.base": set(),
         "sources.masks": set(),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pynvml
@@ -15,6 +16,7 @@ import pytest
 
 from lightning_watt import EnergyMeter
 from lightning_watt.errors import WattError
+from lightning_watt.forks import tell_of_forks
 from lightning_watt.latch import Latch
 from lightning_watt.marks import Mark
 from lightning_watt.meter import STALE_S
@@ -23,6 +25,7 @@ from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.timeline import Timeline
 from tests.nvml_lab import Board, Fault, Lab, constant, ramp, square
 from tests.unit.doubles import UNIX_NS, AbsentSource, FakeClock, S, ScriptedSource
+from tests.unit.forking import in_a_child
 from tests.unit.signals import Interruptions, interrupted_at, interrupted_by
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
@@ -788,3 +791,96 @@ def test_a_driver_that_answers_late_lets_an_abandoned_meter_end_all_the_same():
     free.set()
     assert told.wait(10)
     assert source.closed_count == 1
+
+
+# ---- forks ----
+
+
+@pytest.fixture
+def held_up(monkeypatch) -> Iterator[SimpleNamespace]:
+    """Holds a meter's reader up at its second reading, with the meter's lock, for as long as the test wants."""
+    state = SimpleNamespace(inside=threading.Event(), go_on=threading.Event(), readings=0)
+    add = Timeline.add
+
+    def slowly(line, reading):
+        state.readings += 1
+        if state.readings == 2:
+            state.inside.set()
+            assert state.go_on.wait(30)
+        return add(line, reading)
+
+    monkeypatch.setattr(Timeline, "add", slowly)
+    yield state
+    state.go_on.set()
+
+
+def test_in_a_child_the_meter_has_stopped_and_nothing_is_waited_for(held_up):
+    """Forked where the reader, which the child does not have, holds the lock."""
+    clock, source = FakeClock(), ScriptedSource()
+    meter = EnergyMeter(sources=[source], clock=clock).start()
+    assert meter.wait_for(meter.total.start)
+    clock.sleep(2)
+    meter.ask()
+    assert held_up.inside.wait(10)
+
+    def ask() -> list[Any]:
+        stopped = [meter.wait_for(meter.mark()), meter.stop()]
+        with pytest.raises(WattError, match="not known"):
+            _ = meter.joules
+        known = meter.total.start.energy_uj.tolist()
+        return [*stopped, meter.energy_now_uj(), len(meter.devices), source.closed_count, known]
+
+    assert in_a_child(ask) == [False, True, [0], 1, 0, [0]]
+    assert in_a_child(lambda: measured_anew(clock)) == 300.0
+    held_up.go_on.set()
+    clock.sleep(1)
+    assert meter.stop()
+    assert (meter.joules, source.closed_count) == (300.0, 1)
+
+
+def measured_anew(clock: FakeClock) -> float:
+    with EnergyMeter(sources=[ScriptedSource()], clock=clock) as meter:
+        assert meter.wait_for(meter.total.start)
+        clock.sleep(3)
+    return meter.joules
+
+
+def test_a_meter_is_started_anew_in_a_child(held_up):
+    """The same object, its old reader held up in the parent."""
+    clock, source = FakeClock(), ScriptedSource()
+    meter = EnergyMeter(sources=[source], clock=clock).start()
+    assert meter.wait_for(meter.total.start)
+    clock.sleep(2)
+    meter.ask()
+    assert held_up.inside.wait(10)
+
+    def again() -> float:
+        with meter:
+            assert meter.wait_for(meter.total.start)
+            clock.sleep(4)
+        return meter.joules
+
+    assert in_a_child(again) == 400.0
+    held_up.go_on.set()
+    assert meter.stop()
+    assert meter.joules == 200.0
+
+
+def test_a_child_is_told_of_what_lives_and_of_nothing_else():
+    class Told:
+        def __init__(self) -> None:
+            self.told = 0
+            tell_of_forks(self)
+
+        def __hash__(self) -> int:
+            raise TypeError("unhashable")
+
+        def forked(self) -> None:
+            self.told += 1
+
+    kept, dropped = Told(), Told()
+    there = ref(dropped)
+    del dropped
+    assert there() is None
+    assert in_a_child(lambda: kept.told) == 1
+    assert kept.told == 0

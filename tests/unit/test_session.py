@@ -17,6 +17,7 @@ from lightning_watt.parts import Part, Parts
 from lightning_watt.session import Session
 from lightning_watt.wasted import Loss, Taken
 from tests.unit.doubles import FakeClock, ScriptedSource
+from tests.unit.forking import in_a_child
 from tests.unit.signals import Interruptions, interrupted_by
 
 POINT = LogPoint(step=1, epoch=0, accuracy=None, batches=1, samples=4, ahead={}, trained=1)
@@ -155,3 +156,30 @@ def test_a_session_that_ends_itself_when_it_is_told_that_its_owner_is_gone():
     session.begin(meter, Account("train", 0), abandoned=lambda: True, on_abandoned=over)
     assert told.wait(10)
     assert session.ledger.account is None
+
+
+def test_in_a_child_a_session_charges_and_waits_for_nothing(session):
+    """Forked where another thread, which the child does not have, holds the lock."""
+    holds, go_on = threading.Event(), threading.Event()
+
+    class Slow(Parts):
+        def all_gaps(self) -> Any:
+            holds.set()
+            assert go_on.wait(30)
+            return []
+
+    session.parts = Slow()
+    other = threading.Thread(target=session.all_gaps)
+    other.start()
+    assert holds.wait(10)
+    session.parts = Parts()
+
+    def look() -> list[Any]:
+        session.switch(Account("test", 0))
+        session.note(POINT)
+        return [session.energy_j, session.end(), session.account.stage, session.part().final]
+
+    assert in_a_child(look) == [200.0, True, "test", True]
+    go_on.set()
+    other.join(10)
+    assert session.account.stage == "train"
