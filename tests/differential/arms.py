@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -27,9 +28,19 @@ def empty(pl: ModuleType) -> list[Any]:
     return [pl.Callback()]
 
 
+def source() -> Steady:
+    """A source of the test's own; on another node it is another device."""
+    return Steady(label=f"gpu{os.environ.get('GROUP_RANK', '0')}")
+
+
 def watt(pl: ModuleType) -> list[Any]:
     """WattCallback on a source of its own, with all that it can write."""
-    return [WattCallback(sources=[Steady()], interval=0.1, batches=True, carbon_intensity=400.0)]
+    return [WattCallback(sources=[source()], interval=0.1, batches=True, carbon_intensity=400.0)]
+
+
+def budget(pl: ModuleType) -> list[Any]:
+    """The same with a budget that no training here comes near, and a row in the loggers now and then."""
+    return [WattCallback(sources=[source()], interval=0.1, budget_kwh=1000.0, log_every_n_steps=2)]
 
 
 @cache

@@ -2,7 +2,7 @@
 
 `start` starts the ranks as torchrun does. Each runs all cases in one process group, one after the other, and writes what
 differs to it into `rank<N>.json`. Keys: `directory`, `cases` (names in `CASES`), `arms` (names in `arms`, or of misbehaving
-callbacks), `limit_s` (for one training; then every rank prints where it stands, and ends).
+callbacks), `limit_s` (for one training; then every rank prints where it stands, and ends), `nodes`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,32 @@ class StuckError(AssertionError):
     """A rank that waits for ever, or has died; says where all of them stood."""
 
 
-def start(directory: Path, cases: Sequence[str], arms: Sequence[str], limit_s: float = 60.0) -> list[dict[str, Any]]:
+def start(
+    directory: Path, cases: Sequence[str], arms: Sequence[str], limit_s: float = 60.0, *, nodes: int = 1
+) -> list[dict[str, Any]]:
     """What differed, by rank: case, arm, sentences.
+
+    Args:
+        directory: where to write.
+        cases: names in `CASES`.
+        arms: names in `arms`, or of misbehaving callbacks.
+        limit_s: for one training.
+        nodes: 2: each rank is a node of its own.
 
     Raises:
         StuckError: a rank waits longer than the limit, or died; with the stacks of all.
     """
-    options = json.dumps({"directory": str(directory), "cases": cases, "arms": arms, "limit_s": limit_s})
+    options = json.dumps({"directory": str(directory), "cases": cases, "arms": arms, "limit_s": limit_s, "nodes": nodes})
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
-    shared = {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "ranks"}
+    shared = {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS // nodes), "TORCHELASTIC_RUN_ID": "ranks"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     outs = [directory / f"out{rank}.txt" for rank in range(RANKS)]
     processes = []
     for rank, out in enumerate(outs):
-        env = os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        env = os.environ | shared | {"RANK": str(rank)}
+        env |= {"GROUP_RANK": str(rank * nodes // RANKS), "LOCAL_RANK": str(rank if nodes == 1 else 0)}
         command = [sys.executable, "-m", "tests.differential.ranks", options]
         with out.open("w") as file:
             processes.append(
@@ -86,7 +97,7 @@ def main(options: dict[str, Any]) -> None:
 
     pl, rank = package(PACKAGES[0]), os.environ["RANK"]
     directory = Path(options["directory"])
-    known = {"empty": arms.empty, "watt": arms.watt} | arms.misbehaving(pl)
+    known = {"empty": arms.empty, "watt": arms.watt, "budget": arms.budget} | arms.misbehaving(pl)
 
     # Paths of one length, because Lightning broadcasts them.
     places = itertools.count(100)
@@ -101,7 +112,10 @@ def main(options: dict[str, Any]) -> None:
             "collectives of the group": lambda: (group_count() or 0) - group_before,
         }
         make = known.get(arm, arms.none)
-        trace = training.run(pl, CASES[name], make, directory / str(next(places)), counters=counters)
+        case = CASES[name]
+        if options["nodes"] > 1:
+            case = replace(case, options={**case.options, "devices": 1, "num_nodes": options["nodes"]})
+        trace = training.run(pl, case, make, directory / str(next(places)), counters=counters)
         trace.end["all collectives"] = tuple(collectives.calls[before:])
         trace.end["collectives of the group"] = (group_count() or 0) - group_before
         faulthandler.cancel_dump_traceback_later()

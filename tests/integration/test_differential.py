@@ -75,6 +75,11 @@ def test_what_others_read_is_the_same_with_it(without, tmp_path, name, arm):
     assert apart(without, tmp_path, name, arm, PACKAGES[0], reads=True) == []
 
 
+@pytest.mark.parametrize("name", [*TWINS, "max_steps", "accumulate_grad_batches", "fit twice", "stops"])
+def test_a_budget_that_is_not_used_up_changes_nothing(without, tmp_path, name):
+    assert apart(without, tmp_path, name, arms.budget, PACKAGES[0]) == []
+
+
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("name", TWINS)
 def test_the_twin_package_is_no_different(without, tmp_path, name, arm):
