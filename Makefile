@@ -43,6 +43,10 @@ demo: install ## train a small ResNet on real digits and say what it cost
 test: install ## run the whole test suite
 	$(PY) -m pytest
 
+lightning-suite: install ## Lightning's own tests with and without us in every Trainer: LIGHTNING=a checkout (1 hour on two cores)
+	@test -n "$(LIGHTNING)" || { echo "say LIGHTNING=DIR, a checkout of Lightning's repository" >&2; exit 2; }
+	$(PY) -m tests.lightning_suite $(LIGHTNING) --confirm $(SUITE_OPTIONS)
+
 lint: install ## ruff: format and rules
 	$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check .
 
@@ -60,6 +64,6 @@ clean: ## remove what the other targets made, except runs/
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-.PHONY: gpu-evidence gpu-families install study bench demo test lint types check lock clean help
+.PHONY: gpu-evidence gpu-families install study bench demo test lightning-suite lint types check lock clean help
