@@ -7,6 +7,7 @@ from typing import Any
 import lightning_watt.callback
 import lightning_watt.hparams
 import lightning_watt.outlet
+import lightning_watt.trainer_facts
 from lightning_watt.environment import EnvironmentCallback
 
 
@@ -32,12 +33,16 @@ def muted(method: Any) -> Any:
 
 
 def silence() -> None:
-    """Shut every way out: loggers, metrics, progress bar, the table of hyperparameters, the printed table."""
+    """Shut every way out: loggers, metrics, progress bar, the table of hyperparameters, the printed table.
+
+    Files are shut by `record=False`. A sentence that warns is not shut: it is there in every training.
+    """
     outlet = lightning_watt.outlet.Outlet
     outlet.catch_up = muted(outlet.catch_up)
     outlet.publish = muted(outlet.publish)
     lightning_watt.callback.log_record = nothing
     lightning_watt.callback.print_summary = nothing
+    lightning_watt.trainer_facts.stop_live_bar = nothing  # it makes room for the printed table
     table = lightning_watt.hparams.HParamsTable
     table.begin = table.end = nothing
 
