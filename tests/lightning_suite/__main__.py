@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,4 +96,6 @@ def compare(arms: dict[str, Arm], asked: Sequence[str], ready: set[str] | None) 
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that it ends what it started, also in the background
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

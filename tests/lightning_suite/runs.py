@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +101,7 @@ class Arm:
         self._timeout_s = timeout_s
         self._jobs = jobs
         self._tree = tree
+        self._stopped = threading.Event()
         self._alone: dict[str, Result] = {}
         self._places: queue.SimpleQueue[Path] = queue.SimpleQueue()
 
@@ -129,10 +131,14 @@ class Arm:
             return folder, self._run(folders[folder], self._logs / f"{name}.log"), time.monotonic() - began
 
         with ThreadPoolExecutor(self._jobs) as pool:
-            for folder, rows, seconds in pool.map(one, folders):
-                self.results.replace(folders[folder], rows)
-                bad = sum(row.failed for row in rows)
-                say(f"{self.name}: {folder.relative_to(SUITE)}: {len(rows)} tests, {bad} failed, {seconds:.0f} s")
+            try:
+                for folder, rows, seconds in pool.map(one, folders):
+                    self.results.replace(folders[folder], rows)
+                    bad = sum(row.failed for row in rows)
+                    say(f"{self.name}: {folder.relative_to(SUITE)}: {len(rows)} tests, {bad} failed, {seconds:.0f} s")
+            except BaseException:
+                self._stopped.set()
+                raise
 
     def alone(self, test: str) -> Result:
         """Run one test in a process of its own, once however often it is asked for."""
@@ -156,7 +162,7 @@ class Arm:
                 found |= rows
                 if any(event["event"] == "finished" for event in events):
                     return list(found.values())
-                if not news:
+                if not news or self._stopped.is_set():
                     raise ArmError(f"pytest ended without a test: {log} says why.")
 
     def _process(self, arguments: Sequence[str], place: Path, done: Sequence[str], output: Any) -> list[dict[str, Any]]:
@@ -177,7 +183,11 @@ class Arm:
             start_new_session=True,  # so that ranks which outlive their test can be ended with it
         )
         try:
-            while process.poll() is None and time.time() - journal.stat().st_mtime < self._timeout_s + PATIENCE_S:
+            while (
+                process.poll() is None
+                and not self._stopped.is_set()
+                and time.time() - journal.stat().st_mtime < self._timeout_s + PATIENCE_S
+            ):
                 time.sleep(0.2)
         finally:
             with contextlib.suppress(ProcessLookupError):
