@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -61,5 +62,7 @@ def _error(report: Any) -> dict[str, str]:
 
 def pytest_configure(config: Any) -> None:
     config.addinivalue_line("markers", "flaky: pytest-rerunfailures' own, for where that is not installed")
+    # Some tests look at how it is handled; whoever started the suite with `nohup` had it ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     path, done = os.environ.pop(JOURNAL), os.environ.pop(DONE)
     config.pluginmanager.register(Journal(path, set(json.loads(Path(done).read_text()))))
