@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from lightning_watt.units import human_energy, wh
 
 if TYPE_CHECKING:
     from lightning_watt.record import Record
+
+
+log = logging.getLogger(__name__)
 
 
 def summary(record: Record) -> str:
@@ -136,5 +140,15 @@ def _sentences(record: Record) -> list[str]:
 
 
 def print_summary(record: Record, where: str) -> None:
-    """Print it, and where the record is."""
-    print(summary(record) + (f"\nRecord: {where}" if where else ""), flush=True)  # noqa: T201 - it is what was asked for
+    """Print it, and where the record is; in plain ASCII on a terminal that has no more, and nowhere if it is closed."""
+    text = summary(record) + (f"\nRecord: {where}" if where else "")
+    try:
+        _print(text)
+    except UnicodeEncodeError:
+        _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"))
+    except (OSError, ValueError) as error:  # a pipe that nobody reads any more; a stream that the script has closed
+        log.debug("the table was not printed", exc_info=error)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - it is what was asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import platform
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 
 from lightning_watt.journal import FOLDER
+
+MAX_DEPTH = 20
+"""How deep a value that a module says about itself is followed."""
 
 
 def boards_in_use(trainer: Any) -> list[str]:
@@ -135,7 +139,29 @@ def model_facts(module: Any) -> dict[str, Any]:
         "params": sum(p.numel() for p in module.parameters() if not _is_lazy(p)),
     }
     said = getattr(module, "watt_model_info", None)
-    return {**facts, **said} if isinstance(said, Mapping) else facts
+    return {**facts, **_plain(said)} if isinstance(said, Mapping) else facts
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value of the user's own as the record can hold it, whatever it is; a loop ends at a depth that nobody reads."""
+    if value is None or isinstance(value, numbers.Real):
+        return value
+    is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
+    if (is_map or is_list) and depth == MAX_DEPTH:
+        return "..."
+    if is_map:
+        return {_text(key): _plain(inner, depth + 1) for key, inner in value.items()}
+    if is_list:
+        return [_plain(inner, depth + 1) for inner in value]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        text = str(value)
+    except Exception as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
+        text = f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def inherited_paths(module: Any) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import subprocess
@@ -410,3 +411,45 @@ def test_otherwise_they_are_warnings_of_our_own_kind(ptl, tmp_path):
     with pytest.warns(WattWarning, match="nowhere") as caught:
         fit(ptl, tmp_path, steady(accuracy="nowhere"))
     assert len([w for w in caught if issubclass(w.category, WattWarning)]) == 1
+
+
+class _Ugly:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+_LOOP: dict[str, Any] = {}
+_LOOP["itself"] = _LOOP
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"a": _Ugly()}, {"a": "<_Ugly: RuntimeError when it was asked for its text>"}),
+        ({"a": "\udc80"}, {"a": "?"}),
+        ({1: 2, (1, 2): {3}}, {"1": 2, "(1, 2)": [3]}),
+        (_LOOP, {}),
+        ({"a": b"\xff"}, {"a": "b'\\xff'"}),
+    ],
+)
+def test_whatever_a_model_says_about_itself_the_record_and_the_table_come(ptl, tmp_path, capsys, said, kept):
+    model = module(ptl)
+    model.watt_model_info = said
+    trainer(ptl, tmp_path, WattCallback(sources=[Steady()]), max_epochs=1).fit(model, loader(2), loader(1))
+    record = read_record(tmp_path)
+    assert record.status == "completed"
+    assert kept == {name: record.model[name] for name in kept}
+    assert "Record: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stream", ["ascii", "closed"])
+def test_a_terminal_without_the_signs_or_none_at_all_ends_nothing(ptl, tmp_path, monkeypatch, stream):
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    if stream == "closed":
+        out.close()
+    monkeypatch.setattr("sys.stdout", out)
+    trainer(ptl, tmp_path, WattCallback(sources=[Steady()]), max_epochs=1).fit(module(ptl), loader(2), loader(1))
+    assert read_record(tmp_path).status == "completed"
+    if stream == "ascii":
+        assert b"+- Wh" in raw.getvalue()
