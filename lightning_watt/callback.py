@@ -100,6 +100,7 @@ class WattCallback(Callback):
     """
 
     ranks_limit_s = PRESENCE_LIMIT_S
+    """Seconds that the ranks of a run wait for each other to say that they measure; once in a process where one never does."""
 
     def __init__(
         self,
@@ -404,17 +405,24 @@ class WattCallback(Callback):
         session, meter = self._session, self._meter
         if session is None or meter is None:
             return
-        self._end_session(session, meter, status)
+        self._run.status = status
+        self._end_session(session, meter)
         self._meter = None
+        self._note_end(session, meter, status)
         self._end_together(status)
         record = self._last_record(session)
         self._log_last(trainer, session, record)
         self._print_last(trainer, record)
 
     @never_raise
-    def _end_session(self, session: Session, meter: EnergyMeter, status: Status) -> None:
-        session.end()
-        self._run.status = status
+    def _end_session(self, session: Session, meter: EnergyMeter) -> None:
+        try:
+            session.end()
+        finally:
+            meter.stop()  # whatever has failed before it, the reader ends
+
+    @never_raise
+    def _note_end(self, session: Session, meter: EnergyMeter, status: Status) -> None:
         if self._scribe is not None:
             self._scribe.journal(session.line(status))
         for snapshot in session.ready:

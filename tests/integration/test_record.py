@@ -107,7 +107,14 @@ def test_a_metric_whose_compute_raises_ends_the_training_and_not_our_end(ptl, tm
 
 
 @pytest.mark.parametrize(
-    "step", ["outlet.Outlet.catch_up", "callback.log_record", "hparams.HParamsTable.end", "callback.print_summary"]
+    "step",
+    [
+        "session.Session.end",
+        "outlet.Outlet.catch_up",
+        "callback.log_record",
+        "hparams.HParamsTable.end",
+        "callback.print_summary",
+    ],
 )
 def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, capsys, words, step):
     trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
@@ -126,6 +133,7 @@ def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, c
     assert whole(tmp_path).status == read_journal(tmp_path)[-1]["status"] == "completed"
     assert {file.name for file in tmp_path.iterdir()} == {"watt.json", "watt.jsonl"}
     assert ("Record: " in capsys.readouterr().out) is (step != "callback.print_summary")
+    assert readers() == []
 
 
 def readers() -> list[str]:
