@@ -100,7 +100,7 @@ class WattCallback(Callback):
     """
 
     ranks_limit_s = PRESENCE_LIMIT_S
-    """Seconds that the ranks of a run wait for each other to say that they measure; once in a process where one never does."""
+    """Seconds that the ranks of a run wait for each other at its setup; once in a process where one never comes."""
 
     def __init__(
         self,
