@@ -356,7 +356,7 @@ class WattCallback(Callback):
         if self.idle_s and run.idle is None:
             self._measure_idle(EnergyMeter(gpus, self.sources, self.interval, processes=share.processes, required=required))
         self._session = self._session or Session()
-        sources = [NvmlSource(own, required=False)] if own else self.sources
+        sources = [NvmlSource(own, required=False, processes=share.processes)] if own else self.sources
         meter = self._meter = EnergyMeter(
             gpus, sources, self.interval, marker=marker, processes=share.processes, required=required
         )

@@ -54,7 +54,8 @@ class EnergyMeter:
         interval: seconds between two reads of the counters.
         marker: what a moment is: the host's clock by default; `marks.CudaMarker` for a GPU's own stream.
         clock: the host's clock, replaceable for tests.
-        processes: other processes on this host whose work counts where the CPU is only estimated.
+        processes: other processes of the run on this host: an estimate counts their work, and on a board they are no
+            strangers.
         required: a board that a list of `gpus` names and that is not there raises; otherwise `missing` tells of it, and the
             others are measured.
 

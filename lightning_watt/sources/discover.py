@@ -82,7 +82,7 @@ def open_sources(
         gpus: `"all"`, `"visible"`, or indices and UUIDs; an empty sequence is none.
         sources: `"auto"` or the sources themselves.
         clock: the host's clock.
-        processes: other processes whose work an estimate counts.
+        processes: other processes of the run: an estimate counts their work, and on a board they are no strangers.
         required: a board that a list of `gpus` names and that is not there raises; otherwise the others are opened.
 
     Returns:
@@ -96,7 +96,7 @@ def open_sources(
     if isinstance(sources, str):
         wanted: list[EnergySource] = [RaplSource()]
         if isinstance(gpus, str) or gpus:
-            wanted.insert(0, NvmlSource(gpus, required=required))
+            wanted.insert(0, NvmlSource(gpus, required=required, processes=processes))
     else:
         wanted = list(sources)
     try:

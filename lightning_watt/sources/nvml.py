@@ -67,6 +67,7 @@ class NvmlSource:
             UUIDs (`GPU-...` whole or shortened, `MIG-...`, or without prefix). A MIG slice stands for its parent board.
         at_ticks: wait for the counter's tick at each read, which makes its value exact; see `sources.ticks`.
         required: a board of a list that is not there raises; otherwise it is left out, and the others are read.
+        processes: other processes of the run, which are no strangers on a board.
 
     Attributes:
         left_out: after `open`, of each wanted board that is not read: why, and the remedy.
@@ -78,8 +79,16 @@ class NvmlSource:
 
     name = NAME
 
-    def __init__(self, gpus: str | Sequence[GPU] = "all", *, at_ticks: bool = True, required: bool = True) -> None:
+    def __init__(
+        self,
+        gpus: str | Sequence[GPU] = "all",
+        *,
+        at_ticks: bool = True,
+        required: bool = True,
+        processes: Sequence[int] = (),
+    ) -> None:
         self.gpus = gpus
+        self.processes = processes
         self.at_ticks = at_ticks
         self.required = required
         self.due_s = DUE_S
@@ -99,7 +108,7 @@ class NvmlSource:
         nvml = self._nvml = _start(self.gpus)
         try:
             chosen, self.left_out = _choose(nvml, self.gpus, required=self.required)
-            self._boards = [_Board(nvml, board, clock, note) for board, note in chosen]
+            self._boards = [_Board(nvml, board, clock, note, self.processes) for board, note in chosen]
             self.due_s = min((board.due_s for board in self._boards), default=DUE_S)
         except nvml.NVMLError as error:
             self.close()
@@ -321,8 +330,9 @@ def _board_of(nvml: ModuleType, name: str) -> str:
 class _Board:
     """One board: what it offers, and where its reading stands."""
 
-    def __init__(self, nvml: ModuleType, board: _Listed, clock: Clock, note: str) -> None:
+    def __init__(self, nvml: ModuleType, board: _Listed, clock: Clock, note: str, own_processes: Sequence[int] = ()) -> None:
         self._nvml = nvml
+        self._own = own_processes
         self._handle = handle = board.handle
         self._clock = clock
         self._ticks: TickReader | None = None
@@ -469,7 +479,7 @@ class _Board:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError):  # the latter where the driver is an old one
             return ""
-        others = sorted({process.pid for process in running} - {os.getpid()})
+        others = sorted({process.pid for process in running} - {os.getpid(), *self._own})
         if not others:
             return ""
         return f"Shared when it was opened: processes {', '.join(map(str, others[:8]))} were on it; their energy is in."

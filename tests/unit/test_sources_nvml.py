@@ -61,6 +61,15 @@ def test_notes_say_with_whom_the_counter_is_shared():
     assert sliced.uuid == lab.uuid(0)
 
 
+def test_the_runs_other_ranks_are_no_strangers_on_a_board():
+    with machine(Board(pids=[4242, 77]), Board(pids=[4242])):
+        source = NvmlSource(processes=[4242])
+        shared, own = source.open(HOST_CLOCK)
+        source.close()
+    assert "processes 77 were on it" in shared.note
+    assert own.note == ""
+
+
 def test_without_power_limits_only_the_impossible_is_refused():
     fault = Fault("error", function="nvmlDeviceGetPowerManagementLimitConstraints", code=3)
     with machine(Board(faults=[fault])):
