@@ -22,6 +22,7 @@ from lightning_watt.errors import SourceUnavailable, WattError, shown
 from lightning_watt.forks import keep, tell_of_forks
 from lightning_watt.latch import Latch
 from lightning_watt.marks import HostMarker, Mark, Marker
+from lightning_watt.reader import Reader
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Failure, Reading
 from lightning_watt.sources.discover import open_sources
 from lightning_watt.sources.door import let_go, readings_of
@@ -118,7 +119,7 @@ class EnergyMeter:
         self._wake = Latch()
         self._stop = Latch()
         self._over = Latch()
-        self._thread: threading.Thread | None = None
+        self._thread: Reader | None = None
 
     def forked(self) -> None:
         """In a child of the process that measures: this meter has stopped, and what it has not settled is not known."""
@@ -202,12 +203,8 @@ class EnergyMeter:
         self._whole = Window("total", self, self.mark())
         self._without_end = [self._whole]
         # The thread is told by its own event, so that one which a driver held up past its end cannot wake into the next run.
-        self._thread = threading.Thread(
-            target=self._run,
-            args=(self._stop, self._over, self._opened, abandoned, on_abandoned),
-            name="lightning_watt reader",
-            daemon=True,
-        )
+        stop, over, opened = self._stop, self._over, self._opened
+        self._thread = Reader(lambda: self._run(stop, over, opened, abandoned, on_abandoned), self._wake)
         self._thread.start()
         return self
 
@@ -394,8 +391,8 @@ class EnergyMeter:
                         for reading in found:
                             self._take(reading, labels)
                     self._settle(everything=stopping)
-                    if not stopping and abandoned is not None:
-                        by_itself = abandoned()
+                    if not stopping:
+                        by_itself = self._is_told_to_end() or (abandoned is not None and abandoned())
                 except BaseException as error:  # noqa: BLE001 - with this thread all measuring would end without a word
                     log_safely(logging.ERROR, "the reader failed", error)
                     sentence = f"A reading of the energy failed ({shown(error)}); the next is tried in its turn."
@@ -423,6 +420,11 @@ class EnergyMeter:
             over.set()
             with self._settled:
                 self._settled.notify_all()
+
+    @staticmethod
+    def _is_told_to_end() -> bool:
+        thread = threading.current_thread()
+        return isinstance(thread, Reader) and thread.told
 
     def _leave(self, on_abandoned: Callable[[], None] | None) -> None:
         """Nobody has stopped this meter, and nobody will have to."""

@@ -59,6 +59,7 @@ LAYERS: list[dict[str, set[str]]] = [
     # 3: measuring and keeping
     {
         "meter": {"numpy"},
+        "reader": set(),
         "window": {"numpy"},
         "journal": {"msgspec", "psutil"},
         "wasted": {"msgspec"},

@@ -700,6 +700,20 @@ def test_an_abandoned_meter_reads_once_more_settles_and_ends_by_itself():
     assert list(meter.complaints) == []
 
 
+def test_a_reader_that_is_told_to_end_ends_as_if_abandoned():
+    """As test suites do with a daemon thread that was left running and has a `stop`; Lightning's own does."""
+    clock, source, over = FakeClock(), ScriptedSource(), threading.Event()
+    meter = EnergyMeter(sources=[source], clock=clock).start(on_abandoned=over.set)
+    assert meter.wait_for(meter.total.start)
+    clock.sleep(2)
+    (reader,) = readers()
+    reader.stop()
+    assert not reader.is_alive()
+    assert over.is_set()
+    assert (meter.joules, source.closed_count) == (200.0, 1)
+    assert meter.stop()
+
+
 def test_a_meter_that_was_abandoned_can_be_used_again():
     clock, told = FakeClock(), threading.Event()
     meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
