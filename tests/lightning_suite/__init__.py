@@ -19,9 +19,9 @@ PYTHONPATH brings it, so that subprocesses and spawned ranks have it too.
 
 How to read what it prints: for each arm, how many tests passed, failed, were skipped, hung or took the process with them,
 then for each pair of arms (`empty` beside `none`, `quiet` and `full` beside `empty`) the tests that came out differently,
-each with the first line of its error. `--confirm` runs each of those once more, alone, in both arms: those that differ again
-are marked `again`, the others `not again` (they depend on chance or on the tests before them). The exit status is 1 if
-`quiet` differs from `empty` (with `--confirm`: differs again).
+each with the first line of its error. `--confirm` runs each of those once more, alone and with three times its limit, in
+both arms: those that differ again are marked `again`, the others `not again` (they depend on chance, on the tests before
+them, or on how busy the machine is). The exit status is 1 if `quiet` differs from `empty` (with `--confirm`: differs again).
 
 The results stay in `--out` (a line of JSON for each test, `ARM.jsonl`; the logs below `logs/`), and an arm that is not run
 this time is compared by what it has there: run `none` and `empty` once, then `quiet` after each change. A test that needs

@@ -28,6 +28,8 @@ WORSE = ("passed", "xfailed", "skipped", *FAILED)
 """Of a test's set-up, call and tear-down, the worst is the test's outcome."""
 PATIENCE_S = 60.0
 """How long after a test's limit its process may go on without a word."""
+ALONE = 3.0
+"""How many times its limit a test may take that is run again, alone: one that is only slow on a busy machine then ends."""
 
 
 @dataclass(frozen=True)
@@ -147,17 +149,18 @@ class Arm:
         return self._alone[test]
 
     def _run_alone(self, test: str) -> Result:
-        rows = self._run([test], self._logs / "alone" / f"{re.sub(r'[^a-zA-Z0-9]+', '-', test)[-120:]}.log")
+        rows = self._run([test], self._logs / "alone" / f"{re.sub(r'[^a-zA-Z0-9]+', '-', test)[-120:]}.log", ALONE)
         return next((row for row in rows if row.test == test), Result(test, "died", error="it was not found"))
 
-    def _run(self, arguments: Sequence[str], log: Path) -> list[Result]:
+    def _run(self, arguments: Sequence[str], log: Path, times: float = 1.0) -> list[Result]:
         """Run what is asked for, in as many processes as that takes."""
+        limit_s = self._timeout_s * times
         found: dict[str, Result] = {}
         log.parent.mkdir(parents=True, exist_ok=True)
         with self._place() as place, log.open("w") as output:
             while True:
-                events = self._process(arguments, place, list(found), output)
-                rows = {row.test: row for row in read(events, self._timeout_s, self._tree)}
+                events = self._process(arguments, place, list(found), output, limit_s)
+                rows = {row.test: row for row in read(events, limit_s, self._tree)}
                 news = rows.keys() - found.keys()
                 found |= rows
                 if any(event["event"] == "finished" for event in events):
@@ -165,14 +168,16 @@ class Arm:
                 if not news or self._stopped.is_set():
                     raise ArmError(f"pytest ended without a test: {log} says why.")
 
-    def _process(self, arguments: Sequence[str], place: Path, done: Sequence[str], output: Any) -> list[dict[str, Any]]:
+    def _process(
+        self, arguments: Sequence[str], place: Path, done: Sequence[str], output: Any, limit_s: float
+    ) -> list[dict[str, Any]]:
         journal, known = place / "journal.jsonl", place / "done.json"
         journal.write_text("")
         known.write_text(json.dumps(done))
         asked = {"LIGHTNING_SUITE_JOURNAL": str(journal), "LIGHTNING_SUITE_DONE": str(known)}
         options = ["-p", "suite_plugin", "-p", "no:cacheprovider", "--tb=short", "-q", "--color=no"]
         options += ["--continue-on-collection-errors"]
-        options += [f"--timeout={self._timeout_s:g}", "--timeout-method=thread", f"--basetemp={place / 'tmp' / 'pytest'}"]
+        options += [f"--timeout={limit_s:g}", "--timeout-method=thread", f"--basetemp={place / 'tmp' / 'pytest'}"]
         process = subprocess.Popen(
             [self._python, "-m", "pytest", *options, *(str(place / "copy" / argument) for argument in arguments)],
             env=self._environment(place) | asked,
@@ -186,7 +191,7 @@ class Arm:
             while (
                 process.poll() is None
                 and not self._stopped.is_set()
-                and time.time() - journal.stat().st_mtime < self._timeout_s + PATIENCE_S
+                and time.time() - journal.stat().st_mtime < limit_s + PATIENCE_S
             ):
                 time.sleep(0.2)
         finally:
