@@ -31,5 +31,5 @@ The tests of one folder run in one process, as upstream runs all of them in one;
 four seconds for each of 182 files. One that hangs, or takes its process with it, is noted, and the rest of its folder goes
 on in a new process. Each process works on a copy of DIR's tests, because they fail if a file appears in their own folders.
 `--jobs` is 1 unless asked for: some tests have time limits of their own, and Lightning picks a free port a moment before it
-uses it, so two of them may pick the same.
+uses it, so two of them may pick the same. Two suites at once on one machine are worse: one test serves on a fixed port.
 """
