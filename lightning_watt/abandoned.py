@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 PATIENCE_S = 30.0
@@ -23,7 +23,7 @@ class Abandoned:
         now_s: a clock that never steps, seconds.
     """
 
-    def __init__(self, trainer: Any, callback: Any, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, trainer: Any, callback: Any, now_s: Callable[[], float] = monotonic) -> None:
         self._trainer = weakref.ref(trainer)
         self._callback = weakref.ref(callback)
         self._now_s = now_s

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar, cast
 
 from typing_extensions import override
@@ -236,7 +236,7 @@ class WattCallback(Callback):
             self._forget()  # another Trainer, another run
         run = self._run
         run.directory, run.status, run.interval_s = directory, "running", self.interval
-        self._is_set_up, self._writes_from_s = False, time.monotonic() + SET_UP_S
+        self._is_set_up, self._writes_from_s = False, monotonic() + SET_UP_S
         self._every = self.log_every_n_steps or max(1, trainer.log_every_n_steps)
         self._replicas = facts.replicas(trainer)
         failure, leaves = self._open_share(trainer, pl_module, share, presence, ranks)
@@ -721,7 +721,7 @@ class WattCallback(Callback):
         session, scribe = self._session, self._scribe
         if session is None or scribe is None:
             return
-        if not self._is_set_up and time.monotonic() < self._writes_from_s:
+        if not self._is_set_up and monotonic() < self._writes_from_s:
             return
         scribe.journal(session.line())
         scribe.batches(rows)

@@ -5,7 +5,7 @@ It stands beside the run's energy and is neither in it nor taken off it: a run p
 
 from __future__ import annotations
 
-import time
+from time import sleep
 
 from lightning_watt.meter import EnergyMeter
 from lightning_watt.record import Idle
@@ -29,6 +29,6 @@ def measure_idle(meter: EnergyMeter, seconds: float) -> Idle:
         ['gpu0']
     """
     with meter, meter.window("idle") as window:
-        time.sleep(seconds)
+        sleep(seconds)
     passed_s = window.seconds
     return Idle(seconds=passed_s, power_w={label: joules / passed_s for label, joules in window.by_device.items()})

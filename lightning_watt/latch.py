@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
+from time import monotonic
 
 
 class Latch:
@@ -44,9 +44,9 @@ class Latch:
 
     def wait(self, limit_s: float) -> bool:
         """Wait until it is set; False if that takes longer than the limit."""
-        until_s = time.monotonic() + limit_s
+        until_s = monotonic() + limit_s
         while not self._is_set:
-            left_s = min(until_s - time.monotonic(), threading.TIMEOUT_MAX)
+            left_s = min(until_s - monotonic(), threading.TIMEOUT_MAX)
             if left_s <= 0 or not self._bell.acquire(timeout=left_s):  # it may still ring of a time that was taken back
                 break
         return self._is_set

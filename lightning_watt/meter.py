@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -64,6 +64,7 @@ class EnergyMeter:
         ValueError: an interval that is not above zero.
 
     Example:
+        >>> import time
         >>> from lightning_watt import EnergyMeter
         >>> from lightning_watt.sources.replay import ReplaySource
         >>> with EnergyMeter(sources=[ReplaySource({"gpu0": [(0, 0), (60, 6000.0)]})]) as meter:  # 100 W
@@ -341,9 +342,9 @@ class EnergyMeter:
         return mark.energy_uj is not None
 
     def _await(self, done: Callable[[], bool], limit_s: float) -> None:
-        until_s = time.monotonic() + limit_s
+        until_s = monotonic() + limit_s
         with self._settled:
-            while not done() and (left_s := until_s - time.monotonic()) > 0:
+            while not done() and (left_s := until_s - monotonic()) > 0:
                 # In pieces: the news may come while a signal handler runs between the question and the wait.
                 self._settled.wait(min(left_s, LOOK_AGAIN_S))
 
@@ -381,7 +382,7 @@ class EnergyMeter:
             while True:
                 self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below
                 stopping = stop.is_set()
-                read_s = time.monotonic()
+                read_s = monotonic()
                 try:
                     for source, devices in opened:
                         labels = [device.label for device in devices]
@@ -406,9 +407,9 @@ class EnergyMeter:
                     stop.set()
                     continue
                 # From this read on, asked for or not: what was asked for must not put off the next.
-                due_s = max(read_s + interval_s, time.monotonic())
-                self._wake.wait(max(0.0, due_s - time.monotonic()))
-                stop.wait(max(0.0, read_s + MIN_READ_GAP_S - time.monotonic()))
+                due_s = max(read_s + interval_s, monotonic())
+                self._wake.wait(max(0.0, due_s - monotonic()))
+                stop.wait(max(0.0, read_s + MIN_READ_GAP_S - monotonic()))
         finally:
             # A driver that answers only now must not take a source away from the run that has opened it since.
             held = [source for source, _ in self._opened] if opened is not self._opened else []

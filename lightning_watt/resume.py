@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
+from time import time as unix_time
 from typing import Any
 
 from lightning_watt.journal import place_of
@@ -61,4 +61,4 @@ def _losses(session: Session, run: RunState, state: Mapping[str, Any], checkpoin
     if checkpoint is not None:  # a run directory that was moved, and its checkpoints with it
         places += [Path(checkpoint).parent, Path(checkpoint).parent.parent]
     known = [place for place in dict.fromkeys(place_of(place.absolute()) for place in places) if place.is_dir()]
-    return find_losses(session.parts.taken, [str(one) for one in unfinished], known, {session.id}, time.time())
+    return find_losses(session.parts.taken, [str(one) for one in unfinished], known, {session.id}, unix_time())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time as unix_time
 from typing import Any
 
 from lightning_watt.accuracy import find_accuracy
@@ -150,7 +150,7 @@ class RunState:
             session=session.id,
             marks=self.marks,
             started_unix=session.started_unix,
-            updated_unix=time.time(),
+            updated_unix=unix_time(),
             interval_s=self.interval_s,
             run=session.place[0] or session.id,
             nodes=session.nodes(),

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import platform
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import pairwise
+from time import time as unix_time
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ class Session:
     """
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    started_unix: float = field(default_factory=time.time)
+    started_unix: float = field(default_factory=unix_time)
     ledger: Ledger = field(default_factory=Ledger)
     parts: Parts = field(default_factory=Parts)
     place: tuple[str, int, int] = ("", 0, 0)
@@ -299,7 +299,7 @@ class Session:
         with self._lock:
             own = self.ledger
             line = Line(
-                t=time.time(),
+                t=unix_time(),
                 total_j=joules(self._total_uj()),
                 power_w=self.power_w,
                 stage=self._account.stage,

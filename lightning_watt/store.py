@@ -11,8 +11,8 @@ store: there it would keep the training's own calls waiting.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
+from time import monotonic, sleep
 from typing import Any
 
 from lightning_watt.errors import WattError
@@ -78,12 +78,12 @@ class SharedStore:
         Raises:
             StoreGone: the store does not answer.
         """
-        began_s = time.monotonic()
+        began_s = monotonic()
         while not self._has(keys):
-            passed_s = time.monotonic() - began_s
+            passed_s = monotonic() - began_s
             if passed_s >= limit_s:
                 break
-            time.sleep(min(MAX_POLL_S, limit_s - passed_s, POLL_S + passed_s / 10))
+            sleep(min(MAX_POLL_S, limit_s - passed_s, POLL_S + passed_s / 10))
         return self.look(keys)
 
     def forget(self, key: str) -> None:

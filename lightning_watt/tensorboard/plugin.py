@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import gzip
 import importlib.util
-import time
 from collections.abc import Callable
 from pathlib import Path
+from time import time as unix_time
 from typing import Any
 
 import msgspec
@@ -64,7 +64,7 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
     def _serve_runs(self, request: Request) -> Response:
         """All runs: `{now_unix, where, runs: [Run]}`."""
         reader = self._reader(request)
-        return _json(request, {"now_unix": time.time(), "where": reader.where(), "runs": reader.runs()})
+        return _json(request, {"now_unix": unix_time(), "where": reader.where(), "runs": reader.runs()})
 
     def _serve_curves(self, request: Request) -> Response:
         """Curves of the runs named by `run`, by device where `by_device` is there: `{RUN: Curves}`."""

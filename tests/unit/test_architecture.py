@@ -240,6 +240,17 @@ def test_one_module_talks_to_nvml():
     ]
 
 
+def test_no_clock_is_looked_up_while_a_training_runs():
+    """Whoever fakes `time.monotonic` for code under test, with a list of values say, does not meet our thread."""
+    looked_up = [
+        f"{name}, line {node.lineno}: {ast.unparse(node.func)}"
+        for name, file in modules().items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("time.")
+    ]
+    assert looked_up == [], "Write `from time import monotonic`."
+
+
 def test_one_module_converts_units():
     """Sizes such as 3,600,000 and 1e9 have names, and the names live in `units`."""
     sizes = {3.6e6, 3.6e3, 1e9, 1e6}
