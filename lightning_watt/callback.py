@@ -224,7 +224,7 @@ class WattCallback(Callback):
 
     def _set_up(self, trainer: Any, pl_module: Any) -> None:
         place(trainer, self)
-        ranks = None if is_alone() else self._meet_ranks(trainer)
+        ranks = None if is_alone(trainer.world_size) else self._meet_ranks(trainer)
         presence = self._presence(trainer)
         if ranks is None:
             share = Share(reads=True, reader=presence.rank, boards=presence.boards, mine=presence.boards)
@@ -287,7 +287,8 @@ class WattCallback(Callback):
         try:
             if self.gpus == "auto":
                 return facts.boards_in_use(trainer)
-            return [] if is_alone() or not isinstance(self.sources, str) else board_uuids(self.gpus)
+            is_asked = isinstance(self.sources, str) and not is_alone(trainer.world_size)
+            return board_uuids(self.gpus) if is_asked else []
         except Exception as error:  # noqa: BLE001 - the other ranks wait for the answer
             self._run.voice.failed("finding the boards in use", error)
             return []

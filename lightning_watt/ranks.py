@@ -109,9 +109,13 @@ class Agreement(msgspec.Struct, kw_only=True, frozen=True):
     leaves: dict[int, list[str]] = {}
 
 
-def is_alone() -> bool:
-    """Whether there is no other process in this run."""
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+def is_alone(world_size: int) -> bool:
+    """Whether there is no other process in this run; a process group that is not the Trainer's own does not count.
+
+    Args:
+        world_size: the number of the Trainer's processes.
+    """
+    return world_size == 1 or not (dist.is_available() and dist.is_initialized())
 
 
 def arrange(present: Sequence[Presence], world: int) -> tuple[Arrangement, dict[int, Share]]:

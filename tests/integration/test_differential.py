@@ -61,8 +61,8 @@ def test_a_training_does_what_it_is_for(without, name):
     assert len(trace.end["state"]) > 5 or ends
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("name", ALL)
+# An empty callback differs nowhere either; a few are enough to see that the comparison does not see things.
+@pytest.mark.parametrize(("name", "arm"), [*((name, arms.watt) for name in ALL), *((name, arms.empty) for name in READING)])
 def test_a_training_is_the_same_with_it(without, tmp_path, words, name, arm):
     assert apart(without, tmp_path, name, arm, PACKAGES[0]) == []
     if arm is arms.watt and ALL[name].said:

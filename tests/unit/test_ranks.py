@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch.distributed as dist
 
 from lightning_watt.ranks import Agreement, Opened, Presence, Share, arrange, count_once, is_alone, uncovered
 
@@ -19,7 +20,19 @@ def shares(everyone: list[tuple[str, list[str]]]) -> list[Share]:
 
 
 def test_a_process_without_a_process_group_is_alone():
-    assert is_alone()
+    assert is_alone(1)
+    assert is_alone(8)
+
+
+def test_a_trainer_of_one_process_is_alone_in_a_process_group_of_others(tmp_path):
+    """A Trainer with `devices=1` on each rank of a program of the user's own."""
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        assert is_alone(1)
+        assert not is_alone(2)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_on_each_host_the_first_rank_reads_every_board_once():
