@@ -24,8 +24,9 @@ from lightning_watt.units import UJ_PER_J, seconds
 
 JOURNAL_NAME = "watt.jsonl"
 RECORD_NAME = "watt.json"
-FOLDER = "lightning_watt"
-"""Where the files are in a log directory that holds the checkpoints too: many a program loads every file beside those."""
+BESIDE = ".watt"
+"""What is added to the name of a log directory that holds the checkpoints too, for a directory of ours beside it: many a
+program loads whatever lies beside its checkpoints."""
 MAX_LINE_BYTES = 2**20
 """A line of the journal is some hundred bytes."""
 MAX_JOURNAL_BYTES = 2**33
@@ -206,10 +207,23 @@ def file_of(name: str, rank: int) -> str:
     return f"{Path(name).stem}.rank{rank}{Path(name).suffix}" if rank else name
 
 
+def beside(directory: Path) -> Path:
+    """The directory of ours beside a log directory that holds the checkpoints too; in it, where nobody may write beside it.
+
+    Example:
+        >>> beside(Path("/tmp/run")).name
+        'run.watt'
+    """
+    whole = Path(os.path.abspath(directory))
+    may_write = bool(whole.name) and os.access(whole.parent, os.W_OK)
+    return whole.with_name(whole.name + BESIDE) if may_write else whole / BESIDE
+
+
 def place_of(directory: Path) -> Path:
-    """Where the files of a run with this log directory are: in it, or in a folder of our own beside its checkpoints."""
-    apart = directory / FOLDER
-    return apart if not (directory / RECORD_NAME).exists() and (apart / RECORD_NAME).exists() else directory
+    """Where the files of a run with this log directory are: in it, or beside it if it holds the checkpoints too."""
+    whole = Path(os.path.abspath(directory))
+    places = (directory, whole.with_name(whole.name + BESIDE) if whole.name else whole / BESIDE, whole / BESIDE)
+    return next((place for place in places if (place / RECORD_NAME).exists()), directory)
 
 
 def _journals(directory: Path) -> list[Path]:

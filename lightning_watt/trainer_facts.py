@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_watt.journal import FOLDER
+from lightning_watt.journal import beside
 
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""
@@ -49,13 +49,12 @@ def run_directory(trainer: Any) -> Path:
     That property is a broadcast, so it is not asked; on the other ranks, whose loggers know of no version, it is the
     Trainer's root directory. W&B's and MLflow's loggers give all their runs one directory, in which each record would
     replace the one before; there it is the directory of the run that Lightning puts the checkpoints into. Where checkpoints
-    lie in that very directory, the files get a folder of their own in it.
+    lie in that very directory, the files get a directory of their own beside it.
     """
     directory = _log_directory(trainer)
-    beside = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
-    if any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in beside):
-        return directory / FOLDER
-    return directory
+    dirpaths = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
+    holds_them = any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in dirpaths)
+    return beside(directory) if holds_them else directory
 
 
 def _log_directory(trainer: Any) -> Path:
