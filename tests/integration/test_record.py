@@ -498,7 +498,7 @@ def test_an_interval_of_its_own_reaches_the_journal(ptl, tmp_path):
         trained = trainer(ptl, tmp_path / name, steady(interval=interval), max_epochs=1, num_sanity_val_steps=0)
         trained.fit(module(ptl, step_s=0.05), loader(16), loader(1))
     often, seldom = (len(read_journal(tmp_path / name)) for name in ("often", "seldom"))
-    assert seldom <= 6 < 8 <= often  # the last line only says how it ended
+    assert seldom + 2 <= often  # by more than the last line, which only says how it ended
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
