@@ -54,8 +54,7 @@ def answers(directory: Path, count: int) -> list[dict[str, Any]]:
     return [json.loads((directory / f"rank{rank}.json").read_text()) for rank in range(count)]
 
 
-@pytest.mark.parametrize("devices", [2, 4])
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+@pytest.mark.parametrize(("strategy", "devices"), [("ddp_spawn", 2), ("ddp_fork", 4), ("ddp_notebook", 2)])
 def test_no_rank_waits_and_each_board_is_counted_once(tmp_path, strategy, devices):
     process = begin(tmp_path, ON, strategy=strategy, devices=devices)
     out = ended(process)
