@@ -25,7 +25,7 @@ def find_accuracy(
     """The accuracy that SAM is to use.
 
     Args:
-        metrics: what has been logged, such as `trainer.callback_metrics`; numbers or tensors of one element.
+        metrics: what has been logged; numbers or tensors of one element.
         wanted: a metric's name; or `"auto"`: the usual names (`val_acc`, `val/accuracy`, `valid_top1`, `acc`, ...), of
             validation before training; in a test those of the test.
         stage: the stage that it is looked for in.

@@ -36,7 +36,7 @@ class Values(msgspec.Struct):
     """What rank zero gives to all at an epoch's end.
 
     Attributes:
-        tags: what goes to `trainer.callback_metrics`.
+        tags: what other callbacks find among the Trainer's metrics.
         stop_at: the number of training batches after which the training stops; None while that is not known.
         over: from here on nobody waits for rank zero: it failed, or somebody has waited too long.
     """

@@ -22,7 +22,7 @@ TAGS = (
     "watt/forecast_kwh",
     "watt/forecast_uncertainty_kwh",
 )
-"""The tags in `trainer.callback_metrics`, those of a stage or a device aside."""
+"""The tags among the Trainer's metrics, those of a stage or a device aside."""
 PLACE_TAGS = ("energy_kwh", "power_w")
 """What is said of one stage or device: `watt/train/energy_kwh`, `watt/gpu0/power_w`."""
 

@@ -1,12 +1,12 @@
 """The Trainer's metrics as they stand, without asking it to compute any.
 
-`trainer.callback_metrics`, `progress_bar_metrics` and `logged_metrics` are properties that *compute*: at a training epoch's
-end they reduce every metric that was logged for the epoch. Over several ranks that is a collective, which the other ranks do
-not come to; and the value is kept, so what the module's own `on_train_epoch_end` still adds is lost. Lightning computes each
-metric in its own time, on all ranks, and puts it into the dictionaries behind these properties: after every batch, after a
-validation, and after the hooks of a training epoch's end. Only those dictionaries are touched here.
+The Trainer's `callback_metrics`, `progress_bar_metrics` and `logged_metrics` are properties that *compute*: at a training
+epoch's end they reduce every metric that was logged for the epoch. Over several ranks that is a collective, which the other
+ranks do not come to; and the value is kept, so what the module's own `on_train_epoch_end` still adds is lost. Lightning
+computes each metric in its own time, on all ranks, and puts it into the dictionaries behind these properties: after every
+batch, after a validation, and after the hooks of a training epoch's end. Only those dictionaries are touched here.
 
-Source: `trainer/connectors/logger_connector/logger_connector.py` of Lightning 2.4 to 2.6, `_LoggerConnector`.
+Source: `trainer/connectors/logger_connector/logger_connector.py` of Lightning 2.6, `_LoggerConnector`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 
 def computed(trainer: Any) -> Mapping[str, Any]:
-    """What Lightning has computed so far, as `trainer.callback_metrics` would show it: tensors of one value."""
+    """What Lightning has computed so far, as the Trainer's `callback_metrics` would show it: tensors of one value."""
     return _behind(trainer, "_callback_metrics")
 
 

@@ -251,6 +251,30 @@ def test_no_clock_is_looked_up_while_a_training_runs():
     assert looked_up == [], "Write `from time import monotonic`."
 
 
+COMPUTES = {"callback_metrics", "progress_bar_metrics", "logged_metrics"}
+COMMUNICATES = {"broadcast", "barrier", "reduce", "all_reduce", "all_gather", "all_gather_object", "reduce_boolean_decision"}
+DRAWS = {"manual_seed", "seed_everything", "rand", "randn", "randint", "randperm", "shuffle"}
+SYNCHRONISES = {"synchronize"}
+MAY_SYNCHRONISE = {"marks"}
+"""An event, once before the first batch and at the end of a run."""
+
+
+def test_nothing_computes_communicates_synchronises_or_draws_for_the_training():
+    """Nor asks for `trainer.log_dir`, which is a broadcast."""
+    asked = [
+        f"{name}, line {node.lineno}: {ast.unparse(node)}"
+        for name, file in modules().items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and (
+            node.attr in COMPUTES | COMMUNICATES | DRAWS
+            or (node.attr in SYNCHRONISES and name not in MAY_SYNCHRONISE)
+            or ast.unparse(node) == "trainer.log_dir"
+        )
+    ]
+    assert asked == []
+
+
 def test_one_module_converts_units():
     """Sizes such as 3,600,000 and 1e9 have names, and the names live in `units`."""
     sizes = {3.6e6, 3.6e3, 1e9, 1e6}
