@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 PART_LIMIT_S = 5.0
 """How long rank zero waits at an epoch's end for a reader's part; one that was late is not waited for again."""
-VALUES_LIMIT_S = 60.0
-"""How long a rank waits at an epoch's end for rank zero's values; it would wait for it at the next collective anyway."""
+VALUES_LIMIT_S = 300.0
+"""How long a rank waits at an epoch's end for rank zero's values. It would wait for it at the next collective anyway, since
+rank zero may be busy there for minutes, drawing samples say. One that has failed or died is not waited for."""
 STORE_LIMIT_S = 2.0
 """How long a rank's own end waits for the store, which may be on a machine that is gone."""
 KEPT = 16
