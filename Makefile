@@ -60,7 +60,7 @@ lock: ## renew requirements.lock (names and versions only; holds no addresses)
 	  --no-emit-index-url pyproject.toml -o requirements.lock
 
 clean: ## remove what the other targets made, except runs/
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov tests/nvml_lab/_build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## list the targets

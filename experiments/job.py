@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from experiments.build import size_of
 from experiments.data.base import ImageData
+from experiments.models import size_of
 from experiments.modules.recipe import Recipe
 
 LOGGED_INFO = ("family", "timm_name", "phase", "data", "scale", "image_size", "params", "gflops_per_sample")

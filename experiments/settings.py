@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.build import options_of, recipe_of
+from experiments.models import options_of, recipe_of
 
 # What a run's result depends on, beside its model, recipe and data.
 OF_THE_CONFIG = ("compile", "channels_last", "matmul_precision", "pretrained", "trainer")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_watt.callback import WattCallback
-    from lightning_watt.lineage import energy_of
-    from lightning_watt.meter import EnergyMeter
-    from lightning_watt.record import read_record
+    from lightning_watt.meter.meter import EnergyMeter
+    from lightning_watt.record.schema import read_record
+    from lightning_watt.run.lineage import energy_of
     from lightning_watt.sam import SustainableAccuracy, sustainable_accuracy
     from lightning_watt.sources.discover import discover
 
@@ -26,12 +26,12 @@ __all__ = [
     "sustainable_accuracy",
 ]
 _HOMES = {
-    "EnergyMeter": "meter",
+    "EnergyMeter": "meter.meter",
     "SustainableAccuracy": "sam",
     "WattCallback": "callback",
     "discover": "sources.discover",
-    "energy_of": "lineage",
-    "read_record": "record",
+    "energy_of": "run.lineage",
+    "read_record": "record.schema",
     "sustainable_accuracy": "sam",
 }
 
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "WattCallback":
         # Whoever asks whether it is a `Callback` (LightningCLI does) means that of a package that may be loaded since.
-        import_module(f"{__name__}.lightning_base").join_loaded_packages()
+        import_module(f"{__name__}.trainer.base").join_loaded_packages()
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from tabulate import tabulate
-
 from lightning_watt.sources.discover import discover
 from lightning_watt.sources.estimate import WATTS_PER_CORE
+from lightning_watt.tables import table
 
 
 def main() -> int:
     """Print what was found; 0 if something can be measured, 1 if there is only an estimate or nothing."""
     found = discover()
     rows = [[d.label, d.source, d.provenance, f"{d.gain:.0%}", d.name, d.uuid] for d in found.devices]
-    print(tabulate(rows, headers=["device", "source", "kind", "±", "name", "identity"], tablefmt="simple"))
+    print(table(rows, ["device", "source", "kind", "±", "name", "identity"], "simple"))
     for device in found.devices:
         if device.note:
             print(f"{device.label}: {device.note}")

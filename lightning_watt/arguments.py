@@ -1,10 +1,15 @@
-"""Checks of arguments: what is wrong with a value, and what to give instead, in a sentence."""
+"""Checks of arguments, in a sentence what is wrong and what to give instead; and the environment variable's words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+VARIABLE = "LIGHTNING_WATT"
+"""The environment variable that measures a script which does not know of it."""
+ON = ("1", "true", "yes", "on")
+OFF = ("", "0", "false", "no", "off")
 
 
 def check_choice(

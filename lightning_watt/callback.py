@@ -14,38 +14,39 @@ from typing import Any, TypeVar, cast
 
 from typing_extensions import override
 
-from lightning_watt import together, trainer_metrics
-from lightning_watt import trainer_facts as facts
-from lightning_watt.abandoned import Abandoned
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
+from lightning_watt.distributed import together
+from lightning_watt.distributed.nodes import Nodes
+from lightning_watt.distributed.ranks import Opened, Presence, Share, is_alone
+from lightning_watt.distributed.rendezvous import OPEN_LIMIT_S, PRESENCE_LIMIT_S, Rendezvous
 from lightning_watt.errors import ArgumentError, WattError
-from lightning_watt.events import BatchEnd, BatchRow, LogPoint, PartStart
-from lightning_watt.forks import keep, tell_of_forks
-from lightning_watt.hparams import HParamsTable
-from lightning_watt.idle import measure_idle
-from lightning_watt.journal import RECORD_NAME, Status, host_id
-from lightning_watt.ledger import Account
-from lightning_watt.lightning_base import Callback, join_loaded_packages
-from lightning_watt.lineage import STATE_KEY
-from lightning_watt.loggers import log_record
-from lightning_watt.marks import marker_for
-from lightning_watt.meter import EnergyMeter
-from lightning_watt.monitors import Monitors, place
-from lightning_watt.nodes import Nodes
-from lightning_watt.outlet import Outlet
-from lightning_watt.ranks import Opened, Presence, Share, is_alone
-from lightning_watt.record import Record
-from lightning_watt.rendezvous import OPEN_LIMIT_S, PRESENCE_LIMIT_S, Rendezvous
-from lightning_watt.resume import go_on
-from lightning_watt.run_state import RunState
-from lightning_watt.sam import check_sam_arguments
-from lightning_watt.scribe import Scribe
-from lightning_watt.session import Session
+from lightning_watt.host import host_id, keep, tell_of_forks
+from lightning_watt.meter.marks import marker_for
+from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.record.journal import RECORD_NAME, Status
+from lightning_watt.record.schema import BatchRow, Record
+from lightning_watt.record.scribe import Scribe
+from lightning_watt.record.summary import print_summary
+from lightning_watt.run.events import BatchEnd, LogPoint, PartStart
+from lightning_watt.run.ledger import Account
+from lightning_watt.run.lineage import STATE_KEY
+from lightning_watt.run.resume import go_on
+from lightning_watt.run.session import Session
+from lightning_watt.run.state import RunState
+from lightning_watt.sam import Scoring, check_sam_arguments
 from lightning_watt.sources.base import Device, EnergySource, is_source
 from lightning_watt.sources.masks import GPU, is_gpu
 from lightning_watt.sources.nvml import NvmlSource, board_uuids
-from lightning_watt.summary import print_summary
-from lightning_watt.tags import Scoring
+from lightning_watt.trainer import facts
+from lightning_watt.trainer import metrics as trainer_metrics
+from lightning_watt.trainer.abandoned import Abandoned
+from lightning_watt.trainer.accuracy import look_for_accuracy, warn_of_missing_accuracy
+from lightning_watt.trainer.base import Callback, join_loaded_packages
+from lightning_watt.trainer.hparams import HParamsTable
+from lightning_watt.trainer.idle import measure_idle
+from lightning_watt.trainer.loggers import log_record
+from lightning_watt.trainer.monitors import Monitors, place
+from lightning_watt.trainer.publisher import Publisher
 from lightning_watt.units import EnergyUnit
 
 SET_UP_S = 2.0
@@ -63,7 +64,7 @@ def never_raise(hook: Hook) -> Hook:
         try:
             hook(self, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - this is the place where nothing may pass
-            self._run.voice.failed(hook.__name__, error)
+            self._run.warn_once.failed(hook.__name__, error)
 
     return cast(Hook, guarded)
 
@@ -163,7 +164,7 @@ class WattCallback(Callback):
         self._scribe: Scribe | None = None
         self._every = 1
         self._train_batches = 0
-        self._outlet = Outlet(self.scoring, self.budget_kwh)
+        self._publisher = Publisher(self.scoring, self.budget_kwh)
         self._table = HParamsTable()
         self._recorded = False
         self._nodes: Nodes | None = None
@@ -217,10 +218,10 @@ class WattCallback(Callback):
         except ArgumentError:
             raise
         except WattError as error:
-            self._run.voice.warn(str(error), "setup")
+            self._run.warn_once.warn(str(error), "setup")
             self._run.missing.append(str(error))
         except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
-            self._run.voice.failed("setup", error)
+            self._run.warn_once.failed("setup", error)
 
     def _set_up(self, trainer: Any, pl_module: Any) -> None:
         place(trainer, self)
@@ -257,7 +258,7 @@ class WattCallback(Callback):
         session.on_settled = self._write
         session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, self), on_abandoned=self._end_alone)
         if trainer.is_global_zero:
-            self._table.begin(trainer, pl_module, run.voice)
+            self._table.begin(trainer, pl_module, run.warn_once)
 
     @property
     def _leads(self) -> bool:
@@ -290,7 +291,7 @@ class WattCallback(Callback):
             is_asked = isinstance(self.sources, str) and not is_alone(trainer.world_size)
             return board_uuids(self.gpus) if is_asked else []
         except Exception as error:  # noqa: BLE001 - the other ranks wait for the answer
-            self._run.voice.failed("finding the boards in use", error)
+            self._run.warn_once.failed("finding the boards in use", error)
             return []
 
     def _open_share(
@@ -319,12 +320,12 @@ class WattCallback(Callback):
         )
         leaves = ranks.agree(opened, reads=bool(devices))
         self._nodes = Nodes(ranks.store, presence.rank, ranks.arrangement, ranks.agreement)
-        self._outlet.set_budget(ranks.arrangement.budget_kwh)
+        self._publisher.set_budget(ranks.arrangement.budget_kwh)
         if self.budget_kwh is not None and ranks.arrangement.budget_kwh is None and presence.rank == 0:
             ranks.problems.append("So the budget is not kept: one rank cannot stop the training for all.")
         if ranks.problems:
             run = self._run
-            run.voice.warn(" ".join(ranks.problems), "ranks")
+            run.warn_once.warn(" ".join(ranks.problems), "ranks")
             run.unknown += [problem for problem in ranks.problems if problem not in run.unknown]
         return failure, leaves
 
@@ -370,7 +371,7 @@ class WattCallback(Callback):
         boards = bool(share.boards) or self.gpus not in ("auto", "visible")
         for reason in missing:
             if not isinstance(self.sources, str) or (boards and reason.source == "nvml"):
-                run.voice.warn(str(reason))
+                run.warn_once.warn(str(reason))
         return devices
 
     def _measure_idle(self, meter: EnergyMeter) -> None:
@@ -379,7 +380,7 @@ class WattCallback(Callback):
         except ArgumentError:
             raise
         except WattError as error:
-            self._run.voice.warn(f"The idle power is not known: {error}", "idle")
+            self._run.warn_once.warn(f"The idle power is not known: {error}", "idle")
 
     @override
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -430,7 +431,7 @@ class WattCallback(Callback):
             self._run.foresee(snapshot.forecast)
         self._say_complaints(meter)
         if status == "completed" and self._train_batches:
-            self._run.tell_missing_accuracy(self.accuracy)
+            warn_of_missing_accuracy(self._run, self.accuracy)
 
     def _last_record(self, session: Session) -> Record | None:
         scribe, self._scribe = self._scribe, None
@@ -439,7 +440,7 @@ class WattCallback(Callback):
             if scribe is not None:
                 scribe.record(record)
         except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
-            self._run.voice.failed("the last record", error)
+            self._run.warn_once.failed("the last record", error)
             return None
         else:
             return record
@@ -449,12 +450,12 @@ class WattCallback(Callback):
 
     @never_raise
     def _log_last(self, trainer: Any, session: Session, record: Record | None) -> None:
-        voice = self._run.voice
-        self._outlet.catch_up(trainer, session, self._run)
+        warn_once = self._run.warn_once
+        self._publisher.catch_up(trainer, session, self._run)
         if trainer.is_global_zero:
             if record is not None:
-                log_record(trainer.loggers, record, facts.logger_step(trainer), voice)
-            self._table.end(trainer, voice)
+                log_record(trainer.loggers, record, facts.logger_step(trainer), warn_once)
+            self._table.end(trainer, warn_once)
 
     @never_raise
     def _print_last(self, trainer: Any, record: Record | None) -> None:
@@ -500,7 +501,7 @@ class WattCallback(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
         self._start_training(trainer)
-        if self._outlet.budget is not None:  # over several ranks it is the same on all of them
+        if self._publisher.budget is not None:  # over several ranks it is the same on all of them
             self._publish(trainer)
 
     @never_raise
@@ -510,7 +511,7 @@ class WattCallback(Callback):
         self._enter("train", trainer)
         measures = bool(self._meter.devices) if self._meter is not None else not trainer.is_global_zero
         used_j = self._session.energy_j if self._session is not None else 0.0
-        self._monitors.begin(trainer, self._run.voice, self.scoring, used_j=used_j, measures=measures)
+        self._monitors.begin(trainer, self._run.warn_once, self.scoring, used_j=used_j, measures=measures)
 
     @override
     @never_raise
@@ -573,7 +574,7 @@ class WattCallback(Callback):
         if session is None:
             return
         if stage != "predict":
-            self._run.look_for_accuracy(trainer_metrics.computed(trainer), self.accuracy, stage)
+            look_for_accuracy(self._run, trainer_metrics.computed(trainer), self.accuracy, stage)
         if stage == "train":
             self._epoch_open = True  # Lightning computes its metrics only after this hook
         else:
@@ -586,7 +587,7 @@ class WattCallback(Callback):
     def _close_train_epoch(self, trainer: Any) -> None:
         """Take the training epoch's own metrics, which Lightning has computed by now, after the module's own hook."""
         before = self._run.metric.last
-        self._run.look_for_accuracy(trainer_metrics.computed(trainer), self.accuracy, "train")
+        look_for_accuracy(self._run, trainer_metrics.computed(trainer), self.accuracy, "train")
         session, was_open = self._session, self._epoch_open
         self._epoch_open = False
         if session is None or not was_open:
@@ -601,14 +602,14 @@ class WattCallback(Callback):
     @never_raise
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         session = self._session
-        if self._outlet.budget is not None:
-            self._outlet.budget.mind(trainer, self._run.voice)
+        if self._publisher.budget is not None:
+            self._publisher.budget.mind(trainer, self._run.warn_once)
         if session is None:
             return
         self._train_batches += 1
         self._count(trainer, session, batch, batch_idx)
         if self._train_batches % self._every == 0:
-            self._run.look_for_accuracy(trainer_metrics.computed(trainer), self.accuracy, "train", may_wait=False)
+            look_for_accuracy(self._run, trainer_metrics.computed(trainer), self.accuracy, "train", may_wait=False)
             session.note(self._log_point(trainer))
 
     @override
@@ -629,7 +630,7 @@ class WattCallback(Callback):
         try:
             self._session.note(PartStart(part))
         except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
-            self._run.voice.failed(part, error)
+            self._run.warn_once.failed(part, error)
 
     def _count(self, trainer: Any, session: Session, batch: Any, batch_idx: int) -> None:
         session.batches += 1
@@ -699,7 +700,7 @@ class WattCallback(Callback):
     def _catch_up(self, trainer: Any) -> None:
         if self._session is not None and self._meter is not None:
             self._say_complaints(self._meter)
-            self._outlet.catch_up(trainer, self._session, self._run)
+            self._publisher.catch_up(trainer, self._session, self._run)
 
     @never_raise
     def _meet(self) -> None:
@@ -713,8 +714,8 @@ class WattCallback(Callback):
 
     @never_raise
     def _give_values(self, trainer: Any, session: Session | None) -> None:
-        self._outlet.publish(trainer, session, self._run, self._log_point, self._nodes)
-        self._monitors.fill(trainer, self._run.voice)
+        self._publisher.publish(trainer, session, self._run, self._log_point, self._nodes)
+        self._monitors.fill(trainer, self._run.warn_once)
 
     # -- what the meter's thread does with it --
 
@@ -753,4 +754,4 @@ class WattCallback(Callback):
 
     def _say_complaints(self, meter: EnergyMeter) -> None:
         while meter.complaints:
-            self._run.voice.warn(meter.complaints.popleft())
+            self._run.warn_once.warn(meter.complaints.popleft())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from lightning_watt.variable import OFF, VARIABLE
+from lightning_watt.arguments import OFF, VARIABLE
 
 
 def callbacks() -> list[Any]:
@@ -23,7 +23,7 @@ def callbacks() -> list[Any]:
     if asked.lower() in OFF:
         return []
     try:
-        from lightning_watt.environment import callback_for  # only here: it imports torch and Lightning
+        from lightning_watt.zero_code import callback_for  # only here: it imports torch and Lightning
 
         return [callback_for(asked)]
     except Exception:

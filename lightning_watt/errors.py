@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
+log = logging.getLogger("lightning_watt")
+
 MOST_SHOWN = 400
 """Characters of somebody else's value that go into a sentence."""
 
@@ -54,3 +58,13 @@ def shown(value: object) -> str:
     except BaseException:  # noqa: BLE001 - it is somebody else's `__repr__`, and only words are wanted
         return f"<{type(value).__name__} that cannot be shown>"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def log_safely(level: int, sentence: str, error: BaseException | None = None) -> None:
+    """Log; a handler, a filter or a stream of the user's that raises is nobody's business but its own."""
+    try:
+        log.log(level, "%s", sentence, exc_info=error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - there is nothing left to say it with
+        return

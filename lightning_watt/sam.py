@@ -9,13 +9,14 @@ tends to the same value for large E. alpha = beta = 5 is this package's default.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, overload
 
 import torch
 import torchmetrics
 from torch import Tensor
 
-from lightning_watt.units import J_PER, J_PER_KWH, EnergyUnit
+from lightning_watt.units import J_PER, J_PER_KWH, EnergyUnit, kwh
 
 
 def check_sam_arguments(alpha: float, beta: float, unit: str) -> None:
@@ -184,3 +185,43 @@ class SustainableAccuracy(torchmetrics.Metric):
             accuracy, self.energy_kwh, alpha=self.alpha, beta=self.beta, unit=self.unit, shifted=self.shifted
         )
         return torch.as_tensor(score)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How energy is turned into a score and into what stands beside the kWh.
+
+    Attributes:
+        alpha: SAM's alpha.
+        beta: SAM's beta.
+        unit: the unit of E in SAM.
+        pue: power usage effectiveness of the building; it enters CO2e and cost, never the kWh.
+        carbon_intensity: grams of CO2e a kWh; None where it is not given.
+        electricity_price: what a kWh costs, in any currency; None where it is not given.
+    """
+
+    alpha: float
+    beta: float
+    unit: EnergyUnit
+    pue: float = 1.0
+    carbon_intensity: float | None = None
+    electricity_price: float | None = None
+
+    def sam(self, accuracy: float | None, joules: float) -> tuple[float | None, float | None]:
+        """SAM and its shifted form; None where undefined."""
+        if accuracy is None:
+            return None, None
+        energy_kwh = max(0.0, kwh(joules))
+        both = [
+            sustainable_accuracy(accuracy, energy_kwh, alpha=self.alpha, beta=self.beta, unit=self.unit, shifted=shifted)
+            for shifted in (False, True)
+        ]
+        return (both[0] if math.isfinite(both[0]) else None), both[1]
+
+    def co2e_g(self, joules: float) -> float | None:
+        """Grams of CO2e, the building's share included; None without an intensity."""
+        return None if self.carbon_intensity is None else kwh(joules) * self.pue * self.carbon_intensity
+
+    def cost(self, joules: float) -> float | None:
+        """What the energy costs, the building's share included, in the price's currency; None without a price."""
+        return None if self.electricity_price is None else kwh(joules) * self.pue * self.electricity_price

@@ -33,8 +33,8 @@ import pytorch_lightning as pl
 
 from lightning_watt import WattCallback, read_record
 from lightning_watt.errors import RecordError, WattWarning
+from lightning_watt.testing import Board, Fault, Lab, constant, square
 from tests.integration.tiny import loader, module, trainer
-from tests.nvml_lab import Board, Fault, Lab, constant, square
 
 MAX_GROWTH_MIB = 30.0
 """Python's and torch's own pools settle within this after some trainings; a leak would pass it in minutes."""
@@ -148,8 +148,8 @@ def one_training(rng: random.Random, root: Path, seen: Counter[str]) -> None:
     seen[f"end: {end or 'well'}"] += 1
     for board in lab.boards:
         seen.update(fault.kind for fault in board.faults)
-    seen["sentences"] += len(callback._run.voice.said)
-    for sentence in callback._run.voice.said.values():
+    seen["sentences"] += len(callback._run.warn_once.said)
+    for sentence in callback._run.warn_once.said.values():
         assert "Please report it" not in sentence, sentence
     where = Path(logger.log_dir) if logger else directory
     try:

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from torch.utils.tensorboard import SummaryWriter
 from werkzeug.test import Client
 
-from lightning_watt.record import (
+from lightning_watt.record.schema import (
     SCHEMA_VERSION,
     Accuracy,
     DeviceEnergy,

@@ -23,7 +23,7 @@ from experiments.bench.about import RESULTS, about
 from experiments.bench.kinds import regress
 from experiments.bench.truth_figure import draw
 from lightning_watt import EnergyMeter
-from tests.nvml_lab import Board, Curve, Lab, square, steps
+from lightning_watt.testing import Board, Curve, Lab, square, steps
 
 HIGH_W, LOW_W = 300.0, 80.0
 BATCHES_S = (0.002, 0.01, 0.05, 0.2)

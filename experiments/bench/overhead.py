@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.bench.about import RESULTS, about
 from lightning_watt import WattCallback
-from tests.nvml_lab import Board, Lab, square
+from lightning_watt.testing import Board, Lab, square
 
 BOARDS = [Board(power=square(300, 80, 0.81)), Board(power=square(300, 80, 1.3))]
 

@@ -27,7 +27,7 @@ import psutil
 from tabulate import tabulate
 
 from experiments.bench.about import RESULTS, about
-from tests.nvml_lab import Board, Lab, square
+from lightning_watt.testing import Board, Lab, square
 
 BOARDS = [Board(power=square(300, 80, 0.81)), Board(power=square(300, 80, 1.3))]
 BATCHES = 2000

@@ -5,8 +5,8 @@ from typing import Any
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from experiments.build import build_model, compile_model, model_info, recipe_of
 from experiments.job import Job, Outcome
+from experiments.models import build_model, compile_model, model_info, recipe_of
 from experiments.modules.classifier import Classifier
 from experiments.settings import settings_of
 from experiments.weights import CarryWeights, Weights, WeightsError, load_weights, read_weights

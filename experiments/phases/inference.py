@@ -4,13 +4,13 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from experiments.build import build_model, compile_model, model_info
 from experiments.data.base import ImageData
 from experiments.job import Job, Outcome
-from experiments.measure import Goal, Repeated, Stopwatch, repeat, test_once
+from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.modules.zero_shot import ZeroShotClassifier
+from experiments.phases.measure import Goal, Repeated, Stopwatch, repeat, test_once
 from experiments.phases.pretrain import self_supervised
 from experiments.settings import settings_of
 from experiments.weights import Weights, WeightsError, load_weights, read_weights

@@ -3,9 +3,9 @@
 import pytorch_lightning as pl
 from torch import nn
 
-from experiments.build import build_model, compile_model, model_info, options_of, recipe_of
 from experiments.data.base import ImageData
 from experiments.job import Job, Outcome
+from experiments.models import build_model, compile_model, model_info, options_of, recipe_of
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.settings import settings_of

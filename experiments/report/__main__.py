@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report.build import build
+from experiments.report.assemble import build
 from experiments.report.metrics import SamSettings
 from experiments.report.output import Output
 from experiments.report.records import Broken, load

@@ -7,14 +7,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lightning_watt.errors import ArgumentError, SourceUnavailable, shown
+from lightning_watt.errors import ArgumentError, SourceUnavailable, log_safely, shown
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource
 from lightning_watt.sources.door import AUTHOR, devices_of, let_go
 from lightning_watt.sources.estimate import EstimateSource
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
-from lightning_watt.voice import log_safely
 
 OPEN_LIMIT_S = 10.0
 """A driver that has not answered by then is done without. Real ones take tenths of a second, cold ones up to a few."""

@@ -11,8 +11,8 @@ import msgspec
 from tensorboard.data.provider import RunTagFilter
 
 from lightning_watt.errors import RecordError
-from lightning_watt.ledger import STAGES
-from lightning_watt.record import Record, record_from_json
+from lightning_watt.record.schema import Record, record_from_json
+from lightning_watt.run.ledger import STAGES
 from lightning_watt.units import J_PER_KWH
 
 ENERGY, UNCERTAINTY, FORECAST = "watt/energy_kwh", "watt/uncertainty_kwh", "watt/forecast_kwh"

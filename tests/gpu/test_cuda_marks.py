@@ -18,7 +18,7 @@ from experiments.bench.gpu_evidence.bench import Bench
 from experiments.bench.gpu_evidence.board import NoBoardError, open_board
 from experiments.bench.gpu_evidence.load import BATCH_S, HEAVY, LIGHT, cuda_uuid, open_load
 from lightning_watt import EnergyMeter, WattCallback, read_record
-from lightning_watt.marks import CudaMarker, marker_for
+from lightning_watt.meter.marks import CudaMarker, marker_for
 
 ROOT = Path(__file__).parents[2]
 

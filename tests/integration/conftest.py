@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from lightning_watt.testing import Lab
 from tests.integration.tiny import PACKAGES, package, two_boards
-from tests.nvml_lab import Lab
 
 
 class Words:

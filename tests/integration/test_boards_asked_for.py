@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_watt import read_record, trainer_facts
-from lightning_watt.record import Record
+from lightning_watt import read_record
+from lightning_watt.arguments import VARIABLE
+from lightning_watt.record.schema import Record
 from lightning_watt.sources import discover as discovering
 from lightning_watt.sources.rapl import RaplSource
-from lightning_watt.variable import VARIABLE
+from lightning_watt.testing import Fault, Lab
+from lightning_watt.trainer import facts as trainer_facts
 from tests.integration.test_faults import board, seconds
 from tests.integration.tiny import QUIET, loader, module, trainer, watt
-from tests.nvml_lab import Fault, Lab
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 NOWHERE = "11111111-2222-3333-4444-555555555555"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lightning_watt.sources.rapl import RaplSource
-from tests.nvml_lab import Board, Fault, Lab, constant
+from lightning_watt.testing import Board, Fault, Lab, constant
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from lightning_watt import energy_of, read_record
-from lightning_watt.record import read_journal
+from lightning_watt.record.schema import read_journal
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import finished, start_child
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 DDP = {"strategy": "ddp", "devices": 2}

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lightning_watt import read_record
-from lightning_watt.record import Record
+from lightning_watt.record.schema import Record
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.one_node_slurm import OneNodeSlurm, missing, one_node_slurm
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = pytest.mark.slow
 FEW = (

@@ -16,16 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from lightning_watt import EnergyMeter, discover, read_record, timeline
+from lightning_watt import EnergyMeter, discover, read_record
+from lightning_watt.meter import timeline
 from lightning_watt.sources.base import HostClock
 from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
+from lightning_watt.testing import Fault, Lab
+from lightning_watt.testing.nvml_lab.boards import symbol
 from tests.integration.test_bad_input import small_disk  # noqa: F401 - a fixture
 from tests.integration.test_faults import board, fit, seconds
 from tests.integration.tiny import QUIET, ROOT, loader, module, trainer, watt
-from tests.nvml_lab import Fault, Lab
-from tests.nvml_lab.boards import symbol
-from tests.unit.test_sources_rapl import zone
+from tests.unit.sources.test_rapl import zone
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from lightning_watt import energy_of, read_record
-from lightning_watt.record import Record, read_journal
-from lightning_watt.session import Session
+from lightning_watt.record.schema import Record, read_journal
+from lightning_watt.run.session import Session
 from lightning_watt.sources.base import Failure, Reading
+from lightning_watt.testing import Board, Fault, Lab, constant
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
-from tests.nvml_lab import Board, Fault, Lab, constant
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
@@ -203,7 +203,7 @@ def test_a_fault_of_ours_in_setup_does_not_reach_the_training(ptl, tmp_path, wor
     def broken(trainer):
         raise ValueError("nobody gave this argument")
 
-    monkeypatch.setattr("lightning_watt.trainer_facts.hardware_facts", broken)
+    monkeypatch.setattr("lightning_watt.trainer.facts.hardware_facts", broken)
     trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[Steady()]), max_epochs=1)
     trained.fit(module(ptl), loader(3), loader(1))
     assert trained.state.finished

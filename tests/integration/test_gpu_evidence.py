@@ -21,8 +21,8 @@ from experiments.bench.gpu_evidence.load import BATCH_S, HEAVY, LIGHT
 from experiments.bench.gpu_evidence.parts import NAMES, bias, fidelity, part, samples, sync, timestamp
 from experiments.bench.gpu_evidence.summary import summary
 from experiments.bench.kinds import regress
+from lightning_watt.testing import Board, Lab, constant, steps
 from tests.integration.tiny import ROOT
-from tests.nvml_lab import Board, Lab, constant, steps
 
 WATTS, TICK_MS, SAMPLES_MS, BUFFER = 250.0, 50.0, 20.0, 120
 MEASURED = [name for name in NAMES if name != "families"]

@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_watt import read_record
-from lightning_watt.hparams import flat
+from lightning_watt.trainer.hparams import flat
 from tests.integration.tiny import QUIET, Steady, loader, module_class, trainer, watt
 from tests.tab_runs import hparams_table as table
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from lightning_watt import read_record
-from lightning_watt.variable import VARIABLE
+from lightning_watt.arguments import VARIABLE
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import ROOT
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow, pytest.mark.timeout(600)]
 ON = "gpus=all,interval=0.1"

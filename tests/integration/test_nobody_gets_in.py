@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from lightning_watt import read_record
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import QUIET, ROOT, Steady, loader, module, trainer, watt
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 LOCAL = ("127.0.0.1", "localhost", "::1")

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from lightning_watt import energy_of, read_record
-from lightning_watt.journal import read_traces
-from lightning_watt.record import Record
+from lightning_watt.record.journal import read_traces
+from lightning_watt.record.schema import Record
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import ROOT, finished, start_child
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 INTERVAL = 0.25

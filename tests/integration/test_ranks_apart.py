@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from lightning_watt import read_record
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.test_nodes import ended, free_port
 from tests.integration.tiny import start_child
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 WATTS = (250.0, 120.0)

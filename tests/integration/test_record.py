@@ -19,9 +19,9 @@ import torchmetrics
 
 from lightning_watt import WattCallback, energy_of, read_record
 from lightning_watt.errors import RecordError
-from lightning_watt.record import read_journal
+from lightning_watt.record.schema import read_journal
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import QUIET, Steady, finished, loader, module, module_class, start_child, trainer, watt
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 
@@ -110,7 +110,7 @@ def test_a_metric_whose_compute_raises_ends_the_training_and_not_our_end(ptl, tm
     "step",
     [
         "session.Session.end",
-        "outlet.Outlet.catch_up",
+        "outlet.Publisher.catch_up",
         "callback.log_record",
         "hparams.HParamsTable.end",
         "callback.print_summary",

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from lightning_watt import WattCallback, energy_of, read_record
-from lightning_watt.journal import JOURNAL_NAME, read_traces
-from lightning_watt.record import Record, read_journal
+from lightning_watt.record.journal import JOURNAL_NAME, read_traces
+from lightning_watt.record.schema import Record, read_journal
+from lightning_watt.testing import Board, Lab, constant, square
 from tests.integration.tiny import QUIET, Steady, finished, loader, module, start_child, trainer, watt
-from tests.nvml_lab import Board, Lab, constant, square
 
 pytestmark = [
     *(pytest.mark.filterwarnings(entry) for entry in QUIET),

@@ -13,9 +13,9 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from lightning_watt import EnergyMeter, WattCallback, read_record
-from lightning_watt.record import Record
+from lightning_watt.record.schema import Record
+from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import QUIET, Steady, loader, module, module_class, trainer, watt
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 

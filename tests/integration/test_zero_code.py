@@ -15,11 +15,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from lightning_watt import WattCallback, energy_of, read_record
+from lightning_watt.arguments import VARIABLE
 from lightning_watt.entry_point import callbacks
-from lightning_watt.environment import OPTIONS, EnvironmentCallback
-from lightning_watt.variable import VARIABLE
+from lightning_watt.testing import Board, Lab, constant
+from lightning_watt.zero_code import OPTIONS, EnvironmentCallback
 from tests.integration.tiny import PACKAGES, QUIET, ROOT, Steady, loader, module, trainer
-from tests.nvml_lab import Board, Lab, constant
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 ON = "gpus=all,interval=0.1,sam_unit=J"
@@ -65,7 +65,7 @@ def test_without_the_variable_nothing_is_imported():
     )
     env = {name: value for name, value in os.environ.items() if name != VARIABLE}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['lightning_watt', 'lightning_watt.entry_point', 'lightning_watt.variable']"
+    assert done.stdout.splitlines()[-1] == "['lightning_watt', 'lightning_watt.entry_point', 'lightning_watt.arguments']"
 
 
 def test_a_script_that_knows_nothing_of_it_is_measured(pl, tmp_path, lab):
@@ -186,7 +186,7 @@ def test_a_fault_of_ours_leaves_the_script_as_it_is(ptl, tmp_path, words, monkey
     def broken(asked):
         raise RuntimeError("no callback today")
 
-    monkeypatch.setattr("lightning_watt.environment.callback_for", broken)
+    monkeypatch.setattr("lightning_watt.zero_code.callback_for", broken)
     assert ours(fit(ptl, tmp_path, max_epochs=1)) == []
     words.take("this run is not measured")
 

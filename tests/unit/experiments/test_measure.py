@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.measure import Goal, Repeated
+from experiments.phases.measure import Goal, Repeated
 
 
 def test_repeated_goes_through_the_loader_again() -> None:

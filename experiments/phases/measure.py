@@ -1,0 +1,133 @@
+"""Measures a test epoch, and repeats it until the measurement is long enough to mean something."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from typing_extensions import override
+
+from lightning_watt import EnergyMeter
+
+if TYPE_CHECKING:
+    from lightning_watt.meter.window import Window
+
+SPARE = 1.1  # passes are planned this much longer than the first measurement asks for
+
+
+class Repeated:
+    """A loader gone through several times, as one epoch.
+
+    Args:
+        loader: The batches of one pass.
+        passes: How many.
+    """
+
+    def __init__(self, loader: Iterable[Any], passes: int) -> None:
+        self.loader = loader
+        self.passes = passes
+
+    def __len__(self) -> int:
+        return self.passes * len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for _ in range(self.passes):
+            yield from self.loader
+
+
+class Stopwatch(Callback):
+    """Measures a test epoch, from its first batch to the end of the device's work on its last.
+
+    Args:
+        meter: A running meter; None: only the time is measured.
+    """
+
+    def __init__(self, meter: EnergyMeter | None = None) -> None:
+        self.meter = meter
+        self.seconds = math.nan
+        self._measuring = ExitStack()
+        self._window: Window | None = None
+        self._started = 0.0
+
+    @override
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _synchronise(pl_module.device)
+        self._started = time.perf_counter()
+        if self.meter is not None:
+            self._window = self._measuring.enter_context(self.meter.window("inference"))
+
+    @override
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _synchronise(pl_module.device)
+        self.seconds = time.perf_counter() - self._started
+        self._measuring.close()
+
+    @property
+    def joules(self) -> float:
+        """Joules of the last test epoch; not a number where nothing was measured."""
+        return math.nan if self._window is None else self._window.joules
+
+    @property
+    def share(self) -> float:
+        """The edges' share of those joules."""
+        if self._window is None:
+            return math.nan
+        return self._window.boundary_j / self.joules if self.joules > 0 else math.inf
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When a measurement is long enough.
+
+    Args:
+        boundary_share: The edges' largest share of the energy.
+        min_seconds: The shortest that it may be.
+        max_seconds: The longest that all attempts may take together.
+    """
+
+    boundary_share: float
+    min_seconds: float
+    max_seconds: float
+
+    def passes(self, passes: int, share: float, seconds: float) -> int:
+        """Return how many passes are needed, if that many had this share of edges and took so many seconds.
+
+        The edges' joules stay the same however long the measurement, so their share falls as one over its length.
+        """
+        longer = max(share / self.boundary_share, self.min_seconds / seconds)
+        return passes if longer <= 1 else math.ceil(passes * longer * SPARE)
+
+
+def repeat(
+    trainer: pl.Trainer, module: pl.LightningModule, loader: Iterable[Any], stopwatch: Stopwatch, goal: Goal
+) -> tuple[dict[str, float], int, str]:
+    """Go through the test set until the edges weigh little or the time is up; say which."""
+    started = time.perf_counter()
+    passes = 1
+    while True:
+        metrics = test_once(trainer, module, Repeated(loader, passes))
+        share, left = stopwatch.share, goal.max_seconds - (time.perf_counter() - started)
+        said = f"the edges weigh {share:.1%} of {stopwatch.joules:.4g} J in {stopwatch.seconds:.3g} s"
+        wanted = passes if math.isinf(share) else goal.passes(passes, share, stopwatch.seconds)
+        if wanted <= passes and not math.isinf(share):
+            return metrics, passes, f"stopped by precision: {said}, {goal.boundary_share:.1%} is asked for"
+        affordable = int(left / (stopwatch.seconds / passes))
+        if affordable <= passes:
+            return metrics, passes, f"stopped by time, {goal.max_seconds:g} s: {said}"
+        passes = affordable if math.isinf(share) else min(wanted, affordable)
+
+
+def test_once(trainer: pl.Trainer, module: pl.LightningModule, loader: Repeated) -> dict[str, float]:
+    """Test once over a loader."""
+    return dict(trainer.test(module, dataloaders=loader, verbose=False)[0])
+
+
+def _synchronise(device: torch.device) -> None:
+    """Wait for the device's work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,239 @@
+"""The ranks of one run, as one of them sees them: each reader's part of the energy, and the values that all ranks share.
+
+At an epoch's end each reader leaves its part in the ranks' key-value store; rank zero adds them up and leaves the values
+for all. At the end each reader leaves its last part. What comes by neither way is in the journals. No step of this is a
+collective and each has a limit, so a rank that has died, or on which nobody measures, holds nobody up.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from lightning_watt.distributed.ranks import Agreement, Arrangement
+from lightning_watt.distributed.store import SharedStore, StoreGone
+from lightning_watt.record.journal import JOURNAL_NAME, RECORD_NAME, Trace, file_of, read_traces
+from lightning_watt.run.other_sessions import Part
+from lightning_watt.run.wasted import Taken
+
+log = logging.getLogger(__name__)
+
+PART_LIMIT_S = 5.0
+"""How long rank zero waits at an epoch's end for a reader's part; one that was late is not waited for again."""
+VALUES_LIMIT_S = 300.0
+"""How long a rank waits at an epoch's end for rank zero's values. It would wait for it at the next collective anyway, since
+rank zero may be busy there for minutes, drawing samples say. One that has failed or died is not waited for."""
+STORE_LIMIT_S = 2.0
+"""How long a rank's own end waits for the store, which may be on a machine that is gone."""
+KEPT = 16
+"""Answers that stay in the store; nobody is that many epochs behind."""
+
+
+class Values(msgspec.Struct):
+    """What rank zero gives to all at an epoch's end.
+
+    Attributes:
+        tags: what other callbacks find among the Trainer's metrics.
+        stop_at: the number of training batches after which the training stops; None while that is not known.
+        over: from here on nobody waits for rank zero: it failed, or somebody has waited too long.
+    """
+
+    tags: dict[str, float] = {}
+    stop_at: int | None = None
+    over: bool = False
+
+
+class Nodes:
+    """The ranks of one run.
+
+    Args:
+        store: where they meet; None where there is none.
+        rank: this process's rank.
+        arrangement: what all ranks know of the run.
+        agreement: who reads.
+    """
+
+    def __init__(self, store: SharedStore | None, rank: int, arrangement: Arrangement, agreement: Agreement) -> None:
+        self.rank = rank
+        self.arrangement = arrangement
+        self.readers = agreement.readers
+        self.run = agreement.run
+        self._store = store
+        self._meetings = 0
+        self._answers = 0
+        self._late: set[int] = set()  # readers that are not waited for any more
+        self._over = False
+
+    @property
+    def many(self) -> bool:
+        """Whether more than one process reads."""
+        return len(self.readers) > 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank keeps the run's record: rank zero, or the lowest one that measures."""
+        return self.rank == self.arrangement.ranks[0]
+
+    @property
+    def node(self) -> int:
+        """This process's number among the readers."""
+        return self.readers.index(self.rank) if self.rank in self.readers else 0
+
+    # -- at an epoch's end --------------------------------------------------------------------------------------------
+
+    def meet(self, part: Part | None) -> list[Part]:
+        """Leave this reader's part; the one that leads hears the others' and waits for them, with a limit.
+
+        Every reader calls it at the same moments.
+
+        Args:
+            part: this reader's; None where it has none now.
+        """
+        if self._store is None or not self.many:
+            return []
+        self._meetings += 1
+        try:
+            if not self.leads:
+                return self._tell_part(self._store, part)
+            waited = {rank: f"part/{rank}/{self._meetings}" for rank in self.readers[1:] if rank not in self._late}
+            found = self._store.wait(list(waited.values()), PART_LIMIT_S) if waited else {}
+        except StoreGone as error:
+            log.debug("the store is gone", exc_info=error)
+            return []
+        self._late.update(rank for rank, key in waited.items() if key not in found)
+        parts = [msgspec.json.decode(raw, type=Part | None) for raw in found.values()]
+        return [told for told in parts if told is not None]
+
+    def _tell_part(self, store: SharedStore, part: Part | None) -> list[Part]:
+        store.tell(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(part))
+        store.forget(f"part/{self.rank}/{self._meetings - KEPT}")
+        return []
+
+    @property
+    def speaks(self) -> bool:
+        """Whether rank zero's values go to the other ranks."""
+        ranks = self.arrangement.ranks
+        return self._store is not None and not self._over and len(ranks) > 1 and ranks[0] == 0 and self.rank in ranks
+
+    def exchange(self, values: Values) -> Values | None:
+        """Give every rank rank zero's values of this moment; every rank calls it at the same moments.
+
+        Args:
+            values: rank zero's; the other ranks' are not looked at.
+
+        Returns:
+            The values that all ranks take now, the same on each; None where they have none in common any more. From then on
+            nobody waits for anybody, which all of them know from the same word in the store.
+        """
+        store = self._store
+        if store is None or not self.speaks:
+            return None
+        self._answers += 1
+        key = f"values/{self._answers}"
+        try:
+            if self.rank == 0:
+                raw = store.settle(key, msgspec.json.encode(values))
+                store.forget(f"values/{self._answers - KEPT}")
+            else:
+                raw = store.wait([key], VALUES_LIMIT_S).get(key) or store.settle(key, msgspec.json.encode(Values(over=True)))
+        except StoreGone as error:
+            log.debug("the store is gone", exc_info=error)
+            self._over = True
+            return None
+        taken = msgspec.json.decode(raw, type=Values)
+        self._over = taken.over
+        return None if taken.over else taken
+
+    def leave(self) -> None:
+        """Rank zero has failed: nobody is to wait for its next values."""
+        if self.rank == 0 and self.speaks:
+            over, last = msgspec.json.encode(Values(over=True)), self._answers
+            self._in_time(lambda store: [store.settle(f"values/{number}", over) for number in (last, last + 1)])
+            self._over = True
+
+    # -- at the end ---------------------------------------------------------------------------------------------------
+
+    def tell_end(self, part: Part) -> None:
+        """Leave the last part for rank zero."""
+        raw = msgspec.json.encode(part)
+        self._in_time(lambda store: store.tell(f"end/{self.rank}", raw))
+
+    def _in_time(self, call: Callable[[SharedStore], object]) -> None:
+        """Do something with the store in a thread, because the machine that holds it may be gone."""
+        store = self._store
+        if store is None:
+            return
+
+        def work() -> None:
+            try:
+                call(store)
+            except StoreGone as error:
+                log.debug("the store is gone", exc_info=error)
+
+        thread = threading.Thread(target=work, name="lightning_watt tells its end", daemon=True)
+        thread.start()
+        thread.join(STORE_LIMIT_S)
+
+    def hear_ends(self, limit_s: float) -> list[Part]:
+        """The last parts of the other readers, as far as they come within the limit."""
+        if self._store is None:
+            return []
+        try:
+            found = self._store.wait([f"end/{rank}" for rank in self.readers if rank != self.rank], limit_s)
+        except StoreGone as error:
+            log.debug("the store is gone", exc_info=error)
+            return []
+        return [msgspec.json.decode(raw, type=Part) for raw in found.values()]
+
+    def untold(self, known: Iterable[Part]) -> list[int]:
+        """The other readers that have not told their end."""
+        told = {part.rank for part in known if part.final}
+        return [rank for rank in self.readers if rank not in told and rank != self.rank]
+
+    def sentence(self, rank: int, known: Iterable[Part]) -> str:
+        """What to say of one that did not."""
+        there = rank in {part.rank for part in known}
+        what = "what it told last, or its journal here, is in the total" if there else "nothing of it is in the total"
+        return (
+            f"node{self.readers.index(rank)} (rank {rank}) did not tell its end: {what}. Its own files, "
+            f"{file_of(RECORD_NAME, rank)} and {file_of(JOURNAL_NAME, rank)}, are in the log directory of its machine; "
+            "beside this one, read_record(directory) adds what they know."
+        )
+
+
+def from_journals(directory: Path, run: str, own: str, known: Iterable[Part]) -> list[Part]:
+    """What the other nodes' journals know beyond what their readers told; for readers that are gone."""
+    told = {part.session: part for part in known}
+    traces = read_traces([directory]).by_session.values()
+    newer = [
+        _brought_up(told.get(trace.session), trace)
+        for trace in traces
+        if trace.session != own and (trace.session in told or (run and trace.run == run))
+    ]
+    return [part for part in newer if part is not None]
+
+
+def _brought_up(part: Part | None, trace: Trace) -> Part | None:
+    """A part with what its journal knows of it; None where that is nothing new."""
+    before = part.taken.uj if part is not None else {}
+    rise = {label: uj - before.get(label, 0) for label, uj in trace.last.device_uj.items()}
+    if sum(rise.values()) <= 0:
+        return None
+    account = [trace.last.stage or "other", trace.last.epoch, rise, max(0, trace.last.ns - (part.taken.ns if part else 0))]
+    return Part(
+        session=trace.session,
+        rank=trace.rank,
+        node=trace.node,
+        host=next((about.host for about in trace.devices.values()), ""),
+        ledger=[*(part.ledger if part is not None else []), [*account, 0, 0, 0.0]],
+        devices=trace.devices,
+        taken=Taken(dict(trace.last.device_uj), trace.last.ns),
+        outer_edges=part.outer_edges if part is not None else 0.0,
+        gaps=part.gaps if part is not None else [],
+        missing=part.missing if part is not None else [],
+        final=trace.last.status is not None,
+    )

@@ -1,0 +1,90 @@
+"""This machine, this process, and the processes that are forked off it.
+
+What a process that is forked off in the middle of a measurement does not take over from its parent:
+The child has a copy of everything but the threads: the reader is gone and may have held a lock, open files are the parent's,
+and whatever the child would settle, write or close at its end is the parent's to settle, write and close. So each living
+object that measures is told, in the child, and begins anew; what it held stays referenced for the life of the child, because
+a destructor may talk to a driver or flush a file.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+from weakref import ref
+
+import psutil
+
+_alive: dict[int, ref[Forked]] = {}
+_of_the_parent: list[object] = []
+
+
+class Forked(Protocol):
+    """Something that is told when this process is a child of the one that it was made in."""
+
+    def forked(self) -> None:
+        """Forget what is the parent's, without waiting for a lock, a thread or a driver."""
+
+
+def tell_of_forks(one: Forked) -> None:
+    """From now on, as long as it lives, it is told."""
+    key = id(one)  # and not its hash, which may be anything in a subclass of the user's
+    _alive[key] = ref(one, lambda _: _alive.pop(key, None))
+
+
+def keep(what: object) -> None:
+    """Never let go of this, in this process."""
+    _of_the_parent.append(what)
+
+
+def _tell() -> None:
+    for known in list(_alive.values()):
+        one = known()
+        if one is not None:
+            one.forked()
+
+
+def this_machine() -> str:
+    """A name for this machine's kernel, and this process's name space of processes, that no other one shares."""
+    return f"{host_id()}/{_read_link('/proc/self/ns/pid')}"
+
+
+@cache
+def host_id() -> str:
+    """A name for this host that is the same in every container on it and changes with a boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return platform.node()
+
+
+def process_facts() -> tuple[str, int, float]:
+    """Which process this is: its machine, its number there, and when it was started (seconds since 1970)."""
+    return this_machine(), os.getpid(), psutil.Process().create_time()
+
+
+def is_process(pid: int, born: float) -> bool:
+    """Whether a process of this number, started at this time (seconds since 1970), runs here."""
+    try:
+        # The same number may be another process by now. Two seconds for a clock that was set meanwhile.
+        return pid > 0 and abs(psutil.Process(pid).create_time() - born) < 2.0 and _is_running(pid)
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
+def _is_running(pid: int) -> bool:
+    return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+
+
+def _read_link(path: str) -> str:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tell)

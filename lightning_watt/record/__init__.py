@@ -1,0 +1,1 @@
+"""A run's files: the record, its journal, and reading both."""

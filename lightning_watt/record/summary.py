@@ -1,0 +1,125 @@
+"""The table at the end of a run: where the energy went, by stage and by device, each with its plus or minus."""
+
+from __future__ import annotations
+
+import logging
+from html import escape
+from typing import TYPE_CHECKING
+
+from lightning_watt.tables import ratio, table
+from lightning_watt.units import human_energy, wh
+
+if TYPE_CHECKING:
+    from lightning_watt.record.schema import Record
+
+
+log = logging.getLogger(__name__)
+
+
+def summary(record: Record) -> str:
+    """A record as text: energy by stage, energy by device, and what else is to be known."""
+    if record.energy.total_j is None:
+        return _nothing(record)
+    return "\n".join(["", *(part for table in _tables(record, "simple") for part in (table, "")), *_sentences(record)])
+
+
+def summary_html(record: Record) -> str:
+    """The same for a notebook; whatever a record may hold, it is shown and not run."""
+    if record.energy.total_j is None:
+        return f"<p>{escape(_nothing(record))}</p>"
+    sentences = "<br>".join(escape(line) for line in _sentences(record))
+    return "".join([*_tables(record, "html"), f"<p>{sentences}</p>"])
+
+
+def _nothing(record: Record) -> str:
+    return "No energy was measured. " + (" ".join(record.missing) or "There is no source.")
+
+
+def _tables(record: Record, form: str) -> tuple[str, str]:
+    """Energy by stage, and by device."""
+    energy = record.energy
+    total_s = sum(stage.seconds for stage in energy.by_stage.values())
+    stages: list[list[str]] = [
+        [
+            name,
+            f"{wh(stage.joules):.4g}",
+            f"{wh(stage.uncertainty_j):.2g}",
+            ratio(stage.joules, stage.seconds),
+            f"{stage.seconds:.1f}",
+            ratio(stage.joules, stage.batches),
+            ratio(stage.joules, stage.samples),
+        ]
+        for name, stage in energy.by_stage.items()
+    ]
+    total = [
+        f"{wh(energy.total_j or 0.0):.4g}",
+        f"{wh(energy.uncertainty_j or 0.0):.2g}",
+        ratio(energy.total_j or 0.0, total_s),
+        f"{total_s:.1f}",
+    ]
+    stages.append(["total", *total, "", ""])
+    devices = [
+        [label, f"{wh(d.joules):.4g}", f"{wh(d.joules * d.gain):.2g}", ratio(d.joules, total_s), d.source, d.name]
+        for label, d in energy.by_device.items()
+    ]
+    return (
+        table(stages, ["stage", "Wh", "± Wh", "mean W", "s", "J/batch", "J/sample"], form),
+        table(devices, ["device", "Wh", "± Wh", "mean W", "source", "name"], form),
+    )
+
+
+def _sentences(record: Record) -> list[str]:
+    """What stands below the tables: the energy in one sentence, lineage, CO2e, the accuracy and SAM, and notes."""
+    energy, sam, accuracy = record.energy, record.sam, record.accuracy
+    own_j = energy.total_j or 0.0
+    lines = [f"Energy {human_energy(own_j)} ± {human_energy(energy.uncertainty_j or 0.0)}, {energy.provenance}."]
+    if energy.provenance != "measured":
+        lines[0] += " An estimate is off by tens of percent: compare it with other estimates only."
+    inherited_j = sum(run.total_j for run in record.inherited)
+    if inherited_j:
+        lines.append(f"Inherited {human_energy(inherited_j)}; with it {human_energy(own_j + inherited_j)}.")
+    if record.resumed_j or record.wasted_j:
+        resumed, wasted = human_energy(record.resumed_j), human_energy(record.wasted_j)
+        lines.append(f"Of it, {resumed} up to the checkpoint that it went on from, and {wasted} wasted after checkpoints.")
+        lines += [f"Wasted: {human_energy(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
+    if record.co2e_g is not None and record.carbon_intensity is not None:
+        lines.append(f"CO2e {record.co2e_g:.4g} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
+    if record.cost is not None and record.electricity_price is not None:
+        lines.append(f"Cost {record.cost:.4g}, at {record.electricity_price:g} a kWh and a PUE of {record.pue:g}.")
+    if record.idle is not None:
+        idle_w = sum(record.idle.power_w.values())
+        run_s = sum(stage.seconds for stage in energy.by_stage.values())
+        lines.append(
+            f"Idle {idle_w:.4g} W, over {record.idle.seconds:.3g} s before the run; for the run's {run_s:.4g} s that is "
+            f"{human_energy(idle_w * run_s)}. It is in the numbers above, as whatever the devices draw, and not taken off."
+        )
+    if accuracy.last is not None and sam.shifted is not None:
+        value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else f"{sam.value:.4f}"
+        lines.append(
+            f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {sam.shifted:.4f}; "
+            f"E in {sam.unit}, alpha {sam.alpha:g}, beta {sam.beta:g}."
+        )
+    if record.parts:
+        whole_j = sum(part.joules for part in record.parts.values()) or 1.0
+        shares = ", ".join(f"{name} {part.joules / whole_j:.0%}" for name, part in record.parts.items())
+        lines.append(f"Training steps: {shares}.")
+    lines += [f"{label}: {device.note}" for label, device in energy.by_device.items() if device.note]
+    # An estimate says itself that nothing was measured: what was not asked for is not missed there.
+    estimated = energy.provenance == "estimated"
+    lines += [f"Missing: {missing}" for missing in record.missing if not estimated or missing in record.warnings]
+    return lines
+
+
+def print_summary(record: Record, where: str) -> None:
+    """Print it, and where the record is; in plain ASCII on a terminal that has no more, and nowhere if it is closed."""
+    text = summary(record) + (f"\nRecord: {where}" if where else "")
+    try:
+        _print(text)
+    except UnicodeEncodeError:
+        _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"))
+    except (OSError, ValueError) as error:  # a pipe that nobody reads any more; a stream that the script has closed
+        log.debug("the table was not printed", exc_info=error)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - it is what was asked for

@@ -1,0 +1,1 @@
+"""One run's accounts: what it used by stage, epoch and device, over its sessions and nodes."""

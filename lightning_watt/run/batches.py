@@ -1,0 +1,91 @@
+"""Each batch's energy, and that of the parts of a training step. Pure: points of the ledger go in, rows come out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lightning_watt.record.schema import BatchRow, Part
+from lightning_watt.run.events import BatchEnd
+from lightning_watt.run.ledger import Account, Point
+from lightning_watt.units import joules, seconds
+
+PARTS = ("data", "forward", "backward", "optimizer")
+"""What a training step consists of, as far as Lightning's hooks tell: waiting for data (and whatever lies between two
+steps), `training_step`, `backward`, and the optimiser's step with what follows it."""
+MAX_HISTOGRAM = 10_000
+"""Batches of one epoch that a histogram is made of; later ones are left out."""
+
+
+class BatchBook:
+    """Batches lie end to end: each begins where the one before it ended, so that they add up to their stage.
+
+    Attributes:
+        rows: batches that ended and were not taken yet.
+        parts: joules and seconds of the training step's parts.
+        epoch_j: joules of the current epoch's training batches.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[BatchRow] = []
+        self.parts: dict[str, Part] = {}
+        self.epoch_j: list[float] = []
+        self._batch_from: Point | None = None
+        self._part_from: Point | None = None
+        self._part = "data"
+
+    def enter(self, account: Account, at: Point) -> None:
+        """Another stage or epoch begins."""
+        self._close_part(at)
+        self._batch_from = at
+        self._part, self._part_from = "data", at if account.stage == "train" else None
+
+    def start_part(self, part: str, at: Point) -> None:
+        """Another part of the training step begins."""
+        self._close_part(at)
+        self._part, self._part_from = part, at
+
+    def end_batch(self, end: BatchEnd, at: Point, gains: Sequence[float]) -> None:
+        """A batch ended.
+
+        Args:
+            end: which one.
+            at: where.
+            gains: each device's relative error of scale.
+        """
+        start = self._batch_from or at
+        self._batch_from = at
+        used = [int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True)]
+        boundary = min(math.sqrt(sum(e**2 for e in (*at.edge_uj, *start.edge_uj))), max(0, sum(used)))
+        gain = sum(share * uj for share, uj in zip(gains, used, strict=True))
+        row = BatchRow(
+            end.account.stage,
+            end.account.epoch,
+            end.batch,
+            joules(sum(used)),
+            seconds(at.t_ns - start.t_ns),
+            joules(math.hypot(boundary, gain)),
+        )
+        self.rows.append(row)
+        if row.stage == "train":
+            self.start_part("data", at)
+            if len(self.epoch_j) < MAX_HISTOGRAM:
+                self.epoch_j.append(row.joules)
+
+    def take_rows(self) -> list[BatchRow]:
+        """The rows so far, once."""
+        rows, self.rows = self.rows, []
+        return rows
+
+    def take_epoch(self) -> list[float]:
+        """The epoch's joules by batch, once."""
+        values, self.epoch_j = self.epoch_j, []
+        return values
+
+    def _close_part(self, at: Point) -> None:
+        start = self._part_from
+        if start is None:
+            return
+        part = self.parts.setdefault(self._part, Part(joules=0.0, seconds=0.0))
+        part.joules += joules(sum(int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True)))
+        part.seconds += seconds(at.t_ns - start.t_ns)

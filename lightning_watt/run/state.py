@@ -1,0 +1,138 @@
+"""What a run's record says beside its energy: status, accuracy, lineage, machine; and the record made of it all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import time as unix_time
+from typing import Any
+
+from lightning_watt.errors import WattError
+from lightning_watt.record.journal import Status
+from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherited, Record, Sam
+from lightning_watt.run.forecast import Forecast
+from lightning_watt.run.lineage import energy_of
+from lightning_watt.run.session import Session
+from lightning_watt.sam import Scoring
+from lightning_watt.units import joules, kwh
+from lightning_watt.warn_once import WarnOnce
+
+
+@dataclass
+class RunState:
+    """What is known about a run.
+
+    Attributes:
+        warn_once: what was said to the user.
+        directory: the run's log directory.
+        status: where the run stands.
+        metric: its accuracy.
+        seen_metrics: names of all metrics that were logged.
+        inherited: the runs that it started from.
+        hardware: the machine.
+        model: the model.
+        software: the versions.
+        missing: what could not be measured, why, and the remedy.
+        forecast_kwh: the last forecast; None where the end of the schedule is not known.
+        forecast_uncertainty_kwh: half the width of its 95 % interval; None where that is not known yet.
+        idle: what the devices drew before the run, where that was asked for.
+        marks: what a batch's edge is: `host` time or `cuda-events`.
+        interval_s: seconds between two lines of the journal.
+        unknown: what is missing of earlier parts of this run.
+        untold: which nodes did not tell their end.
+    """
+
+    warn_once: WarnOnce = field(default_factory=WarnOnce)
+    directory: Path | None = None
+    status: Status = "running"
+    metric: Accuracy = field(default_factory=Accuracy)
+    seen_metrics: set[str] = field(default_factory=set)
+    inherited: list[Inherited] = field(default_factory=list)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    software: dict[str, Any] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    forecast_kwh: float | None = None
+    forecast_uncertainty_kwh: float | None = None
+    idle: Idle | None = None
+    marks: str = "host"
+    interval_s: float = 0.0
+    unknown: list[str] = field(default_factory=list)
+    untold: list[str] = field(default_factory=list)
+
+    def tell_missing(self, sentence: str) -> None:
+        """Say what is missing from the total, once, and keep it for the record."""
+        self.warn_once.warn(sentence)
+        if sentence not in self.unknown:
+            self.unknown.append(sentence)
+
+    def foresee(self, told: Forecast | None) -> None:
+        """Note a forecast; a time without one leaves the last, which a test after the fit does not change."""
+        if told is not None:
+            self.forecast_kwh = kwh(told.joules)
+            self.forecast_uncertainty_kwh = kwh(told.plus_minus_j) if math.isfinite(told.plus_minus_j) else None
+
+    def inherit(self, paths: Iterable[Path]) -> None:
+        """Add the energy of what the run started from; what cannot be read is told, and is not zero."""
+        for path in paths:
+            try:
+                self.inherit_known([Inherited(path=str(path), total_j=energy_of(path).total_j)])
+            except WattError as error:
+                self.warn_once.warn(f"What this run inherits is not known: {error}", f"inherit {path}")
+
+    def inherit_known(self, runs: Iterable[Inherited]) -> None:
+        """Add runs whose energy is known, each once."""
+        known = {run.path for run in self.inherited}
+        self.inherited += [run for run in runs if run.path not in known]
+
+    def to_record(self, session: Session, scoring: Scoring) -> Record:
+        """The record as of now."""
+        energy = session.energy()
+        own_j = energy.total_j or 0.0
+        value, shifted = scoring.sam(self.metric.last, own_j)
+        whole_value, whole_shifted = scoring.sam(self.metric.last, own_j + sum(run.total_j for run in self.inherited))
+        return Record(
+            schema_version=SCHEMA_VERSION,
+            status=self.status,
+            energy=energy,
+            accuracy=self.metric,
+            sam=Sam(
+                alpha=scoring.alpha,
+                beta=scoring.beta,
+                unit=scoring.unit,
+                value=value,
+                shifted=shifted,
+                value_with_inherited=whole_value,
+                shifted_with_inherited=whole_shifted,
+            ),
+            epochs=session.epochs(),
+            parts=dict(session.book.parts) if len(session.book.parts) > 1 else {},  # only where they were marked
+            inherited=list(self.inherited),
+            hardware=self.hardware,
+            model=self.model,
+            software=self.software,
+            session=session.id,
+            marks=self.marks,
+            started_unix=session.started_unix,
+            updated_unix=unix_time(),
+            interval_s=self.interval_s,
+            run=session.place[0] or session.id,
+            nodes=session.nodes(),
+            resumes=list(session.parts.taken),
+            resumed_j=joules(session.parts.resumed_uj),
+            wasted_j=joules(session.parts.wasted_uj),
+            lost=list(session.parts.lost),
+            pue=scoring.pue,
+            carbon_intensity=scoring.carbon_intensity,
+            co2e_g=scoring.co2e_g(own_j),
+            electricity_price=scoring.electricity_price,
+            cost=scoring.cost(own_j),
+            idle=self.idle,
+            forecast_kwh=self.forecast_kwh,
+            forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
+            gaps=session.all_gaps(),
+            missing=[*self.missing, *self.unknown, *self.untold, *session.parts.missing()],
+            warnings=list(self.warn_once.said.values()),
+        )

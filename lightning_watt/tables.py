@@ -1,0 +1,45 @@
+"""Tables for terminals and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from tabulate import tabulate
+
+WORDS = ("source", "kind", "name", "identity")
+"""Columns of words, which stand on the left."""
+
+
+def table(rows: list[list[str]], headers: list[str], form: str) -> str:
+    """Lay out a table: numbers as they were formatted, on the right; the first column and words on the left.
+
+    Args:
+        rows: the cells.
+        headers: the columns' names.
+        form: `"simple"` for a terminal, `"html"` for a notebook.
+    """
+    words = {headers[0], *WORDS}
+    align = ["left" if header in words else "right" for header in headers]
+    return str(tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True, colalign=align))
+
+
+def ratio(joules: float, by: float) -> str:
+    """Joules by seconds, batches or samples; a dash where there are none."""
+    return f"{joules / by:.4g}" if by else "-"
+
+
+def meter_html(devices: Sequence[tuple[str, float, float, str, str]], seconds: float, note: str) -> str:
+    """A meter for a notebook.
+
+    Args:
+        devices: label, joules, relative error of scale, source and name of each.
+        seconds: how long it measured.
+        note: what else is to be known.
+    """
+    rows = [
+        [label, f"{joules:.4g}", f"{joules * gain:.2g}", ratio(joules, seconds), source, name]
+        for label, joules, gain, source, name in devices
+    ]
+    drawn = table(rows, ["device", "J", "± J", "mean W", "source", "name"], "html") if rows else ""
+    return f"{drawn}<p>{escape(note)}</p>"

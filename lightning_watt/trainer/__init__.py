@@ -1,0 +1,1 @@
+"""Everything that knows a Trainer: its facts, loggers, metrics, monitors and budget."""

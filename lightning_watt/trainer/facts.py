@@ -1,0 +1,218 @@
+"""What the Trainer knows: its devices, its place in the schedule, its model and machine. Both Lightning packages."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_watt.record.journal import beside
+
+MAX_DEPTH = 20
+"""How deep a value that a module says about itself is followed."""
+
+
+def boards_in_use(trainer: Any) -> list[str]:
+    """UUIDs of the boards that this process computes on, as CUDA tells them: without prefix, a MIG slice's too.
+
+    Asked of CUDA itself, they are right under every mask and order. Empty on a CPU.
+    """
+    device = getattr(trainer.strategy, "root_device", torch.device("cpu"))
+    if device.type != "cuda":
+        return []
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    return [str(torch.cuda.get_device_properties(index).uuid)]
+
+
+def replicas(trainer: Any) -> int:
+    """Processes that each train on data of their own; fewer than there are where a model is spread over several."""
+    return int((getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}).get("num_replicas", 1))
+
+
+def is_a(logger: Any, *names: str) -> bool:
+    """Whether a logger is of one of these classes, of either Lightning package, or of a subclass."""
+    return any(cls.__name__ in names for cls in type(logger).__mro__)
+
+
+def run_directory(trainer: Any) -> Path:
+    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it.
+
+    That property is a broadcast, so it is not asked; on the other ranks, whose loggers know of no version, it is the
+    Trainer's root directory. W&B's and MLflow's loggers give all their runs one directory, in which each record would
+    replace the one before; there it is the directory of the run that Lightning puts the checkpoints into. Where checkpoints
+    lie in that very directory, the files get a directory of their own beside it.
+    """
+    directory = _log_directory(trainer)
+    dirpaths = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
+    holds_them = any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in dirpaths)
+    return beside(directory) if holds_them else directory
+
+
+def _log_directory(trainer: Any) -> Path:
+    root = Path(trainer.default_root_dir)
+    logger: Any = trainer.loggers[0] if trainer.loggers else None
+    if logger is None or not trainer.is_global_zero:
+        return root
+    if is_a(logger, "TensorBoardLogger", "CSVLogger"):
+        return Path(logger.log_dir or root)
+    directory = Path(logger.save_dir or root)
+    if is_a(logger, "WandbLogger", "MLFlowLogger") and logger.version is not None:
+        return directory / str(logger.name) / str(logger.version)
+    return directory
+
+
+def logger_step(trainer: Any) -> int:
+    """The step that Lightning's own scalars are logged at, so that ours stand beside them."""
+    loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
+    return int(getattr(loop, "_batches_that_stepped", trainer.global_step))
+
+
+def batches_trained(trainer: Any) -> int:
+    """Training batches so far, those of earlier fits and of the run that was resumed included."""
+    return int(trainer.fit_loop.epoch_loop.total_batch_idx) + 1
+
+
+def batches_of_a_validation(trainer: Any) -> int:
+    """Batches of one validation, as far as its loaders know; 0 where there is none."""
+    return int(sum(n for n in trainer.num_val_batches if math.isfinite(n)))
+
+
+def batches_ahead(trainer: Any) -> dict[str, int]:
+    """Batches still to come by stage; empty where the schedule has no end that is known."""
+    per_epoch = trainer.num_training_batches
+    done = batches_trained(trainer)
+    ends = []
+    if trainer.max_epochs not in (None, -1) and math.isfinite(per_epoch):
+        ends.append(int(trainer.max_epochs * per_epoch))
+    if trainer.max_steps not in (None, -1):
+        ends.append(int(trainer.max_steps * trainer.accumulate_grad_batches))
+    if not ends or not math.isfinite(per_epoch) or not per_epoch:
+        return {}
+    train = max(0, min(ends) - done)
+    per_validation = batches_of_a_validation(trainer)
+    every = getattr(trainer, "val_check_batch", None) or per_epoch
+    if not math.isfinite(every):
+        return {"train": train}
+    # A validation comes after each `every` batches, in one epoch of `check_val_every_n_epoch`.
+    runs = (min(ends) // every - done // every) // (trainer.check_val_every_n_epoch or 1)
+    return {"train": train, "validate": int(max(0, runs)) * per_validation}
+
+
+def stop_live_bar(trainer: Any) -> None:
+    """End Rich's live progress bar, which would draw itself over whatever is printed before its own teardown."""
+    stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
+    if stop is not None:
+        stop()
+
+
+def batch_size(batch: Any) -> int:
+    """Samples in a batch: the first dimension of its first tensor; 0 where there is none."""
+    if isinstance(batch, Tensor):
+        return int(batch.shape[0]) if batch.ndim else 1
+    if isinstance(batch, (list, tuple)):
+        items: Any = batch
+    elif isinstance(batch, Mapping):
+        items = batch.values()
+    else:
+        return 0
+    for item in items:
+        size = batch_size(item)
+        if size:
+            return size
+    return 0
+
+
+def model_facts(module: Any) -> dict[str, Any]:
+    """The model's name and size, and what it says about itself in `watt_model_info`."""
+    facts: dict[str, Any] = {
+        "name": type(module).__name__,
+        "params": sum(p.numel() for p in module.parameters() if not _is_lazy(p)),
+    }
+    said = getattr(module, "watt_model_info", None)
+    return {**facts, **_plain(said)} if isinstance(said, Mapping) else facts
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A value of the user's own as the record can hold it, whatever it is; a loop ends at a depth that nobody reads."""
+    if value is None or isinstance(value, numbers.Real):
+        return value
+    is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
+    if (is_map or is_list) and depth == MAX_DEPTH:
+        return "..."
+    if is_map:
+        return {_text(key): _plain(inner, depth + 1) for key, inner in value.items()}
+    if is_list:
+        return [_plain(inner, depth + 1) for inner in value]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        text = str(value)
+    except Exception as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
+        text = f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def inherited_paths(module: Any) -> list[Path]:
+    """Runs and checkpoints that the module says it started from, in `watt_inherits`."""
+    said = getattr(module, "watt_inherits", None) or []
+    return [Path(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
+
+
+def hardware_facts(trainer: Any) -> dict[str, Any]:
+    """The machine."""
+    return {
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "accelerator": type(trainer.accelerator).__name__,
+        "world_size": trainer.world_size,
+        "nodes": trainer.num_nodes,
+        "precision": str(trainer.precision),
+    }
+
+
+def software_facts(trainer: Any) -> dict[str, Any]:
+    """The versions that matter to the numbers."""
+    package = type(trainer).__module__.split(".")[0]
+    return {
+        "lightning_watt": _version("lightning_watt"),
+        package: _version(package),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "python": platform.python_version(),
+    }
+
+
+@cache  # looking for a package's metadata takes milliseconds, and a program may make dozens of Trainers
+def _version(package: str) -> str | None:
+    """None for a package that was put on the path and not installed."""
+    try:
+        return version(package.replace("_", "-"))
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _is_lazy(parameter: Any) -> bool:
+    return isinstance(parameter, torch.nn.parameter.UninitializedParameter)

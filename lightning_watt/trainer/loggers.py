@@ -1,0 +1,86 @@
+"""Hands what was settled to every logger of a Trainer; a logger that raises is told once and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+import torch
+
+from lightning_watt.record.schema import Record, to_json
+from lightning_watt.run.events import Snapshot
+from lightning_watt.sam import Scoring
+from lightning_watt.trainer.facts import is_a
+from lightning_watt.trainer.tags import tags, tags_over_energy
+from lightning_watt.warn_once import WarnOnce
+
+OVER_ENERGY_AXIS = "watt_vs_energy/joules"
+"""The step axis of the tags over energy where a logger has one row of metrics for all of them (W&B)."""
+_with_axis: WeakSet[Any] = WeakSet()
+
+
+def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, warn_once: WarnOnce) -> None:
+    """Log a snapshot's tags at its step, and those over energy at its joules."""
+    values = {**tags(snapshot, scoring), "epoch": snapshot.point.epoch}
+    over_energy = tags_over_energy(snapshot, scoring)
+    for logger in loggers:
+        try:
+            if over_energy and is_a(logger, "WandbLogger"):
+                _give_axis(logger, list(over_energy))
+                row = values | over_energy | {OVER_ENERGY_AXIS: snapshot.total_j}
+                logger.log_metrics(metrics=row, step=snapshot.point.step)
+            else:
+                logger.log_metrics(metrics=values, step=snapshot.point.step)
+                if over_energy:
+                    logger.log_metrics(metrics=over_energy, step=round(snapshot.total_j))
+        except Exception as error:  # noqa: BLE001 - whatever a logger raises, the training goes on
+            _tell(logger, error, warn_once)
+
+
+def save(loggers: list[Any], warn_once: WarnOnce) -> None:
+    """Let every logger write out what it was given; to be called once for many rows, because it waits for the disk."""
+    for logger in loggers:
+        try:
+            logger.save()
+        except Exception as error:  # noqa: BLE001 - as above
+            _tell(logger, error, warn_once)
+
+
+def _give_axis(logger: Any, tags: list[str]) -> None:
+    """Tell W&B which metric these are drawn over. A step of joules would land in `trainer/global_step`, everybody's axis."""
+    run = logger.experiment
+    if run not in _with_axis:
+        prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if getattr(logger, "_prefix", "") else ""
+        run.define_metric(prefix + OVER_ENERGY_AXIS, hidden=True)
+        for tag in tags:
+            run.define_metric(prefix + tag, step_metric=prefix + OVER_ENERGY_AXIS)
+        _with_axis.add(run)
+
+
+def log_record(loggers: list[Any], record: Record, step: int, warn_once: WarnOnce) -> None:
+    """Give TensorBoard the record itself, for whoever has only the event files."""
+    text = f"```json\n{to_json(record).decode()}\n```"
+    each_tensorboard(loggers, warn_once, lambda logger: logger.experiment.add_text("watt/record", text, global_step=step))
+
+
+def log_histogram(loggers: list[Any], values: list[float], step: int, warn_once: WarnOnce) -> None:
+    """Give TensorBoard the spread of an epoch's batches, joules each."""
+    each_tensorboard(
+        loggers, warn_once, lambda logger: logger.experiment.add_histogram("watt/batch_joules", torch.tensor(values), step)
+    )
+
+
+def each_tensorboard(loggers: list[Any], warn_once: WarnOnce, write: Callable[[Any], None]) -> None:
+    """Write to each TensorBoard logger what other loggers have no place for."""
+    for logger in loggers:
+        if is_a(logger, "TensorBoardLogger"):
+            try:
+                write(logger)
+            except Exception as error:  # noqa: BLE001 - as above
+                _tell(logger, error, warn_once)
+
+
+def _tell(logger: Any, error: Exception, warn_once: WarnOnce) -> None:
+    name = type(logger).__name__
+    warn_once.warn(f"{name} does not take the energy ({error!r}); the other loggers do.", f"logger {name}")

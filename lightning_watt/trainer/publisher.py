@@ -1,0 +1,112 @@
+"""Hands what was settled to the trainer: loggers, `callback_metrics`, the progress bar, and the stop at a used-up budget.
+
+All of it runs in the trainer's thread, because loggers and metrics belong to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning_watt.distributed.nodes import Nodes, Values
+from lightning_watt.run.events import LogPoint, Snapshot
+from lightning_watt.run.session import Session
+from lightning_watt.run.state import RunState
+from lightning_watt.sam import Scoring
+from lightning_watt.trainer import metrics as trainer_metrics
+from lightning_watt.trainer.budget import Budget
+from lightning_watt.trainer.facts import logger_step
+from lightning_watt.trainer.loggers import log_histogram, log_record, log_snapshot, save
+from lightning_watt.trainer.tags import tags
+from lightning_watt.units import wh
+
+
+class Publisher:
+    """Where a run's numbers leave for the trainer.
+
+    Args:
+        scoring: how energy becomes a score.
+        budget_kwh: the energy that the training may use, kWh; None for no limit.
+
+    Attributes:
+        budget: what minds it.
+    """
+
+    def __init__(self, scoring: Scoring, budget_kwh: float | None) -> None:
+        self._scoring = scoring
+        self.budget = Budget(budget_kwh) if budget_kwh is not None else None
+        self._introduced = False
+
+    def catch_up(self, trainer: Any, session: Session, run: RunState) -> None:
+        """Log what has been settled since the last look."""
+        session.news = False
+        last: Snapshot | None = None
+        if session.devices and not self._introduced:
+            self._introduced = True
+            if run.status == "running" and trainer.is_global_zero:
+                # So that a run that is still going can be told from an estimate, by whoever has only the event files.
+                log_record(trainer.loggers, run.to_record(session, self._scoring), logger_step(trainer), run.warn_once)
+        while session.ready:
+            last = session.ready.popleft()
+            if trainer.is_global_zero:
+                log_snapshot(trainer.loggers, last, self._scoring, run.warn_once)
+        if last is not None and trainer.is_global_zero:
+            save(trainer.loggers, run.warn_once)
+        while session.histograms:
+            step, values = session.histograms.popleft()
+            if trainer.is_global_zero:
+                log_histogram(trainer.loggers, values, step, run.warn_once)
+        if last is not None and trainer.is_global_zero:
+            run.foresee(last.forecast)
+            if self.budget is not None:
+                self.budget.foretell(trainer, last, run.warn_once)
+            if trainer.world_size == 1:  # several ranks take their values and their plan together, at the ends of epochs
+                trainer_metrics.give(trainer, tags(last, self._scoring))
+                if self.budget is not None:
+                    self.budget.plan(trainer, last, session.known_rates())
+        trainer_metrics.show(trainer, {"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
+
+    def set_budget(self, budget_kwh: float | None) -> None:
+        """Take the budget of this run: over several ranks it is rank zero's on all of them."""
+        if budget_kwh != (self.budget.budget_kwh if self.budget is not None else None):
+            self.budget = Budget(budget_kwh) if budget_kwh is not None else None
+
+    def publish(
+        self,
+        trainer: Any,
+        session: Session | None,
+        run: RunState,
+        point: Callable[[Any], LogPoint],
+        nodes: Nodes | None = None,
+    ) -> None:
+        """Give every rank the values of this moment, for ModelCheckpoint and EarlyStopping, which follow this hook.
+
+        Args:
+            trainer: the Trainer.
+            session: the run, where this process measures.
+            run: what is known of it.
+            point: makes the log point of this moment.
+            nodes: the ranks, where there are several.
+        """
+        budget = self.budget
+        values = Values(stop_at=budget.stop_at if budget is not None else None)
+        try:
+            if session is not None and session.devices:
+                now = session.now(point(trainer))
+                values.tags = tags(now, self._scoring)
+                if budget is not None and (nodes is None or nodes.speaks):
+                    values.stop_at = budget.planned(trainer, now, session.known_rates())
+        except Exception as error:  # noqa: BLE001 - the other ranks wait below
+            run.warn_once.failed("the values of this moment", error)
+        if nodes is not None:
+            # Without common values each rank keeps to the last plan that all of them had, and to what it knows itself.
+            values = nodes.exchange(values) or Values(values.tags, budget.stop_at if budget is not None else None)
+        if budget is not None and trainer.state.fn == "fit":
+            budget.stop_at = values.stop_at
+            budget.mind(trainer, run.warn_once)
+        trainer_metrics.give(trainer, values.tags)
+
+
+def _short(value: float) -> float:
+    """A number as short as a progress bar wants it: four digits."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,45 @@
+"""Says each thing once, and never raises: where warnings are errors, or somebody's warning hook fails, it is logged."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from lightning_watt.errors import WattWarning, log_safely, shown
+
+
+class WarnOnce:
+    """What was said to the user.
+
+    Attributes:
+        said: the sentences, by what they were about.
+    """
+
+    def __init__(self) -> None:
+        self.said: dict[str, str] = {}
+
+    def warn(self, sentence: str, about: str | None = None) -> None:
+        """Warn, once.
+
+        Args:
+            sentence: what happened, why, what to do.
+            about: sentences about the same are said once; by default the sentence itself.
+        """
+        key = about or sentence
+        if key in self.said:
+            return
+        self.said[key] = sentence
+        try:
+            warnings.warn(sentence, WattWarning, stacklevel=3)
+        except KeyboardInterrupt:
+            raise
+        except WattWarning:
+            log_safely(logging.WARNING, sentence)
+        except BaseException as error:  # noqa: BLE001 - a filter or a `showwarning` of the user's may raise anything
+            log_safely(logging.WARNING, sentence, error)
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """Something of ours failed inside a training: the stack goes to the log, a sentence to the user."""
+        if what not in self.said:
+            log_safely(logging.ERROR, f"{what} failed", error)
+        self.warn(f"{what} failed ({shown(error)}); the training goes on. Please report it.", what)

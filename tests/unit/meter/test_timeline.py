@@ -1,0 +1,229 @@
+"""The curve of one device: monotone, on its readings exactly, and honest about what it did not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_watt.meter.timeline import MAX_SAMPLES, STANDSTILL_S, Timeline
+from lightning_watt.sources.base import Device, Reading
+
+S = 1_000_000_000
+J = 1_000_000  # microjoules
+BOARD = Device("gpu0", "a board", "GPU-0", "nvml-counter", tick_s=0.1, max_power_w=800)
+CPU = Device("cpu0", "a CPU", "cpu", "rapl", always_draws=False)
+
+
+def line_of(*readings: tuple[float, float], device: Device = BOARD, samples=()) -> Timeline:
+    """A curve through `(seconds, joules)`; the samples come with the last reading."""
+    line = Timeline(device)
+    for i, (seconds, joules) in enumerate(readings):
+        power = tuple((round(t * S), w) for t, w in samples) if i == len(readings) - 1 else ()
+        line.add(Reading(device.label, round(seconds * S), round(joules * J), power))
+    return line
+
+
+def joules_at(line: Timeline, *seconds: float) -> list[float]:
+    return [uj / J for uj in line.energy_uj_at([round(t * S) for t in seconds]).tolist()]
+
+
+# ---- between readings ----
+
+
+def test_it_begins_at_zero_whatever_the_counter_stood_at():
+    assert joules_at(line_of((5, 98_765), (6, 98_865)), 5, 6) == [0, 100]
+
+
+def test_it_knows_nothing_before_its_first_reading():
+    line = Timeline(BOARD)
+    assert not line.started
+    assert joules_at(line, 1, 2) == [0, 0]
+    assert line.power_w_at([S]).tolist() == [0]
+    line.forget_before(S)
+
+
+def test_it_is_a_straight_line_without_samples_and_flat_outside():
+    assert joules_at(line_of((10, 0), (12, 200)), 9, 10, 10.5, 11.25, 12, 99) == [0, 0, 50, 125, 200, 200]
+
+
+def test_samples_give_the_shape_and_the_counter_the_sum():
+    # 300 W for half a second, then 100 W; the counter says 10 % less than the samples do.
+    samples = [(0.0001, 300), (0.4999, 300), (0.5001, 100), (0.9999, 100)]
+    line = line_of((0, 0), (1, 180), samples=samples)
+    assert joules_at(line, 1) == [180]
+    np.testing.assert_allclose(joules_at(line, 0.25, 0.5, 0.75), [67.5, 135, 157.5], rtol=1e-3)
+
+
+def test_the_last_sample_before_a_reading_shapes_what_follows_it():
+    line = line_of((0, 0), (1, 100), samples=[(0.99, 100), (1.5, 300)])
+    line.add(Reading("gpu0", 2 * S, 330 * J))
+    # From 100 W at 0.99 s up to 300 W at 1.5 s and on: the first half of that second has less than its half.
+    first, second = np.diff(joules_at(line, 1, 1.5, 2))
+    np.testing.assert_allclose(first / second, (102 + 300) / 2 / 300, rtol=0.01)
+
+
+@pytest.mark.parametrize("watts", [float("nan"), float("inf"), -5.0, 1e9])
+def test_samples_of_garbage_have_no_say(watts):
+    samples = [(0.25, 100), (0.5, watts), (0.75, 100)]
+    np.testing.assert_allclose(joules_at(line_of((0, 0), (1, 80), samples=samples), 0.5), [40], rtol=1e-6)
+
+
+def test_samples_of_nothing_leave_a_straight_line():
+    assert joules_at(line_of((0, 0), (1, 80), samples=[(0.2, 0), (0.5, 0), (0.9, 0)]), 0.5) == [40]
+
+
+def test_power_is_the_mean_around_the_moment():
+    line = line_of((0, 0), (1, 100), (2, 400))
+    np.testing.assert_allclose(line.power_w_at([round(0.5 * S), S, round(1.5 * S)]), [100, 200, 300])
+    assert line.power_w == 300
+    assert line.power_w_at([99 * S]).tolist() == [300]  # beyond what is known: the last known
+
+
+def test_the_watched_tick_replaces_the_assumed_one():
+    line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-counter"))
+    assert line.tick_s == 0.1  # the longest known, until it was watched
+    line.add(Reading("gpu0", 0, 0, tick_s=0.02))
+    assert line.tick_s == 0.02
+    assert Timeline(CPU).tick_s == 0
+
+
+# ---- what goes wrong with counters ----
+
+
+def test_a_reset_is_bridged_with_the_last_power_and_said():
+    line = line_of((0, 900), (1, 1000))
+    gap = line.add(Reading("gpu0", 3 * S, 7 * J))
+    assert gap is not None
+    assert (gap.device, gap.start_ns, gap.seconds, gap.joules) == ("gpu0", S, 2, 200)
+    assert "backwards" in gap.why
+    assert line.add(Reading("gpu0", 4 * S, 107 * J)) is None  # and goes on from where the counter restarted
+    assert joules_at(line, 1, 3, 4) == [100, 300, 400]
+
+
+def test_a_reset_is_bridged_with_the_samples_where_there_are_any():
+    line = line_of((0, 900), (1, 1000))
+    gap = line.add(Reading("gpu0", 3 * S, 7 * J, ((round(1.0 * S) + 1, 250.0), (2 * S, 250.0))))
+    assert gap is not None
+    assert gap.joules == pytest.approx(500)
+
+
+@pytest.mark.parametrize(("joules", "refused"), [(850, False), (900, True)])
+def test_more_than_the_device_can_draw_is_refused(joules, refused):
+    line = line_of((0, 0), (1, 100))
+    gap = line.add(Reading("gpu0", 2 * S, (100 + joules) * J))  # at most 800 W, and one tick of 0.1 s
+    assert (gap is not None) == refused
+    assert joules_at(line, 2) == [200 if refused else 950]
+
+
+def test_a_counter_that_stands_still_is_said_and_charges_nothing_until_it_moves():
+    line = line_of((0, 0), (1, 100))
+    for seconds in (1 + STANDSTILL_S, 2 + STANDSTILL_S):
+        line.add(Reading("gpu0", round(seconds * S), 100 * J))
+        assert line.frontier_ns == S
+        assert line.standing_still == (seconds > 1 + STANDSTILL_S)
+    assert line.add(Reading("gpu0", 11 * S, 1100 * J)) is None
+    assert not line.standing_still
+    assert joules_at(line, 1, 6, 11) == [100, 600, 1100]
+
+
+def test_a_device_that_may_rest_is_never_said_to_stand_still():
+    line = line_of((0, 0), (1, 50), (60, 50), device=CPU)
+    assert not line.standing_still
+    assert line.frontier_ns == 60 * S
+    assert line.power_w == 0
+
+
+def test_old_and_repeated_readings_change_nothing():
+    line = line_of((0, 0), (2, 200))
+    for seconds, joules in ((1, 150), (2, 900), (0, 0)):
+        assert line.add(Reading("gpu0", seconds * S, joules * J)) is None
+    assert joules_at(line, 1, 2) == [100, 200]
+
+
+# ---- memory ----
+
+
+def test_what_is_forgotten_leaves_the_rest_as_it_was():
+    line = line_of(*((i, i * 100 + (i % 7)) for i in range(2000)))
+    before = joules_at(line, 1000, 1500.5, 1999)
+    power = line.power_w_at([1000 * S]).tolist()
+    line.forget_before(1000 * S)
+    assert joules_at(line, 1000, 1500.5, 1999) == before
+    assert line.power_w_at([1000 * S]).tolist() == power
+    assert len(line._t) < 1010
+
+
+def test_memory_is_flat_over_any_number_of_readings_even_at_a_standstill():
+    line = Timeline(BOARD)
+    for i in range(1, 1001):
+        power = tuple((i * S - k * S // 50, 100.0) for k in range(50, 0, -1))
+        line.add(Reading("gpu0", i * S, min(i, 300) * 100 * J, power))
+        line.forget_before(line.frontier_ns)
+    assert len(line._t) < 20
+    assert len(line._samples) <= MAX_SAMPLES
+    assert line.standing_still
+
+
+# ---- for any readings ----
+
+watts = st.one_of(st.floats(0, 800), st.floats(-1e3, 1e9), st.just(float("nan")))
+step = st.one_of(
+    st.integers(0, 800),  # joules: a rise
+    st.just(0),  # a standstill
+    st.integers(-(10**6), -1),  # a reset
+    st.integers(10**6, 10**9),  # a jump
+)
+
+
+@st.composite
+def readings(draw) -> list[Reading]:
+    t, counter, found = draw(st.integers(0, 10**15)), draw(st.integers(10**3, 10**12)), []
+    for _ in range(draw(st.integers(1, 12))):
+        samples = draw(st.lists(st.tuples(st.integers(-2 * S, 2 * S), watts), max_size=6))
+        found.append(Reading("gpu0", t, counter, tuple(sorted((t + at, w) for at, w in samples))))
+        t += draw(st.integers(-S // 10, 3 * S))
+        counter = max(0, counter + draw(step) * J + draw(st.integers(0, J)))
+    return found
+
+
+@given(readings(), st.booleans(), st.data())
+def test_the_curve_only_rises_hits_every_reading_and_charges_what_it_says(readings, always_draws, data):
+    device = Device("gpu0", "a board", "GPU-0", "test", tick_s=0.1, max_power_w=800, always_draws=always_draws)
+    line = Timeline(device)
+    knots: list[tuple[int, int]] = []  # what the curve must be at each reading that was taken
+    counter = total = 0
+    for reading in readings:
+        frontier = line.frontier_ns
+        gap = line.add(reading)
+        if not knots:
+            knots, counter = [(reading.t_ns, 0)], reading.energy_uj
+            continue
+        if line.frontier_ns == frontier:
+            assert gap is None
+            assert reading.t_ns <= frontier or (always_draws and reading.energy_uj == counter)
+            continue
+        rise = reading.energy_uj - counter
+        if gap is None:
+            assert rise >= 0
+        else:
+            assert rise < 0 or rise > 800 * ((reading.t_ns - frontier) / S + 0.1) * J
+            rise = round(gap.joules * J)
+            assert rise >= 0
+        counter, total = reading.energy_uj, total + rise
+        knots.append((reading.t_ns, total))
+
+    times, energies = zip(*knots, strict=True)
+    assert line.energy_uj_at(times).tolist() == list(energies)
+    asked = np.sort(np.asarray(data.draw(st.lists(st.integers(times[0] - S, times[-1] + S), min_size=2, max_size=40))))
+    curve = line.energy_uj_at(asked)
+    assert (np.diff(curve) >= 0).all()
+    assert curve.min() >= 0
+    assert curve.max() <= energies[-1]
+    assert (line.power_w_at(asked) >= 0).all()
+
+    cut = data.draw(st.integers(times[0], times[-1]))
+    line.forget_before(cut)
+    later = asked[asked >= cut]
+    assert line.energy_uj_at(later).tolist() == curve[asked >= cut].tolist()

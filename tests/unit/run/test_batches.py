@@ -1,0 +1,63 @@
+"""Each batch's energy and its parts, from points that are given."""
+
+import pytest
+
+from lightning_watt.run.batches import BatchBook
+from lightning_watt.run.events import BatchEnd
+from lightning_watt.run.ledger import Account, Point
+
+TRAIN, VALIDATE = Account("train", 2), Account("validate", 2)
+
+
+def at(seconds: float, joules: float, edge_j: float = 0.0) -> Point:
+    return Point(round(seconds * 1e9), [round(joules * 1e6)], [edge_j * 1e6], 0, 0)
+
+
+def test_batches_lie_end_to_end():
+    book = BatchBook()
+    book.enter(TRAIN, at(10, 100))
+    book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(11, 130), [0.0])
+    book.end_batch(BatchEnd(TRAIN, 1, 2, 16), at(13, 150), [0.0])
+    first, second = book.take_rows()
+    assert (first.stage, first.epoch, first.batch, first.joules, first.seconds) == ("train", 2, 0, 30.0, 1.0)
+    assert (second.batch, second.joules, second.seconds) == (1, 20.0, 2.0)
+    assert book.take_rows() == []
+
+
+def test_a_stage_begins_anew():
+    book = BatchBook()
+    book.enter(TRAIN, at(0, 0))
+    book.enter(VALIDATE, at(5, 500))
+    book.end_batch(BatchEnd(VALIDATE, 0, 1, 8), at(6, 510), [0.0])
+    assert book.take_rows()[0].joules == 10.0
+
+
+@pytest.mark.parametrize(("edge_j", "gain", "stated"), [(3.0, 0.0, 18**0.5), (30.0, 0.0, 10.0), (0.0, 0.05, 0.5)])
+def test_uncertainty_is_edges_and_gain_and_at_most_the_batch(edge_j, gain, stated):
+    book = BatchBook()
+    book.enter(TRAIN, at(0, 0, edge_j))
+    book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(1, 10, edge_j), [gain])
+    assert book.take_rows()[0].uncertainty_j == pytest.approx(stated)
+
+
+def test_parts_take_each_joule_of_training_once():
+    book = BatchBook()
+    book.enter(TRAIN, at(0, 0))
+    book.start_part("forward", at(1, 5))
+    book.start_part("backward", at(2, 25))
+    book.start_part("optimizer", at(4, 85))
+    book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(5, 95), [0.0])
+    book.enter(VALIDATE, at(6, 99))
+    book.end_batch(BatchEnd(VALIDATE, 0, 2, 8), at(9, 199), [0.0])
+    parts = {name: (part.joules, part.seconds) for name, part in book.parts.items()}
+    assert parts == {"data": (9.0, 2.0), "forward": (20.0, 1.0), "backward": (60.0, 2.0), "optimizer": (10.0, 1.0)}
+
+
+def test_a_histogram_is_of_training_batches_and_taken_once():
+    book = BatchBook()
+    book.enter(TRAIN, at(0, 0))
+    book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(1, 10), [0.0])
+    book.enter(VALIDATE, at(1, 10))
+    book.end_batch(BatchEnd(VALIDATE, 0, 2, 8), at(2, 30), [0.0])
+    assert book.take_epoch() == [10.0]
+    assert book.take_epoch() == []

@@ -1,0 +1,185 @@
+"""A session's accounts where somebody looks at them in the middle of a change: a checkpoint saved by a signal handler."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_watt import EnergyMeter
+from lightning_watt.record.journal import About
+from lightning_watt.run.events import LogPoint
+from lightning_watt.run.ledger import Account, Ledger, Point
+from lightning_watt.run.other_sessions import Part, Parts
+from lightning_watt.run.session import Session
+from lightning_watt.run.wasted import Loss, Taken
+from lightning_watt.testing.doubles import FakeClock, ScriptedSource
+from tests.unit.forking import in_a_child
+from tests.unit.signals import Interruptions, interrupted_by
+
+POINT = LogPoint(step=1, epoch=0, accuracy=None, batches=1, samples=4, ahead={}, trained=1)
+BOARD = About(name="a board", uuid="GPU-1", source="nvml-counter", provenance="measured", gain=0.05, host="here")
+OLD_J = 5.0
+
+
+def old_state() -> dict[str, Any]:
+    """The state of an earlier session, which used five joules."""
+    old = Session(id="old")
+    old.ledger.open(["gpu0"], Account("validate", 0), Point(0, [0], [0.0], 0, 0))
+    old.ledger.close(Point(10**9, [round(OLD_J * 1e6)], [0.0], 2, 8))
+    return old.state_dict()
+
+
+def a_part() -> Part:
+    ledger = [["train", 0, {"gpu0": 7_000_000}, 10**9, 1, 4, 0.0]]
+    return Part(
+        session="node",
+        rank=1,
+        node=1,
+        host="there",
+        ledger=ledger,
+        devices={"gpu0": BOARD},
+        taken=Taken({"gpu0": 7_000_000}),
+    )
+
+
+INTERRUPTIONS = Interruptions()
+
+
+class LoudLedger(Ledger):
+    """A ledger in the middle of whose every step a signal arrives."""
+
+    def __getattribute__(self, name: str) -> Any:
+        INTERRUPTIONS.now()
+        return super().__getattribute__(name)
+
+
+class LoudParts(Parts):
+    """Likewise."""
+
+    def __getattribute__(self, name: str) -> Any:
+        INTERRUPTIONS.now()
+        return super().__getattribute__(name)
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """One that has measured two seconds of a training at 100 W, and goes on."""
+    clock = FakeClock()
+    session = Session(id="mine", ledger=LoudLedger(), parts=LoudParts())
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
+    session.begin(meter, Account("train", 0))
+    assert meter.wait_for(meter.mark())
+    clock.sleep(2)
+    session.batches, session.samples = 1, 4
+    session.note(POINT)
+    assert meter.wait_for(meter.mark())
+    clock.sleep(1)
+    yield session
+    session.end()
+
+
+LOSS = Loss("old", Path("old"), "killed", {"gpu0": 5_000_000}, 1, {"gpu0": BOARD}, Taken({}))
+STEPS: dict[str, Callable[[Session], Any]] = {
+    "now": lambda session: session.now(POINT),
+    "energy": lambda session: session.energy(),
+    "epochs": lambda session: session.epochs(),
+    "nodes": lambda session: session.nodes(),
+    "gaps": lambda session: session.all_gaps(),
+    "joules": lambda session: session.energy_j,
+    "rates": lambda session: session.known_rates(),
+    "line": lambda session: session.line(),
+    "part": lambda session: session.part(),
+    "state": lambda session: session.state_dict(),
+    "resume": lambda session: session.resume(old_state()),
+    "waste": lambda session: session.waste([LOSS]),
+    "join": lambda session: session.join(a_part()),
+    "end": lambda session: session.end(),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_checkpoint_saved_by_a_signal_handler_waits_for_nothing_and_is_whole(session, step):
+    """The handler interrupts the thread that holds the session's lock, as Lightning's Slurm requeue does."""
+    states: list[dict[str, Any]] = []
+    with interrupted_by(lambda: states.append(session.state_dict()), INTERRUPTIONS):
+        STEPS[step](session)
+    assert INTERRUPTIONS.handled == len(states) > 0
+    INTERRUPTIONS.handled = 0
+    for state in states:
+        later = Session()
+        assert later.resume(state)
+        total_j = later.parts.earlier.total_uj / 1e6
+        # 300 J of its own; and of the others all or nothing, which the list of sessions says.
+        others_j = {"old": OLD_J, "node": 7.0}
+        assert total_j == pytest.approx(300.0 + sum(others_j.get(other, 0.0) for other in state["sessions"]), abs=1e-3)
+
+
+def test_a_session_whose_owner_is_gone_is_settled_and_ends_as_ever():
+    clock, gone, told = FakeClock(), threading.Event(), threading.Event()
+    session, found = Session(id="mine"), []
+
+    def over() -> None:
+        found.append(session.energy().total_j)
+        told.set()
+
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
+    session.begin(meter, Account("train", 0), abandoned=gone.is_set, on_abandoned=over)
+    assert meter.wait_for(meter.total.start)
+    clock.sleep(2)
+    gone.set()
+    meter.ask()
+    assert told.wait(10)
+    assert found == [200.0]
+    clock.sleep(3600)
+    for _ in range(2):
+        assert Session().resume(session.state_dict())
+        assert session.end()
+    assert session.energy().total_j == 200.0
+    assert session.energy().by_stage["train"].joules == 200.0
+    assert session.all_gaps() == []
+
+
+def test_a_session_that_ends_itself_when_it_is_told_that_its_owner_is_gone():
+    """In the reader's own thread."""
+    told = threading.Event()
+    session, meter = Session(id="mine"), EnergyMeter(sources=[ScriptedSource()], clock=FakeClock())
+
+    def over() -> None:
+        assert session.end()
+        told.set()
+
+    session.begin(meter, Account("train", 0), abandoned=lambda: True, on_abandoned=over)
+    assert told.wait(10)
+    assert session.ledger.account is None
+
+
+def test_in_a_child_a_session_charges_and_waits_for_nothing(session):
+    """Forked where another thread, which the child does not have, holds the lock."""
+    holds, go_on = threading.Event(), threading.Event()
+
+    class Slow(Parts):
+        def all_gaps(self) -> Any:
+            holds.set()
+            assert go_on.wait(30)
+            return []
+
+    session.parts = Slow()
+    other = threading.Thread(target=session.all_gaps)
+    other.start()
+    assert holds.wait(10)
+    session.parts = Parts()
+
+    def look() -> list[Any]:
+        session.switch(Account("test", 0))
+        session.note(POINT)
+        return [session.energy_j, session.end(), session.account.stage, session.part().final]
+
+    assert in_a_child(look) == [200.0, True, "test", True]
+    go_on.set()
+    other.join(10)
+    assert session.account.stage == "train"

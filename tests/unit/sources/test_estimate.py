@@ -1,0 +1,117 @@
+"""The estimate: busy CPU seconds times watts, and never less than it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from lightning_watt.sources import estimate
+from lightning_watt.sources.base import Reading
+from lightning_watt.sources.estimate import WATTS_PER_CORE, EstimateSource, busy_seconds
+from lightning_watt.testing.doubles import FakeClock
+
+
+def reading_of(source: EstimateSource) -> Reading:
+    reading = source.read()[-1]
+    assert isinstance(reading, Reading)
+    return reading
+
+
+def burn(seconds: float) -> None:
+    start = os.times()
+    while sum(os.times()[:2]) - sum(start[:2]) < seconds:
+        pass
+
+
+def test_it_is_labelled_an_estimate():
+    [device] = EstimateSource().open(FakeClock())
+    assert (device.label, device.source, device.provenance) == ("cpu0", "estimate", "estimated")
+    assert device.gain == 0.5
+    assert f"{WATTS_PER_CORE} W" in device.note
+
+
+def test_busy_seconds_times_watts(monkeypatch):
+    busy = iter([1.0, 2.5, 4.0])
+    monkeypatch.setattr(estimate, "busy_seconds", lambda: next(busy))
+    clock, source = FakeClock(), EstimateSource(watts_per_core=8.0)
+    source.open(clock)
+    start_ns = clock.t_ns
+    clock.sleep(3)
+    # The first read comes with the reading of the opening, so that nothing is lost if it comes late.
+    assert source.read() == [Reading("cpu0", start_ns, 8_000_000), Reading("cpu0", clock.t_ns, 20_000_000)]
+    assert source.read() == [Reading("cpu0", clock.t_ns, 32_000_000)]
+
+
+def test_it_never_falls_when_a_worker_ends(monkeypatch):
+    busy = iter([0.0, 5.0, 9.0, 6.0, 10.0])
+    monkeypatch.setattr(estimate, "busy_seconds", lambda: next(busy))
+    source = EstimateSource(watts_per_core=1.0)
+    source.open(FakeClock())
+    assert [reading_of(source).energy_uj // 10**6 for _ in range(4)] == [5, 9, 9, 10]
+
+
+def test_work_of_this_process_is_in_it():
+    before = busy_seconds()
+    burn(0.1)
+    assert busy_seconds() - before >= 0.09
+
+
+def test_a_childs_work_is_in_it_while_it_lives_and_once_it_has_ended():
+    code = "import os\nwhile sum(os.times()[:2]) < 0.2: pass\nprint('done', flush=True)\ninput()"
+    before = busy_seconds()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        living = busy_seconds()
+        child.communicate("\n")
+    assert living - before >= 0.18
+    assert busy_seconds() - before >= 0.18
+
+
+def test_the_other_ranks_of_a_node_are_in_it_once():
+    """One that this process started stands in its own tree already; one beside it (here: its parent's) does not."""
+    code = "import os\nwhile sum(os.times()[:2]) < 0.2: pass\nprint('done', flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        source = EstimateSource(1.0, processes=[child.pid, 2**22 + 1])
+        source.open(FakeClock())
+        child.stdout.readline()
+        below = reading_of(source).energy_uj / 1e6 - busy_seconds()
+        assert below == pytest.approx(0, abs=0.05)
+        child.communicate("\n")
+    parent = psutil.Process(os.getppid()).cpu_times()
+    beside = EstimateSource(1.0, processes=[os.getppid()])
+    beside.open(FakeClock())
+    expected = busy_seconds() + parent.user + parent.system
+    assert reading_of(beside).energy_uj / 1e6 >= expected - 0.05
+
+
+def test_a_child_that_ends_between_two_looks_does_no_harm(monkeypatch):
+    class Gone:
+        def cpu_times(self):
+            raise psutil.NoSuchProcess(1)
+
+    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [Gone()])
+    assert busy_seconds() > 0
+
+
+@pytest.mark.parametrize("watts", [0, -1.0, float("nan")])
+def test_watts_that_cannot_be_are_refused(watts):
+    with pytest.raises(ValueError, match="above zero"):
+        EstimateSource(watts_per_core=watts)
+
+
+def test_a_step_of_booked_time_is_not_refused():
+    from lightning_watt.meter.timeline import Timeline
+    from lightning_watt.sources.base import HOST_CLOCK, Reading
+
+    [device] = EstimateSource().open(HOST_CLOCK)
+    line = Timeline(device)
+    line.add(Reading("cpu0", 0, 0))
+    # 40 ms of CPU time are booked at once, 3 ms later.
+    assert line.add(Reading("cpu0", 3_000_000, 150_400)) is None
+    assert line.energy_uj_at([3_000_000]).tolist() == [150_400]

@@ -1,0 +1,192 @@
+"""Reading a slow counter at its ticks, on a clock that only moves when the reader looks or sleeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain, repeat
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_watt.sources.ticks import MARGIN_NS, MISSES, SHARP_NS, WATCH_NS, TickReader
+from lightning_watt.testing.doubles import MS, FakeClock, S
+
+WATTS = 250
+
+
+class SlowCounter:
+    """Microjoules of a constant power, shown as they were at the last tick."""
+
+    def __init__(self, clock: FakeClock, period_ms: float, phase_ms: float = 0.0) -> None:
+        self.clock = clock
+        self.period_ns = round(period_ms * MS)
+        self.phase_ns = round(phase_ms * MS)
+        self.stuck_at: int | None = None
+        self.looks = 0
+
+    def tick_before(self, t_ns: int) -> int:
+        return (t_ns - self.phase_ns) // self.period_ns * self.period_ns + self.phase_ns
+
+    def energy_uj(self, t_ns: int) -> int:
+        return t_ns * WATTS // 1000
+
+    def __call__(self) -> int:
+        self.looks += 1
+        return self.energy_uj(self.tick_before(self.stuck_at or self.clock.t_ns))
+
+
+def a_reader(period_ms: float, phase_ms: float = 0.0, late_ns: Callable[[], int] = lambda: 0):
+    clock = FakeClock(look_ns=1000, late_ns=late_ns)
+    counter = SlowCounter(clock, period_ms, phase_ms)
+    return TickReader(counter, clock), counter, clock
+
+
+def errors_ns(readings: list[tuple[int, int]], counter: SlowCounter) -> list[int]:
+    """How far off the times are from the moments that the values stand for."""
+    return [t_ns - counter.tick_before(uj * 1000 // WATTS + MS) for t_ns, uj in readings]
+
+
+@given(st.sampled_from([10, 20, 33.3, 50, 100, 101.7]), st.floats(0, 100))
+def test_every_reading_stands_for_its_tick(period_ms, phase_ms):
+    reader, counter, clock = a_reader(period_ms, phase_ms)
+    assert reader.period_s is None
+    readings = []
+    for _ in range(6):
+        readings += reader.read()
+        clock.sleep(0.87)
+    assert np.abs(errors_ns(readings, counter)).max() <= SHARP_NS
+    assert reader.period_s == pytest.approx(period_ms / 1000, rel=0.1)
+
+
+@pytest.mark.parametrize("period_ms", [50, 100])
+def test_the_period_grows_exact_with_time(period_ms):
+    reader, _, clock = a_reader(period_ms, phase_ms=3)
+    for _ in range(30):
+        reader.read()
+        clock.sleep(0.9)
+    assert reader.period_s == pytest.approx(period_ms / 1000, rel=1e-3)
+
+
+def test_readings_bracket_the_moment_they_were_asked_for_and_never_go_back():
+    reader, _, clock = a_reader(100)
+    last_uj = -1
+    for _ in range(10):
+        asked = clock.t_ns
+        readings = reader.read()
+        assert readings[0][0] <= asked + MARGIN_NS
+        assert asked < readings[-1][0]
+        assert [uj for _, uj in readings] == sorted(uj for _, uj in readings)
+        assert readings[-1][1] > last_uj
+        last_uj = readings[-1][1]
+        clock.sleep(1.0)
+
+
+def test_the_first_readings_reach_back_to_the_moment_of_opening():
+    """So that what is used between opening and the first tick is not lost."""
+    reader, counter, clock = a_reader(100, phase_ms=40)
+    opened = clock.t_ns
+    clock.sleep(0.07)
+    (first_ns, first_uj), *_ = reader.read()
+    assert first_ns <= opened
+    assert abs(first_ns - counter.tick_before(opened)) <= 1.5 * MS
+    assert first_uj == counter.energy_uj(counter.tick_before(opened))
+
+
+def test_it_costs_a_few_looks_a_read():
+    reader, counter, clock = a_reader(100)
+    reader.read()
+    watched = counter.looks
+    for _ in range(20):
+        clock.sleep(1.0)
+        reader.read()
+    assert (counter.looks - watched) / 20 < 12
+
+
+def test_a_thread_that_is_woken_late_still_knows_when_the_tick_was():
+    """After the first watch, every sleep takes up to 40 ms longer than asked for."""
+    rng = np.random.default_rng(0)
+    late = chain(repeat(0, 230), (int(n) for n in rng.integers(0, 40 * MS, size=100_000)))
+    reader, counter, clock = a_reader(100, late_ns=lambda: next(late))
+    reader.read()
+    for _ in range(40):
+        assert np.abs(errors_ns(reader.read(), counter)).max() <= 8 * MS
+        clock.sleep(0.95)
+    assert reader.period_s == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_machine_too_busy_to_see_a_tick_reads_plainly():
+    reader, _, clock = a_reader(100, late_ns=lambda: 60 * MS)
+    readings = reader.read()
+    assert reader.period_s is None
+    assert readings
+    assert len(reader.read()) == 1
+    assert readings[-1][0] <= clock.t_ns
+
+
+@pytest.mark.parametrize("period_ms", [0.5, 2])
+def test_a_fast_counter_needs_no_waiting(period_ms):
+    reader, counter, clock = a_reader(period_ms)
+    reader.read()
+    assert reader.period_s is None
+    before, looks = clock.t_ns, counter.looks
+    assert len(reader.read()) == 1
+    assert clock.t_ns - before < MS
+    assert counter.looks == looks + 1
+
+
+def test_a_counter_that_does_not_move_is_watched_once_and_then_read_plainly():
+    reader, counter, clock = a_reader(100)
+    counter.stuck_at = clock.t_ns
+    before = clock.t_ns
+    assert reader.read() == [reader._opened]
+    assert WATCH_NS <= clock.t_ns - before < WATCH_NS + 10 * MS
+    looks = counter.looks
+    assert len(reader.read()) == 1
+    assert counter.looks == looks + 1
+
+
+def test_a_counter_that_stops_is_waited_for_a_few_times_only():
+    reader, counter, clock = a_reader(100)
+    reader.read()
+    counter.stuck_at = clock.t_ns
+    clock.sleep(1.0)
+    waited = []
+    for _ in range(MISSES + 2):
+        before = clock.t_ns
+        [(t_ns, uj)] = reader.read()
+        assert uj == counter.energy_uj(counter.tick_before(counter.stuck_at))
+        assert t_ns <= clock.t_ns
+        waited.append(clock.t_ns - before)
+    assert all(wait < 5 * 100 * MS for wait in waited)
+    assert all(wait < MS for wait in waited[MISSES:])
+
+
+def test_what_the_driver_raises_comes_through():
+    def read() -> int:
+        if clock.t_ns > 51 * S:
+            raise RuntimeError("lost")
+        return clock.t_ns // (100 * MS)
+
+    clock = FakeClock(look_ns=1000)
+    reader = TickReader(read, clock)
+    reader.read()
+    clock.sleep(1.0)
+    with pytest.raises(RuntimeError, match="lost"):
+        reader.read()
+
+
+@pytest.mark.parametrize("after_us", [-200, -5, 1, 200])
+@pytest.mark.parametrize("watched_after_ms", [0, 0.5, 40, 130, 260])
+def test_opened_close_to_a_tick_it_is_known_on_which_side(after_us, watched_after_ms):
+    clock = FakeClock(50 * S + after_us * 1000, look_ns=1000)
+    counter = SlowCounter(clock, 100)
+    reader = TickReader(counter, clock)
+    clock.sleep(watched_after_ms / 1000)
+    (first_ns, first_uj), *_ = reader.read()
+    assert first_uj == counter.energy_uj(50 * S if after_us > 0 else 50 * S - 100 * MS)
+    tolerance = 2 * MS
+    if watched_after_ms > 100 and abs(after_us) < 1000:
+        tolerance += 100 * MS  # only a value that has not changed more than once since tells
+    assert abs(errors_ns([(first_ns, first_uj)], counter)[0]) <= tolerance
