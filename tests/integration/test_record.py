@@ -109,10 +109,10 @@ def test_a_metric_whose_compute_raises_ends_the_training_and_not_our_end(ptl, tm
 @pytest.mark.parametrize(
     "step",
     [
-        "session.Session.end",
-        "outlet.Publisher.catch_up",
+        "run.session.Session.end",
+        "trainer.publisher.Publisher.catch_up",
         "callback.log_record",
-        "hparams.HParamsTable.end",
+        "trainer.hparams.HParamsTable.end",
         "callback.print_summary",
     ],
 )

@@ -65,7 +65,7 @@ def test_without_the_variable_nothing_is_imported():
     )
     env = {name: value for name, value in os.environ.items() if name != VARIABLE}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['lightning_watt', 'lightning_watt.entry_point', 'lightning_watt.arguments']"
+    assert done.stdout.splitlines()[-1] == "['lightning_watt', 'lightning_watt.arguments', 'lightning_watt.entry_point']"
 
 
 def test_a_script_that_knows_nothing_of_it_is_measured(pl, tmp_path, lab):
