@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_watt.callback import WattCallback
     from lightning_watt.meter.meter import EnergyMeter
-    from lightning_watt.record.schema import read_record
+    from lightning_watt.record.read import read_record
     from lightning_watt.run.lineage import energy_of
     from lightning_watt.sam import SustainableAccuracy, sustainable_accuracy
     from lightning_watt.sources.discover import discover
@@ -31,7 +31,7 @@ _HOMES = {
     "WattCallback": "callback",
     "discover": "sources.discover",
     "energy_of": "run.lineage",
-    "read_record": "record.schema",
+    "read_record": "record.read",
     "sustainable_accuracy": "sam",
 }
 

@@ -23,10 +23,11 @@ from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.host import host_id, keep, tell_of_forks
 from lightning_watt.meter.marks import marker_for
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.journal import RECORD_NAME, Status
-from lightning_watt.record.schema import BatchRow, Record
-from lightning_watt.record.scribe import Scribe
+from lightning_watt.record.files import RECORD_NAME
+from lightning_watt.record.record import Record
+from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.record.summary import print_summary
+from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.events import BatchEnd, LogPoint, PartStart
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.lineage import STATE_KEY
@@ -161,7 +162,7 @@ class WattCallback(Callback):
         self._run = RunState()
         self._session: Session | None = None
         self._meter: EnergyMeter | None = None
-        self._scribe: Scribe | None = None
+        self._scribe: RunWriter | None = None
         self._every = 1
         self._train_batches = 0
         self._publisher = Publisher(self.scoring, self.budget_kwh)
@@ -254,7 +255,7 @@ class WattCallback(Callback):
             session.place = (self._nodes.run, self._nodes.rank, self._nodes.node)
             session.stretches.expect_others(self._nodes.many)
         if self.record:
-            self._scribe = Scribe(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
+            self._scribe = RunWriter(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
         session.on_settled = self._write
         session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, self), on_abandoned=self._end_alone)
         if trainer.is_global_zero:

@@ -15,18 +15,9 @@ from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 from torch.utils.tensorboard import SummaryWriter
 from werkzeug.test import Client
 
-from lightning_watt.record.schema import (
-    SCHEMA_VERSION,
-    Accuracy,
-    DeviceEnergy,
-    Energy,
-    Inherited,
-    Record,
-    Sam,
-    Stage,
-    Status,
-    to_json,
-)
+from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Inherited, Record, Sam, Stage, Status
+from lightning_watt.record.schema import SCHEMA_VERSION
+from lightning_watt.record.writer import to_json
 from lightning_watt.units import J_PER_KWH
 
 BEGAN_UNIX = 1.7e9

@@ -14,7 +14,8 @@ from typing import Final
 from experiments.report import clean
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
-from lightning_watt.record.schema import RECORD_NAME, DeviceEnergy, Record
+from lightning_watt.record import DeviceEnergy, Record
+from lightning_watt.record.files import RECORD_NAME
 
 MOST_CURVE_POINTS: Final = 2000
 MOST_STAGES: Final = 12

@@ -16,7 +16,8 @@ import msgspec
 
 from lightning_watt.distributed.ranks import Agreement, Arrangement
 from lightning_watt.distributed.store import SharedStore, StoreGone
-from lightning_watt.record.journal import JOURNAL_NAME, RECORD_NAME, Trace, file_of, read_traces
+from lightning_watt.record.files import JOURNAL_NAME, RECORD_NAME, file_of
+from lightning_watt.record.journal import Trace, read_traces
 from lightning_watt.run.other_sessions import Part
 from lightning_watt.run.wasted import Taken
 

@@ -1,1 +1,50 @@
-"""A run's files: the record, its journal, and reading both."""
+"""What is on disk of a run, and nothing else: the record `watt.json`, its journal `watt.jsonl`, and the batches' table.
+
+- `schema`: the keys of a record. `record`: the class `Record`.
+- `read`: reads a record. `journal`: the journal's lines, and reads them.
+- `writer`: writes a run's files. `files`: their names, places and size limits, and how they are opened.
+- `summary`: the table at the end of a run.
+"""
+
+from __future__ import annotations
+
+from lightning_watt.record.journal import read_journal
+from lightning_watt.record.read import read_record, record_from_json
+from lightning_watt.record.record import Record
+from lightning_watt.record.schema import (
+    Accuracy,
+    BatchRow,
+    DeviceEnergy,
+    Energy,
+    Epoch,
+    Idle,
+    Inherited,
+    LostData,
+    LostWork,
+    NodeEnergy,
+    Sam,
+    Stage,
+    Status,
+    StepPart,
+)
+
+__all__ = [
+    "Accuracy",
+    "BatchRow",
+    "DeviceEnergy",
+    "Energy",
+    "Epoch",
+    "Idle",
+    "Inherited",
+    "LostData",
+    "LostWork",
+    "NodeEnergy",
+    "Record",
+    "Sam",
+    "Stage",
+    "Status",
+    "StepPart",
+    "read_journal",
+    "read_record",
+    "record_from_json",
+]

@@ -1,7 +1,8 @@
-"""Reads files that somebody else may have put there, and opens ours where somebody else may have put something.
+"""The run's files: their names, their places, their size limits, and how they are opened.
 
-What is read never ends up as something without an end, nor as more than it may be. What is written goes into a regular file
-of that very name: no pipe is waited for, and no link is followed to a file that is not ours.
+Somebody else may have put a file or a link in our place. So every file of a run is read and opened to write with the
+functions of this module. They read only regular files, only up to a limit, and they never wait for a pipe. They write only
+to a regular file of exactly that name, and follow no link to a file that is not ours.
 """
 
 from __future__ import annotations
@@ -9,66 +10,163 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from lightning_watt.errors import RecordError
 
+RECORD_NAME = "watt.json"
+JOURNAL_NAME = "watt.jsonl"
+BATCHES_NAME = "watt_batches.csv"
+BESIDE = ".watt"
+"""Added to the name of a log directory that also holds the checkpoints, for a directory of ours next to it. Many programs
+load every file that they find next to their checkpoints, so our files must not be there."""
 
-def check_regular(file: Path, mode: int | None = None) -> None:
-    """Refuse pipes, devices and the like, which can be read for ever.
+MAX_RECORD_BYTES = 64 * 2**20
+"""A record has some kilobytes. This package did not write a larger file."""
+MAX_JOURNAL_BYTES = 2**33
+"""Half a year of one line a second on eight boards. This package did not write a larger file."""
+MAX_LINE_BYTES = 2**20
+"""A line of the journal has some hundred bytes."""
 
-    Args:
-        file: the file, or a link to it.
-        mode: its `st_mode`, where it is open already.
+NOT_REGULAR = "it is no regular file but a pipe, a device or a socket"
 
-    Raises:
-        RecordError: it is something, and neither a regular file nor a directory.
-        OSError: there is no such file, or it may not be looked at.
+
+# -- names and places -------------------------------------------------------------------------------------------------
+
+
+def file_of(name: str, rank: int) -> str:
+    """The name of a run's file at a rank.
+
+    Example:
+        >>> file_of("watt.json", 0), file_of("watt.json", 2)
+        ('watt.json', 'watt.rank2.json')
     """
-    mode = os.stat(file).st_mode if mode is None else mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise RecordError(f"{file}: this is no regular file but a pipe, a device, a socket: not read.")
+    return f"{Path(name).stem}.rank{rank}{Path(name).suffix}" if rank else name
 
 
-def open_without_waiting(path: str, flags: int) -> int:
-    """An `opener` for `open`: the opening of a pipe otherwise waits for the other end, which may never come."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+def beside(directory: Path) -> Path:
+    """Our own directory for a run whose log directory also holds the checkpoints.
+
+    It is next to the log directory, or inside it if we may not write next to it.
+
+    Example:
+        >>> beside(Path("/tmp/run")).name
+        'run.watt'
+    """
+    whole = Path(os.path.abspath(directory))
+    may_write = bool(whole.name) and os.access(whole.parent, os.W_OK)
+    return whole.with_name(whole.name + BESIDE) if may_write else whole / BESIDE
 
 
-def read_bounded(file: Path, most_bytes: int) -> bytes:
-    """A regular file's bytes.
+def place_of(directory: Path) -> Path:
+    """The directory that holds the files of the run with this log directory: it, or one that `beside` gave."""
+    whole = Path(os.path.abspath(directory))
+    places = (directory, whole.with_name(whole.name + BESIDE) if whole.name else whole / BESIDE, whole / BESIDE)
+    return next((place for place in places if (place / RECORD_NAME).exists()), directory)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def check_regular(file: Path) -> None:
+    """Refuse pipes, devices and sockets, for a file that another library opens.
 
     Args:
         file: the file, or a link to it.
-        most_bytes: a longer one is refused, also where it grows while it is read.
 
     Raises:
-        RecordError: it is no regular file, or longer.
-        OSError: it is missing, a directory, or may not be read.
+        RecordError: it exists, and is neither a regular file nor a directory.
+        OSError: it does not exist, or its kind cannot be read.
+    """
+    mode = os.stat(file).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise RecordError(f"{file}: it cannot be read ({NOT_REGULAR}).")
+
+
+def read_bounded(file: Path, max_bytes: int) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        file: the file, or a link to it.
+        max_bytes: a larger file is refused, even if it grows while it is read.
+
+    Raises:
+        OSError: it is missing, no regular file, or too large, or it may not be read.
 
     Example:
         >>> read_bounded(Path("/dev/zero"), 100)
         Traceback (most recent call last):
-        lightning_watt.errors.RecordError: /dev/zero: this is no regular file but a pipe, a device, a socket: not read.
+        OSError: it is no regular file but a pipe, a device or a socket
     """
-    with open(file, "rb", opener=open_without_waiting) as opened:
-        check_regular(file, os.fstat(opened.fileno()).st_mode)
-        raw = opened.read(most_bytes + 1)
-    if len(raw) > most_bytes:
-        raise RecordError(f"{file}: it has more than {most_bytes:,} bytes, and no record is larger. It is not one.")
+    with _open_to_read(file, max_bytes) as opened:
+        raw = opened.read(max_bytes + 1)
+    if len(raw) > max_bytes:
+        raise _too_large(max_bytes)
     return raw
 
 
-def open_to_write(file: Path, mode: str) -> FileIO:
-    """Open one of our own files for writing, without a buffer: a process that is forked off has nothing to write again.
+def read_lines(file: Path, max_bytes: int) -> Iterator[tuple[bytes, bool]]:
+    """The lines of a regular file, read one after the other.
 
     Args:
-        file: the file; its directory may be a link, it may not.
-        mode: `"x"`: made anew; `"a+"`: appended to, and read.
+        file: the file, or a link to it.
+        max_bytes: a larger file is refused, even if it grows while it is read.
+
+    Yields:
+        Each line, and whether it is the last one. A line that is longer than `MAX_LINE_BYTES` comes in pieces.
 
     Raises:
-        OSError: it cannot be opened, or something else than a regular file stands there: a link, a pipe, a device.
+        OSError: it is missing, no regular file, or too large, or it may not be read.
+    """
+    with _open_to_read(file, max_bytes) as opened:
+        line, left = opened.readline(MAX_LINE_BYTES), max_bytes
+        while line:
+            left -= len(line)
+            if left < 0:
+                raise _too_large(max_bytes)
+            following = opened.readline(MAX_LINE_BYTES)
+            yield line, not following
+            line = following
+
+
+def _open_to_read(file: Path, max_bytes: int) -> BinaryIO:
+    opened = open(file, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
+    about = os.fstat(opened.fileno())
+    problem = None
+    if not stat.S_ISREG(about.st_mode):
+        problem = OSError(NOT_REGULAR)
+    elif about.st_size > max_bytes:
+        problem = _too_large(max_bytes)
+    if problem is not None:
+        opened.close()
+        raise problem
+    return opened
+
+
+def _too_large(max_bytes: int) -> OSError:
+    return OSError(f"it has more than {max_bytes:,} bytes, and no run writes a file of that size")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """An `opener` for `open`. Without it, to open a pipe is to wait for its other end, which may never come."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def open_to_write(file: Path, mode: str) -> FileIO:
+    """Open one of our own files to write. It has no buffer, so a forked process has nothing to write a second time.
+
+    Args:
+        file: the file. Its directory may be a link; the file itself may not.
+        mode: `"x"` makes it anew; `"a+"` appends to it, and can read it.
+
+    Raises:
+        OSError: it cannot be opened, or a link, a pipe or a device is in its place.
 
     Example:
         >>> open_to_write(Path("/dev/null"), "a+")
@@ -78,7 +176,7 @@ def open_to_write(file: Path, mode: str) -> FileIO:
     try:
         opened = FileIO(file, mode, opener=_open_ours)
     except OSError as error:
-        # What the system says of a link ("too many levels") and of a pipe ("no such device") helps nobody.
+        # The system's own words for a link ("too many levels") and for a pipe ("no such device") do not help the user.
         if error.errno == errno.ELOOP:
             raise OSError(error.errno, "a link stands there, and is not followed; take it away", str(file)) from error
         if error.errno == errno.ENXIO:
@@ -96,10 +194,10 @@ def _open_ours(path: str, flags: int) -> int:
 
 
 def write_whole(file: FileIO, raw: bytes) -> None:
-    """Write at a file's end, all of it or nothing.
+    """Write all of it at the end of a file, or nothing.
 
     Raises:
-        OSError: the disk is full; then the file ends where it did, so that what comes next does not continue half a line.
+        OSError: the disk is full. Then the file is as long as before, so that the next write does not continue half a line.
     """
     before = file.seek(0, os.SEEK_END)
     written = file.write(raw)

@@ -1,43 +1,35 @@
-"""The journal, `watt.jsonl`: one line an interval, so that a killed process loses at most one; and what it tells a resume.
+"""The journal, `watt.jsonl`: one line an interval, so that a killed process loses at most one interval.
 
-A line's energies are cumulative and the session's own, in whole microjoules: a line that is torn or edited loses nothing
-that a later line does not know again. A *session* is one process's part of a run. Journals are read as what they are,
-files that somebody may have edited: lines that make no sense are left out and counted, and nothing in them is executed.
+A *session* is one process's part of a run. A line's energies are cumulative, and the session's own, in whole microjoules. So
+a line that is cut off or edited loses nothing that a later line does not contain again. Somebody may have edited a journal:
+lines that make no sense are left out and counted, and nothing in them is executed.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from lightning_watt.errors import RecordError
 from lightning_watt.host import is_process, this_machine
+from lightning_watt.record.files import JOURNAL_NAME, MAX_JOURNAL_BYTES, read_lines
+from lightning_watt.record.schema import Status
 from lightning_watt.units import UJ_PER_J, seconds
 
-JOURNAL_NAME = "watt.jsonl"
-RECORD_NAME = "watt.json"
-BESIDE = ".watt"
-"""What is added to the name of a log directory that holds the checkpoints too, for a directory of ours beside it: many a
-program loads whatever lies beside its checkpoints."""
-MAX_LINE_BYTES = 2**20
-"""A line of the journal is some hundred bytes."""
-MAX_JOURNAL_BYTES = 2**33
-"""Half a year of lines a second on eight boards; what is larger was not written here."""
 MAX_SESSIONS = 10_000
 IMPOSSIBLE_W = 1e6
-"""More than this no device draws; a line that says so is not believed."""
+"""No device draws more than this; a line that says so is left out."""
 SILENT_S = 30.0
-"""On another host a session is taken for dead when it was silent for this long beyond three of its own intervals."""
+"""A session on another host counts as dead if it wrote nothing for this long beyond three of its intervals."""
 
 Word = Annotated[str, msgspec.Meta(max_length=256)]
 Microjoules = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-Status = Literal["running", "completed", "interrupted", "failed"]
 
 
 class About(msgspec.Struct, kw_only=True):
@@ -51,29 +43,31 @@ class About(msgspec.Struct, kw_only=True):
     host: Word = ""
 
 
-class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One line of the journal.
+
+    The fields from `devices` to `node` are in a session's first line, and again in a line where one of them changed.
 
     Attributes:
         t: seconds since 1970.
-        total_j: joules of the whole run so far, earlier parts and other nodes included.
+        session: the session's id.
+        total_j: joules of the whole run so far, with earlier sessions and other nodes.
         power_w: the last known power, watts.
         stage: the trainer's stage.
         epoch: the trainer's epoch.
-        session: the id of the process's part of the run.
         device_uj: microjoules of this session alone, by device.
         stage_uj: microjoules of this session alone, by stage.
         ns: nanoseconds that this session has measured.
-        devices: what the devices are; in a session's first line, and where it changed.
-        resumes: ids of the sessions whose energy this run has taken over; likewise.
-        where: the machine, and the process's own name space on it; likewise.
-        pid: the process; likewise.
-        born: when the process was started, seconds since 1970; likewise.
-        interval_s: seconds between two lines; likewise.
-        run: the id of the run: the session of its rank zero; likewise.
-        rank: the process's global rank; likewise.
-        node: the number of its node among those that measure; likewise.
-        status: how the run ended; in a session's last line alone.
+        devices: what the devices are.
+        resumes: ids of the earlier sessions whose energy this run has taken over.
+        where: the machine, and the process's own name space on it.
+        pid: the process.
+        born: when the process was started, seconds since 1970.
+        interval_s: seconds between two lines.
+        run: the id of the run: the session of its rank zero.
+        rank: the process's global rank.
+        node: the number of its node among the nodes that measure.
+        status: how the run ended; only in a session's last line.
     """
 
     t: float
@@ -103,15 +97,15 @@ class Trace:
 
     Attributes:
         session: its id.
-        file: where its last line stands.
+        file: the journal that holds its last line.
         last: its last good line.
         interval_s: seconds between two of its lines.
         devices: what its devices are.
-        resumes: the sessions whose energy it took over.
-        kept: its line when it last ended well; what it had used by then is no loss.
+        resumes: ids of the earlier sessions whose energy it took over.
+        kept: its last line that says `completed`; what it had used by then is not lost.
         where: its machine.
         pid: its process.
-        born: when that was started.
+        born: when that process was started, seconds since 1970.
         run: the run that it is a part of.
         rank: its global rank there.
         node: the number of its node there.
@@ -119,11 +113,11 @@ class Trace:
 
     session: str
     file: Path
-    last: Line
+    last: JournalLine
     interval_s: float = 0.0
     devices: dict[str, About] = field(default_factory=dict)
     resumes: set[str] = field(default_factory=set)
-    kept: Line | None = None
+    kept: JournalLine | None = None
     where: str = ""
     pid: int = 0
     born: float = 0.0
@@ -133,7 +127,7 @@ class Trace:
 
     @property
     def status(self) -> str:
-        """How it ended; `killed` where it ended without a word (or goes on still: see `lives`)."""
+        """How it ended: `killed` if its last line does not say how. Such a session may still run: see `lives`."""
         return self.last.status or "killed"
 
     @property
@@ -144,11 +138,11 @@ class Trace:
     def lives(self, now_unix: float, *, if_elsewhere: bool) -> bool:
         """Whether the session still runs.
 
-        Here that is known from its process. On another machine it can only be guessed.
+        On this machine its process tells. For a session on another machine it is a guess.
 
         Args:
             now_unix: seconds since 1970.
-            if_elsewhere: the answer for a session on another machine that has written a line just now.
+            if_elsewhere: the answer for a session on another machine that wrote a line just now.
         """
         if self.last.status is not None:
             return False
@@ -156,8 +150,8 @@ class Trace:
             return self.pid != os.getpid() and is_process(self.pid, self.born)
         return if_elsewhere and now_unix - self.last.t < SILENT_S + 3 * self.interval_s
 
-    def take(self, line: Line, file: Path) -> bool:
-        """Take in a later line; False for one that no meter can have written."""
+    def take(self, line: JournalLine, file: Path) -> bool:
+        """Add a later line. Returns False, and changes nothing, if no meter can have written this line."""
         rise = sum(line.device_uj.values()) - self.total_uj
         passed_s = seconds(line.ns - self.last.ns)
         if any(line.device_uj.get(label, 0) < uj for label, uj in self.last.device_uj.items()) or passed_s < 0:
@@ -177,51 +171,102 @@ class Trace:
 
 @dataclass
 class Traces:
-    """The sessions that some journals tell of, by id, and sentences about what could not be read."""
+    """The sessions in some journals, by id, and sentences about what could not be read."""
 
     by_session: dict[str, Trace] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Rise:
+    """What a journal knows of a session beyond what was known of it before.
+
+    Attributes:
+        device_uj: microjoules more, by device; never negative.
+        stage_uj: microjoules more, by stage; never negative.
+        ns: nanoseconds more; never negative.
+        known_uj: microjoules that are known now, by device.
+        known_ns: nanoseconds that are known now.
+    """
+
+    device_uj: dict[str, int]
+    stage_uj: dict[str, int]
+    ns: int
+    known_uj: dict[str, int]
+    known_ns: int
+
+    @property
+    def total_uj(self) -> int:
+        """Microjoules more, over all devices."""
+        return sum(self.device_uj.values())
+
+
+def beyond(
+    trace: Trace, known_uj: Mapping[str, int], known_ns: int, known_stage_uj: Mapping[str, int] | None = None
+) -> Rise:
+    """What a journal knows of a session beyond what is known of it already.
+
+    What is known may be ahead of the journal, which gets a line only once an interval. Then the rise is zero.
+
+    Args:
+        trace: the session in its journal.
+        known_uj: the microjoules of this session that are known already, by the session's own device labels.
+        known_ns: the nanoseconds of this session that are known already.
+        known_stage_uj: the microjoules of this session that are known already, by stage.
+    """
+    last = trace.last
+    device_uj = _more(last.device_uj, known_uj)
+    now_uj = {label: known_uj.get(label, 0) + uj for label, uj in device_uj.items()}
+    return Rise(
+        device_uj=device_uj,
+        stage_uj=_more(last.stage_uj, known_stage_uj or {}),
+        ns=max(0, last.ns - known_ns),
+        known_uj={**known_uj, **now_uj},
+        known_ns=max(known_ns, last.ns),
+    )
+
+
+def _more(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {key: max(0, uj - before.get(key, 0)) for key, uj in now.items()}
+
+
+def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a `watt.jsonl`, without a last line that was cut off.
+
+    Args:
+        path: the file, or the directory that holds it.
+
+    Raises:
+        RecordError: it is missing or cannot be read, or a line before the last one is broken.
+    """
+    file = Path(path)
+    file = file if file.suffix == ".jsonl" else file / JOURNAL_NAME
+    lines: list[dict[str, Any]] = []
+    try:
+        for number, (line, is_last) in enumerate(_decoded(file, dict[str, Any]), start=1):
+            if not isinstance(line, Exception):
+                lines.append(line)
+            elif not is_last:
+                raise RecordError(f"{file}: line {number} is not a line of a journal: {line}. Was it edited?") from line
+    except OSError as error:
+        raise RecordError(f"{file}: it cannot be read ({error}).") from error
+    return lines
+
+
 def read_traces(directories: Iterable[Path]) -> Traces:
-    """Read every rank's journal in these directories; what is broken is left out and said, and nothing is raised."""
+    """Read every rank's journal in these directories. It leaves out and reports what is broken, and raises nothing."""
     found = Traces()
     for file in dict.fromkeys(file for directory in directories for file in _journals(directory)):
         broken = 0
         try:
-            for raw, is_last in _raw_lines(file):
-                line = _decoded(raw)
-                if line is None or not _take(found.by_session, line, file):
-                    broken += not is_last  # a last one that was cut off is what a kill leaves
+            for line, is_last in _decoded(file, JournalLine):
+                if isinstance(line, Exception) or not _take(found.by_session, line, file):
+                    broken += not is_last  # a kill leaves a last line that was cut off
         except OSError as error:
             found.problems.append(f"{file} cannot be read ({error}).")
         if broken:
             found.problems.append(f"{file}: {broken} lines make no sense and were left out. Was it edited?")
     return found
-
-
-def file_of(name: str, rank: int) -> str:
-    """The name that a file of the run has at a rank: `watt.json` at rank zero, `watt.rank2.json` at rank 2."""
-    return f"{Path(name).stem}.rank{rank}{Path(name).suffix}" if rank else name
-
-
-def beside(directory: Path) -> Path:
-    """The directory of ours beside a log directory that holds the checkpoints too; in it, where nobody may write beside it.
-
-    Example:
-        >>> beside(Path("/tmp/run")).name
-        'run.watt'
-    """
-    whole = Path(os.path.abspath(directory))
-    may_write = bool(whole.name) and os.access(whole.parent, os.W_OK)
-    return whole.with_name(whole.name + BESIDE) if may_write else whole / BESIDE
-
-
-def place_of(directory: Path) -> Path:
-    """Where the files of a run with this log directory are: in it, or beside it if it holds the checkpoints too."""
-    whole = Path(os.path.abspath(directory))
-    places = (directory, whole.with_name(whole.name + BESIDE) if whole.name else whole / BESIDE, whole / BESIDE)
-    return next((place for place in places if (place / RECORD_NAME).exists()), directory)
 
 
 def _journals(directory: Path) -> list[Path]:
@@ -231,51 +276,42 @@ def _journals(directory: Path) -> list[Path]:
         return []
 
 
-def _raw_lines(file: Path) -> Iterator[tuple[bytes, bool]]:
-    """Each line, and whether it is the last."""
-    # A pipe or a device would never end; neither is opened.
-    about = file.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise OSError("it is no regular file")
-    if about.st_size > MAX_JOURNAL_BYTES:
-        raise OSError(f"it has {about.st_size:,} bytes, and no journal is larger than {MAX_JOURNAL_BYTES:,}")
-    with file.open("rb") as lines:
-        line = lines.readline(MAX_LINE_BYTES)
-        while line:
-            following = lines.readline(MAX_LINE_BYTES)
-            yield line, not following
-            line = following
+Kind = TypeVar("Kind")
 
 
-def to_line(line: Line) -> bytes:
-    """A line as it stands in the file: the first five keys always, the others where they say something."""
-    always = {name: getattr(line, name) for name in ("t", "total_j", "power_w", "stage", "epoch")}
-    return msgspec.json.encode(always | msgspec.to_builtins(line)) + b"\n"
+def _decoded(file: Path, kind: type[Kind]) -> Iterator[tuple[Kind | Exception, bool]]:
+    """Each line of a journal, or why it cannot be decoded; and whether it is the last line."""
+    decoder = msgspec.json.Decoder(kind)
+    for raw, is_last in read_lines(file, MAX_JOURNAL_BYTES):
+        line: Kind | Exception
+        try:
+            line = decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            line = error
+        yield line, is_last
 
 
-_decoder = msgspec.json.Decoder(Line)
-
-
-def _decoded(raw: bytes) -> Line | None:
-    try:
-        line = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return line if math.isfinite(line.t) and line.session else None
-
-
-def _take(traces: dict[str, Trace], line: Line, file: Path) -> bool:
+def _take(traces: dict[str, Trace], line: JournalLine, file: Path) -> bool:
+    """Add a line to its session's trace. Returns False if it makes no sense."""
+    if not (math.isfinite(line.t) and line.session):
+        return False
     known = traces.get(line.session)
     if known is None:
         if len(traces) >= MAX_SESSIONS:
             return False
-        before = Line(t=line.t, session=line.session)
+        before = JournalLine(t=line.t, session=line.session)
         trace = Trace(line.session, file, before)
         if not trace.take(line, file):
             return False
         traces[line.session] = trace
         return True
-    # The same session in two files: a run directory that was copied. The longer one is it.
+    # The same session in two files: somebody copied the run's directory. The longer one counts.
     if file != known.file and line.ns < known.last.ns:
         return True
     return known.take(line, file)
+
+
+def to_line(line: JournalLine) -> bytes:
+    """A line as it is in the file: the first five keys always, the others only if they have a value."""
+    always = {name: getattr(line, name) for name in ("t", "total_j", "power_w", "stage", "epoch")}
+    return msgspec.json.encode(always | msgspec.to_builtins(line)) + b"\n"

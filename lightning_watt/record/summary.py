@@ -1,41 +1,37 @@
-"""The table at the end of a run: where the energy went, by stage and by device, each with its plus or minus."""
+"""The table at the end of a run: the energy of each stage and each device, with its plus or minus."""
 
 from __future__ import annotations
 
 import logging
 from html import escape
-from typing import TYPE_CHECKING
 
+from lightning_watt.record.schema import RecordFields
 from lightning_watt.tables import ratio, table
 from lightning_watt.units import human_energy, wh
-
-if TYPE_CHECKING:
-    from lightning_watt.record.schema import Record
-
 
 log = logging.getLogger(__name__)
 
 
-def summary(record: Record) -> str:
-    """A record as text: energy by stage, energy by device, and what else is to be known."""
+def summary(record: RecordFields) -> str:
+    """A record as text: energy by stage, energy by device, and sentences about the rest."""
     if record.energy.total_j is None:
         return _nothing(record)
     return "\n".join(["", *(part for table in _tables(record, "simple") for part in (table, "")), *_sentences(record)])
 
 
-def summary_html(record: Record) -> str:
-    """The same for a notebook; whatever a record may hold, it is shown and not run."""
+def summary_html(record: RecordFields) -> str:
+    """The same as HTML, for a notebook. Text of the record is escaped, so that nothing in it runs."""
     if record.energy.total_j is None:
         return f"<p>{escape(_nothing(record))}</p>"
     sentences = "<br>".join(escape(line) for line in _sentences(record))
     return "".join([*_tables(record, "html"), f"<p>{sentences}</p>"])
 
 
-def _nothing(record: Record) -> str:
+def _nothing(record: RecordFields) -> str:
     return "No energy was measured. " + (" ".join(record.missing) or "There is no source.")
 
 
-def _tables(record: Record, form: str) -> tuple[str, str]:
+def _tables(record: RecordFields, form: str) -> tuple[str, str]:
     """Energy by stage, and by device."""
     energy = record.energy
     total_s = sum(stage.seconds for stage in energy.by_stage.values())
@@ -68,8 +64,8 @@ def _tables(record: Record, form: str) -> tuple[str, str]:
     )
 
 
-def _sentences(record: Record) -> list[str]:
-    """What stands below the tables: the energy in one sentence, lineage, CO2e, the accuracy and SAM, and notes."""
+def _sentences(record: RecordFields) -> list[str]:
+    """The lines below the tables: the energy in one sentence, lineage, CO2e, cost, the accuracy and SAM, and notes."""
     energy, sam, accuracy = record.energy, record.sam, record.accuracy
     own_j = energy.total_j or 0.0
     lines = [f"Energy {human_energy(own_j)} ± {human_energy(energy.uncertainty_j or 0.0)}, {energy.provenance}."]
@@ -80,7 +76,7 @@ def _sentences(record: Record) -> list[str]:
         lines.append(f"Inherited {human_energy(inherited_j)}; with it {human_energy(own_j + inherited_j)}.")
     if record.resumed_j or record.wasted_j:
         resumed, wasted = human_energy(record.resumed_j), human_energy(record.wasted_j)
-        lines.append(f"Of it, {resumed} up to the checkpoint that it went on from, and {wasted} wasted after checkpoints.")
+        lines.append(f"Of it, {resumed} up to the checkpoint that it resumed from, and {wasted} wasted after checkpoints.")
         lines += [f"Wasted: {human_energy(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
     if record.co2e_g is not None and record.carbon_intensity is not None:
         lines.append(f"CO2e {record.co2e_g:.4g} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
@@ -91,7 +87,7 @@ def _sentences(record: Record) -> list[str]:
         run_s = sum(stage.seconds for stage in energy.by_stage.values())
         lines.append(
             f"Idle {idle_w:.4g} W, over {record.idle.seconds:.3g} s before the run; for the run's {run_s:.4g} s that is "
-            f"{human_energy(idle_w * run_s)}. It is in the numbers above, as whatever the devices draw, and not taken off."
+            f"{human_energy(idle_w * run_s)}. The numbers above contain it, as all that devices draw: it is not taken off."
         )
     if accuracy.last is not None and sam.shifted is not None:
         value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else f"{sam.value:.4f}"
@@ -104,22 +100,25 @@ def _sentences(record: Record) -> list[str]:
         shares = ", ".join(f"{name} {part.joules / whole_j:.0%}" for name, part in record.parts.items())
         lines.append(f"Training steps: {shares}.")
     lines += [f"{label}: {device.note}" for label, device in energy.by_device.items() if device.note]
-    # An estimate says itself that nothing was measured: what was not asked for is not missed there.
+    # An estimate already tells that nothing was measured: there, only what the user asked for is listed as missing.
     estimated = energy.provenance == "estimated"
     lines += [f"Missing: {missing}" for missing in record.missing if not estimated or missing in record.warnings]
     return lines
 
 
-def print_summary(record: Record, where: str) -> None:
-    """Print it, and where the record is; in plain ASCII on a terminal that has no more, and nowhere if it is closed."""
+def print_summary(record: RecordFields, where: str) -> None:
+    """Print the table, and where the record is.
+
+    On a terminal that has only ASCII it prints ASCII. If the output is closed, it prints nothing, and raises nothing.
+    """
     text = summary(record) + (f"\nRecord: {where}" if where else "")
     try:
         _print(text)
     except UnicodeEncodeError:
         _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"))
-    except (OSError, ValueError) as error:  # a pipe that nobody reads any more; a stream that the script has closed
+    except (OSError, ValueError) as error:  # a pipe without a reader; a stream that the script has closed
         log.debug("the table was not printed", exc_info=error)
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - it is what was asked for
+    print(text, flush=True)  # noqa: T201 - the user asked for it

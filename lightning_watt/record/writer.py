@@ -1,9 +1,16 @@
-"""Writes a run's record and journal so that whoever reads them never meets half of one, also on a disk that is full."""
+"""Writes a run's files, so that a reader never finds half of one, also on a disk that is full.
+
+A file that cannot be written is reported once, and the run goes on.
+"""
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
+import numbers
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -11,55 +18,102 @@ from typing import Any
 
 import msgspec
 
-from lightning_watt.record.files import open_to_write, write_whole
-from lightning_watt.record.journal import JOURNAL_NAME, MAX_LINE_BYTES, RECORD_NAME, Line, file_of, to_line
-from lightning_watt.record.schema import Record, plain, to_json
+from lightning_watt.record.files import (
+    BATCHES_NAME,
+    JOURNAL_NAME,
+    MAX_LINE_BYTES,
+    RECORD_NAME,
+    file_of,
+    open_to_write,
+    write_whole,
+)
+from lightning_watt.record.journal import JournalLine, to_line
+from lightning_watt.record.record import Record
+from lightning_watt.record.schema import BatchRow
 
 MIN_ROOM_BYTES = 16 * 2**10
-"""Kept on the disk beside a record that is being written; a record has some kilobytes."""
+"""Bytes of the disk that are kept for the next record, at least; a record has some kilobytes."""
 
 
-class RecordWriter:
-    """Writes one run's two files.
+class RunWriter:
+    """Writes the files of one run.
+
+    No method raises an `OSError`. It is reported, and the next call tries again.
 
     Args:
-        directory: the run's log directory; it is made where it is missing.
-        rank: the process's global rank; other than zero it has files of its own.
-
-    Raises:
-        OSError: from `write` and `append`, where the disk is full or the directory read-only; the caller warns once.
+        directory: the run's log directory; it is made if it is missing.
+        report: takes a sentence for the user; called once for each file that cannot be written.
+        rank: the process's global rank; each rank but zero has files of its own.
     """
 
-    def __init__(self, directory: Path, rank: int = 0) -> None:
+    def __init__(self, directory: Path, report: Callable[[str], None], rank: int = 0) -> None:
         self.directory = directory
-        self._record_name, self._journal_name = file_of(RECORD_NAME, rank), file_of(JOURNAL_NAME, rank)
-        self._room, self._kept = directory / f".{self._record_name}.room", 0
+        self._report = report
+        self._files = {name: directory / file_of(name, rank) for name in (RECORD_NAME, JOURNAL_NAME, BATCHES_NAME)}
+        self._failed: set[str] = set()
+        self._room = directory / f".{self._files[RECORD_NAME].name}.room"
+        self._room_bytes = 0
         self._journal: FileIO | None = None
+        self._batches: FileIO | None = None
 
-    def write(self, record: Record) -> None:
-        """Replace `watt.json` whole: a reader sees the old one or the new one, never half of one."""
+    def record(self, record: Record) -> None:
+        """Replace `watt.json` whole: a reader finds the old one or the new one, never half of one."""
+        self._guarded(RECORD_NAME, lambda: self._write_record(record))
+
+    def journal(self, line: JournalLine) -> None:
+        """Add a line to `watt.jsonl`. The line has left this process on return, so a kill cannot lose it."""
+        self._guarded(JOURNAL_NAME, lambda: self._append_line(line))
+
+    def batches(self, rows: Sequence[BatchRow]) -> None:
+        """Add rows to `watt_batches.csv`; without rows, no file is made."""
+        if rows:
+            self._guarded(BATCHES_NAME, lambda: self._append_rows(rows))
+
+    def close(self) -> None:
+        """Close what is open, and free the bytes that were kept for the next record."""
+        self._free_room()
+        journal, self._journal = self._journal, None
+        batches, self._batches = self._batches, None
+        if journal is not None:
+            self._guarded(JOURNAL_NAME, journal.close)
+        if batches is not None:
+            self._guarded(BATCHES_NAME, batches.close)
+
+    def _guarded(self, name: str, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if name not in self._failed:
+                self._failed.add(name)
+                self._report(
+                    f"{self._files[name]} cannot be written ({error}). The training and its logging go on. Free some disk "
+                    "space, make the directory writable, or take away what stands there: the next write then succeeds."
+                )
+
+    # -- the record ---------------------------------------------------------------------------------------------------
+
+    def _write_record(self, record: Record) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         raw = to_json(record) + b"\n"
         if record.status == "running":
             self._keep_room(2 * len(raw))
         try:
-            self._replace(raw)
+            self._replace_record(raw)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.exists():
                 raise
-            # A training that fills its disk often ends by it; the record of that end goes where room was kept for it.
-            self._give_back_room()
-            self._replace(raw)
-
+            # A training that fills its disk often ends because of it. Room was kept for the record of that end.
+            self._free_room()
+            self._replace_record(raw)
         if record.status != "running":
-            self._give_back_room()
+            self._free_room()
 
-    def _replace(self, raw: bytes) -> None:
-        target = self.directory / self._record_name
-        # Beside the target, because only a rename within one file system is atomic.
-        half = target.with_name(f".{self._record_name}.{os.getpid()}")
+    def _replace_record(self, raw: bytes) -> None:
+        target = self._files[RECORD_NAME]
+        # In the target's directory, because only a rename within one file system is atomic.
+        half = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            half.unlink(missing_ok=True)  # of a killed process of this number
+            half.unlink(missing_ok=True)  # a killed process with this id may have left one
             with open_to_write(half, "x") as file:
                 write_whole(file, raw)
             half.replace(target)
@@ -67,37 +121,41 @@ class RecordWriter:
             half.unlink(missing_ok=True)
             raise
 
-    def _give_back_room(self) -> None:
+    def _keep_room(self, size: int) -> None:
+        """Keep a small file that can be removed for one more record when the disk is full."""
+        if self._room_bytes < size:
+            with suppress(OSError):
+                self._room.unlink(missing_ok=True)  # whatever is in its place; the new file is ours
+                with open_to_write(self._room, "x") as file:
+                    self._room_bytes = file.write(b"\0" * max(size, MIN_ROOM_BYTES))
+
+    def _free_room(self) -> None:
         with suppress(OSError):
             self._room.unlink(missing_ok=True)
-        self._kept = 0
+        self._room_bytes = 0
 
-    def _keep_room(self, size: int) -> None:
-        """Keep a small file that can make room for one more record on a disk that has become full."""
-        if self._kept < size:
-            with suppress(OSError):
-                self._room.unlink(missing_ok=True)  # whatever stands there: made anew, it is ours
-                with open_to_write(self._room, "x") as file:
-                    self._kept = file.write(b"\0" * max(size, MIN_ROOM_BYTES))
+    # -- the journal and the batches ----------------------------------------------------------------------------------
 
-    def append(self, line: Line | dict[str, Any]) -> None:
-        """Add a line to `watt.jsonl`; it has left this process when this returns, so a kill loses at most what follows."""
+    def _append_line(self, line: JournalLine) -> None:
         if self._journal is None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._journal = _open_whole_lines(self.directory / self._journal_name)
-        raw = to_line(line) if isinstance(line, Line) else msgspec.json.encode(line, enc_hook=plain) + b"\n"
-        write_whole(self._journal, raw)
+            self._journal = _open_whole_lines(self._files[JOURNAL_NAME])
+        write_whole(self._journal, to_line(line))
 
-    def close(self) -> None:
-        """Close the journal, and give back the room that was kept for a last record."""
-        self._give_back_room()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+    def _append_rows(self, rows: Sequence[BatchRow]) -> None:
+        if self._batches is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._batches = open_to_write(self._files[BATCHES_NAME], "a+")
+        text = io.StringIO(newline="")
+        table = csv.writer(text)
+        if self._batches.seek(0, io.SEEK_END) == 0:
+            table.writerow(BatchRow._fields)
+        table.writerows([*row[:3], f"{row.joules:.6f}", f"{row.seconds:.6f}", f"{row.uncertainty_j:.6f}"] for row in rows)
+        write_whole(self._batches, text.getvalue().encode())
 
 
 def _open_whole_lines(file: Path) -> FileIO:
-    """Open a file to append to; a half last line, which a killed process left, is cut off first."""
+    """Open a file to append to. A half last line, which a killed process left, is cut off first."""
     opened = open_to_write(file, "a+")
     try:
         end = opened.seek(0, os.SEEK_END)
@@ -110,3 +168,17 @@ def _open_whole_lines(file: Path) -> FileIO:
         opened.close()
         raise
     return opened
+
+
+def to_json(record: Record) -> bytes:
+    """A record as it is in the file. What a model says about itself in types that JSON lacks becomes text."""
+    return msgspec.json.format(msgspec.json.encode(record, enc_hook=plain), indent=2)
+
+
+def plain(value: Any) -> int | float | str:
+    """A value of a type that JSON lacks, as a number if it is one (NumPy's, for example), else as text."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return str(value)

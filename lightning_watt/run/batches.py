@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lightning_watt.record.schema import BatchRow, Part
+from lightning_watt.record.schema import BatchRow, StepPart
 from lightning_watt.run.events import BatchEnd
 from lightning_watt.run.ledger import Account, Point
 from lightning_watt.units import joules, seconds
@@ -28,7 +28,7 @@ class BatchBook:
 
     def __init__(self) -> None:
         self.rows: list[BatchRow] = []
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, StepPart] = {}
         self.epoch_j: list[float] = []
         self._batch_from: Point | None = None
         self._part_from: Point | None = None
@@ -86,6 +86,6 @@ class BatchBook:
         start = self._part_from
         if start is None:
             return
-        part = self.parts.setdefault(self._part, Part(joules=0.0, seconds=0.0))
+        part = self.parts.setdefault(self._part, StepPart(joules=0.0, seconds=0.0))
         part.joules += joules(sum(int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True)))
         part.seconds += seconds(at.t_ns - start.t_ns)

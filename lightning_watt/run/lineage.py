@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.files import check_regular
-from lightning_watt.record.journal import RECORD_NAME
-from lightning_watt.record.schema import Inherited, read_record
+from lightning_watt.record.files import RECORD_NAME, check_regular
+from lightning_watt.record.read import read_record
+from lightning_watt.record.schema import Inherited
 from lightning_watt.run.ledger import Ledger
 from lightning_watt.units import joules, kwh
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import time as unix_time
 from typing import Any
 
-from lightning_watt.record.journal import place_of
+from lightning_watt.record.files import place_of
 from lightning_watt.record.schema import Accuracy, Inherited
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState

@@ -23,8 +23,8 @@ import msgspec
 from lightning_watt.host import keep, process_facts, tell_of_forks
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.journal import About, Line, Status
-from lightning_watt.record.schema import BatchRow, DeviceEnergy, Energy, Epoch, LostData, NodeEnergy
+from lightning_watt.record.journal import About, JournalLine
+from lightning_watt.record.schema import BatchRow, DeviceEnergy, Energy, Epoch, LostData, NodeEnergy, Status
 from lightning_watt.run.batches import BatchBook
 from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, PartStart, Snapshot, Switch
 from lightning_watt.run.forecast import Rate, forecast
@@ -294,11 +294,11 @@ class Session:
                 "gaps": msgspec.to_builtins([*self.parts.all_gaps(), *self.gaps]),
             }
 
-    def line(self, status: Status | None = None) -> Line:
+    def line(self, status: Status | None = None) -> JournalLine:
         """The journal's line of now, with a heading where what stands there has changed."""
         with self._lock:
             own = self.ledger
-            line = Line(
+            line = JournalLine(
                 t=unix_time(),
                 total_j=joules(self._total_uj()),
                 power_w=self.power_w,

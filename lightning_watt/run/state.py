@@ -10,8 +10,8 @@ from time import time as unix_time
 from typing import Any
 
 from lightning_watt.errors import WattError
-from lightning_watt.record.journal import Status
-from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherited, Record, Sam
+from lightning_watt.record.record import Record
+from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherited, Sam, Status
 from lightning_watt.run.forecast import Forecast
 from lightning_watt.run.lineage import energy_of
 from lightning_watt.run.session import Session

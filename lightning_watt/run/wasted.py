@@ -23,7 +23,8 @@ from typing import Any
 
 import msgspec
 
-from lightning_watt.record.journal import RECORD_NAME, About, Line, Trace, read_traces
+from lightning_watt.record.files import RECORD_NAME
+from lightning_watt.record.journal import About, JournalLine, Trace, read_traces
 
 MAX_BESIDE = 500
 """Run directories beside this one that are looked into for a branch that came to nothing; the newest ones."""
@@ -125,7 +126,7 @@ def find_losses(
 
 
 def _add(losses: Losses, trace: Trace, taken: Taken) -> None:
-    end, kept = trace.last, trace.kept or Line(t=0.0, session=trace.session)
+    end, kept = trace.last, trace.kept or JournalLine(t=0.0, session=trace.session)
     uj = {
         label: max(0, uj - max(taken.uj.get(label, 0), kept.device_uj.get(label, 0))) for label, uj in end.device_uj.items()
     }

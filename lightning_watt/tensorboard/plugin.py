@@ -17,7 +17,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug.wrappers import Request, Response
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.schema import to_json
+from lightning_watt.record.writer import to_json
 from lightning_watt.tensorboard.runs import Reader
 
 STATIC = Path(__file__).parent / "static"

@@ -11,7 +11,8 @@ import msgspec
 from tensorboard.data.provider import RunTagFilter
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.schema import Record, record_from_json
+from lightning_watt.record.read import record_from_json
+from lightning_watt.record.record import Record
 from lightning_watt.run.ledger import STAGES
 from lightning_watt.units import J_PER_KWH
 

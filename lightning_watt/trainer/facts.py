@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_watt.record.journal import beside
+from lightning_watt.record.files import beside
 
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""

@@ -17,7 +17,7 @@ import torch
 
 from lightning_watt import WattCallback, read_record
 from lightning_watt.errors import SourceUnavailable, WattWarning
-from lightning_watt.record.schema import read_journal
+from lightning_watt.record import read_journal
 from lightning_watt.sources.base import Device
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
 

@@ -15,7 +15,7 @@ import torch
 
 from lightning_watt import read_record
 from lightning_watt.arguments import VARIABLE
-from lightning_watt.record.schema import Record
+from lightning_watt.record import Record
 from lightning_watt.sources import discover as discovering
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.testing import Fault, Lab

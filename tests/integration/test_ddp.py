@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lightning_watt import energy_of, read_record
-from lightning_watt.record.schema import read_journal
+from lightning_watt.record import read_journal
 from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import finished, start_child
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from lightning_watt import read_record
-from lightning_watt.record.schema import Record
+from lightning_watt.record import Record
 from lightning_watt.testing import Board, Lab, constant
 from tests.integration.one_node_slurm import OneNodeSlurm, missing, one_node_slurm
 

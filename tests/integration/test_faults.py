@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lightning_watt import energy_of, read_record
-from lightning_watt.record.schema import Record, read_journal
+from lightning_watt.record import Record, read_journal
 from lightning_watt.run.session import Session
 from lightning_watt.sources.base import Failure, Reading
 from lightning_watt.testing import Board, Fault, Lab, constant

@@ -16,7 +16,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_watt import read_record
-from lightning_watt.record.schema import Record, record_from_json, to_json
+from lightning_watt.record import Record, record_from_json
+from lightning_watt.record.writer import to_json
 from lightning_watt.units import J_PER_KWH
 from tests.integration.tiny import QUIET, ROOT, Steady, loader, module, trainer, watt
 from tests.integration.wandb_file import read_wandb

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lightning_watt import energy_of, read_record
+from lightning_watt.record import Record
 from lightning_watt.record.journal import read_traces
-from lightning_watt.record.schema import Record
 from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import ROOT, finished, start_child
 

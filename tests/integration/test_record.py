@@ -19,7 +19,7 @@ import torchmetrics
 
 from lightning_watt import WattCallback, energy_of, read_record
 from lightning_watt.errors import RecordError
-from lightning_watt.record.schema import read_journal
+from lightning_watt.record import read_journal
 from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import QUIET, Steady, finished, loader, module, module_class, start_child, trainer, watt
 

@@ -12,7 +12,7 @@ import pytest
 from experiments.report import build, clean
 from experiments.report.__main__ import main
 from experiments.report.assemble import FIGURES
-from lightning_watt.record.schema import Inherited, Stage
+from lightning_watt.record import Inherited, Stage
 from tests.unit.experiments.report.made import REFERENCE, curve, lifecycle, made, write, write_raw
 
 EVIL = "</title><script>alert(1)</script><img src=x onerror=alert(2)>${7*7}{{7*7}}$\\frac{1}{0}$"

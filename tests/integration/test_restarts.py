@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from lightning_watt import WattCallback, energy_of, read_record
-from lightning_watt.record.journal import JOURNAL_NAME, read_traces
-from lightning_watt.record.schema import Record, read_journal
+from lightning_watt.record import Record, read_journal
+from lightning_watt.record.files import JOURNAL_NAME
+from lightning_watt.record.journal import read_traces
 from lightning_watt.testing import Board, Lab, constant, square
 from tests.integration.tiny import QUIET, Steady, finished, loader, module, start_child, trainer, watt
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lightning_watt import WattCallback, read_record
-from lightning_watt.record.schema import Record
+from lightning_watt.record import Record
 from lightning_watt.units import kwh
 from tests.integration.tiny import (
     BATCH,

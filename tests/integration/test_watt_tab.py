@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from experiments.gallery.tensorboard_page import chromium, find_chromium, tensorboard
 from experiments.gallery.watt_tab import SHOWN, open_tab, wait_until_drawn
 from lightning_watt import read_record, sustainable_accuracy
-from lightning_watt.record.schema import to_json
+from lightning_watt.record.writer import to_json
 from lightning_watt.units import J_PER, J_PER_KWH
 from tests.integration.tiny import QUIET, Steady, loader, module, package, start_child, trainer, watt
 from tests.tab_runs import BEGAN_UNIX, record, write_rows, write_run, write_text

@@ -13,7 +13,7 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from lightning_watt import EnergyMeter, WattCallback, read_record
-from lightning_watt.record.schema import Record
+from lightning_watt.record import Record
 from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import QUIET, Steady, loader, module, module_class, trainer, watt
 

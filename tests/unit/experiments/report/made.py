@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from lightning_watt.record.schema import Accuracy, DeviceEnergy, Energy, Epoch, Inherited, Record, Sam, Stage, to_json
+from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Epoch, Inherited, Record, Sam, Stage
+from lightning_watt.record.writer import to_json
 
 REFERENCE = """model,backend,gpu,n_gpu_monitored,pynvml_total_kwh,rapl_kwh,epochs,val_acc
 ResNet50,pytorch,NVIDIA A100-SXM4-40GB,8,5.0,0.0,10,0.51

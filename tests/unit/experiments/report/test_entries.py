@@ -10,7 +10,7 @@ from experiments.report.lineage import lines
 from experiments.report.metrics import SamSettings
 from experiments.report.records import load
 from experiments.report.reference import read_reference
-from lightning_watt.record.schema import Inherited
+from lightning_watt.record import Inherited
 from tests.unit.experiments.report.made import REFERENCE, lifecycle, made, write
 
 

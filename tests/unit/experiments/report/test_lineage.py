@@ -8,7 +8,7 @@ import pytest
 
 from experiments.report.lineage import lines
 from experiments.report.records import load
-from lightning_watt.record.schema import Inherited
+from lightning_watt.record import Inherited
 from tests.unit.experiments.report.made import lifecycle, made, write
 
 

@@ -1,0 +1,117 @@
+"""Reads a run record, and brings it up to date from the journals next to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from lightning_watt.errors import RecordError
+from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
+from lightning_watt.record.journal import Trace, beyond, read_traces
+from lightning_watt.record.record import Record
+from lightning_watt.record.schema import SCHEMA_VERSION, DeviceEnergy, NodeEnergy, Stage
+from lightning_watt.units import joules, kwh, seconds
+
+
+def read_record(path: str | os.PathLike[str]) -> Record:
+    """Read and check a run record.
+
+    If `path` is a directory and the run did not report its end (it runs, or it or one of its nodes was killed), then the
+    energy is brought up to date from the journals there. Accuracies, epochs and SAM stay as they were written.
+
+    Args:
+        path: a `watt.json`, which is read as it is; or the directory that holds it.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: there is no record, it is broken, or a newer version wrote it; the message names the field and why.
+
+    Example:
+        >>> read_record("/none")
+        Traceback (most recent call last):
+        lightning_watt.errors.RecordError: /none/watt.json: there is no such file.
+            Did its run use WattCallback(record=True)?
+    """
+    file = Path(path)
+    file = file if file.suffix == ".json" else place_of(file) / RECORD_NAME
+    try:
+        raw = read_bounded(file, MAX_RECORD_BYTES)
+    except FileNotFoundError as error:
+        raise RecordError(f"{file}: there is no such file. Did its run use WattCallback(record=True)?") from error
+    except OSError as error:
+        raise RecordError(f"{file}: it cannot be read ({error}). Check what it is, and its permissions.") from error
+    record = record_from_json(raw, str(file))
+    if file != Path(path):
+        _bring_up_to_date(record, file.parent)
+    return record
+
+
+def record_from_json(raw: bytes, where: str) -> Record:
+    """Check a run record that is already in memory.
+
+    Args:
+        raw: the record's JSON.
+        where: where it comes from, for the error's message.
+
+    Raises:
+        RecordError: it is broken, or a newer version wrote it; the message names the field and why.
+    """
+    try:
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version == SCHEMA_VERSION:
+            return msgspec.json.decode(raw, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{where}: this is not a run record: {error}. Was it cut off or edited?") from error
+    newer = version > SCHEMA_VERSION
+    raise RecordError(
+        f"{where}: its schema_version is {version}, and this lightning_watt reads {SCHEMA_VERSION}. "
+        + ("Update lightning_watt." if newer else "Run the training again, or read it with the version that wrote it.")
+    )
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def _bring_up_to_date(record: Record, directory: Path) -> None:
+    if not record.nodes or record.energy.total_j is None or (record.status != "running" and len(record.nodes) == 1):
+        return
+    known = {node.session: node for node in record.nodes}
+    for trace in read_traces([directory]).by_session.values():
+        node = known.get(trace.session)
+        if node is None and record.run and trace.run == record.run:
+            node = NodeEnergy(session=trace.session, rank=trace.rank, node=trace.node)
+            record.nodes.append(node)
+        if node is not None and trace.last.ns > node.ns:
+            _add(record, node, trace)
+
+
+def _add(record: Record, node: NodeEnergy, trace: Trace) -> None:
+    """Add what a node's journal knows beyond what the record contains of the node."""
+    energy, last = record.energy, trace.last
+    rise = beyond(trace, node.device_uj, node.ns, node.stage_uj)
+    for label, uj in rise.device_uj.items():
+        name = label if node.node == 0 else f"node{node.node}/{label}"
+        if name not in energy.by_device and label in trace.devices:
+            energy.by_device[name] = DeviceEnergy(joules=0.0, **msgspec.structs.asdict(trace.devices[label]))
+        if name in energy.by_device:
+            energy.by_device[name].joules += joules(uj)
+    # If the journal's stages and devices do not agree, the line's own stage gets what is left.
+    left_uj = rise.total_uj
+    for stage, uj in [*rise.stage_uj.items(), (last.stage or "other", left_uj)]:
+        stage_uj = min(left_uj, uj)
+        if not stage_uj:
+            continue
+        left_uj -= stage_uj
+        entry = energy.by_stage.setdefault(stage, Stage(joules=0.0, seconds=0.0))
+        entry.joules += joules(stage_uj)
+        if node.node == 0:
+            entry.seconds += seconds(rise.ns) * stage_uj / rise.total_uj
+    energy.total_j = (energy.total_j or 0.0) + joules(rise.total_uj)
+    energy.total_kwh = kwh(energy.total_j)
+    record.updated_unix = max(record.updated_unix, last.t)
+    node.device_uj, node.stage_uj, node.ns = rise.known_uj, dict(last.stage_uj), rise.known_ns

@@ -1,0 +1,14 @@
+"""`Record`: one run's record, which a notebook shows as a table."""
+
+from __future__ import annotations
+
+from lightning_watt.record.schema import RecordFields
+from lightning_watt.record.summary import summary_html
+
+
+class Record(RecordFields, kw_only=True):
+    """One run, as its `watt.json` holds it; `RecordFields` explains the fields."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the tables and sentences at the end of a run."""
+        return summary_html(self)

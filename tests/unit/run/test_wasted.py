@@ -1,0 +1,118 @@
+"""What a resumed run's earlier sessions wasted, by the rules: from journals as real sessions leave them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from lightning_watt.host import this_machine
+from lightning_watt.record.files import RECORD_NAME
+from lightning_watt.record.journal import JournalLine
+from lightning_watt.run.wasted import Losses, Taken, find_losses
+from tests.unit.record.made import NOW, J, a_journal, a_session
+
+
+def beside(directory: Path, session: str, resumes: list[str]) -> None:
+    """A record that says whose run this one goes on with."""
+    (directory / RECORD_NAME).write_bytes(msgspec.json.encode({"session": session, "resumes": resumes}))
+
+
+def lost(found: Losses) -> dict[str, tuple[str, float]]:
+    return {loss.session: (loss.status, loss.total_uj / J) for loss in found.found}
+
+
+def find(taken: dict[str, float], unfinished: list[str], *directories: Path, own: str = "me") -> Losses:
+    return find_losses(
+        {session: Taken({"gpu0": round(j * J)}, 0) for session, j in taken.items()}, unfinished, directories, {own}, NOW
+    )
+
+
+@pytest.mark.parametrize("status", [None, "failed", "interrupted"])
+def test_what_a_session_used_after_its_checkpoint(tmp_path, status):
+    a_journal(tmp_path, a_session("a", 0, 100, 200, 300, status=status))
+    found = find({"a": 220.0}, ["a"], tmp_path)
+    assert lost(found) == {"a": (status or "killed", 80.0)}
+    (loss,) = found.found
+    assert loss.taken.uj == {"gpu0": 300 * J}
+    # What a kill cut off is at most an interval, and is said; a session that told its end lacks nothing.
+    assert (loss.unseen_s, loss.unseen_j) == ((1.0, 100.0) if status is None else (0.0, 0.0))
+    assert found.unknown == []
+
+
+def test_a_session_that_ended_well_lost_nothing_and_a_test_after_it_did(tmp_path):
+    a_journal(tmp_path, a_session("a", 0, 100, 200, status="completed"))
+    assert lost(find({"a": 150.0}, ["a"], tmp_path)) == {}
+    a_journal(tmp_path, [JournalLine(t=NOW - 400, session="a", device_uj={"gpu0": 260 * J}, ns=9 * 10**9)])
+    assert lost(find({"a": 150.0}, ["a"], tmp_path)) == {"a": ("killed", 60.0)}
+
+
+def test_a_session_that_still_runs_lost_nothing(tmp_path):
+    parent = psutil.Process(os.getppid())
+    alive = {"where": this_machine(), "pid": parent.pid, "born": parent.create_time()}
+    a_journal(tmp_path, a_session("a", 0, 100, 200, **alive))
+    assert lost(find({"a": 150.0}, ["a"], tmp_path)) == {}
+    dead = alive | {"born": parent.create_time() - 3600}  # the number was given to another process since
+    a_journal(tmp_path / "dead", a_session("a", 0, 100, 200, **dead))
+    assert lost(find({"a": 150.0}, ["a"], tmp_path / "dead")) == {"a": ("killed", 50.0)}
+
+
+def test_a_checkpoint_that_was_ahead_of_the_journal_stands(tmp_path):
+    a_journal(tmp_path, a_session("a", 0, 100))
+    found = find({"a": 130.0}, ["a"], tmp_path)
+    assert lost(found) == {"a": ("killed", 0.0)}
+    assert found.found[0].taken.uj == {"gpu0": 130 * J}
+
+
+def test_what_was_settled_before_is_not_lost_again(tmp_path):
+    a_journal(tmp_path, a_session("a", 0, 300), a_session("b", 0, 50, resumes=["a"]))
+    assert lost(find({"a": 300.0, "b": 20.0}, ["b"], tmp_path)) == {"b": ("killed", 30.0)}
+
+
+@pytest.mark.parametrize("place", ["same directory", "beside"])
+def test_a_branch_that_came_to_nothing_is_lost_whole(tmp_path, place):
+    a_journal(tmp_path / "0", a_session("a", 0, 100))
+    there = tmp_path / ("0" if place == "same directory" else "1")
+    a_journal(there, a_session("b", 0, 40, resumes=["a"]), a_session("c", 0, 7, resumes=["a", "b"]))
+    beside(there, "c", ["a", "b"])
+    a_journal(tmp_path / "2", a_session("stranger", 0, 1000, resumes=["somebody"]))
+    beside(tmp_path / "2", "stranger", ["somebody"])
+    found = find({"a": 60.0}, ["a"], tmp_path / "0")
+    assert lost(found) == {"a": ("killed", 40.0), "b": ("killed", 40.0), "c": ("killed", 7.0)}
+
+
+def test_a_branch_that_lives_on_is_nobodys_loss(tmp_path):
+    a_journal(tmp_path, a_session("a", 0, 100))
+    a_journal(tmp_path, a_session("b", 0, 40, resumes=["a"]), a_session("c", 0, 7, resumes=["a", "b"], status="completed"))
+    # Another one on another machine, which wrote a line just now.
+    fresh = a_session("d", 0, 5, resumes=["a"])
+    fresh[-1].t = NOW - 2
+    a_journal(tmp_path, fresh)
+    assert lost(find({"a": 60.0}, ["a"], tmp_path)) == {"a": ("killed", 40.0)}
+
+
+def test_every_rank_s_journal_is_read(tmp_path):
+    a_journal(tmp_path, a_session("a", 0, 100))
+    a_journal(tmp_path, a_session("node1", 0, 90), name="watt.rank2.jsonl")
+    assert lost(find({"a": 60.0, "node1": 10.0}, ["a", "node1"], tmp_path)) == {
+        "a": ("killed", 40.0),
+        "node1": ("killed", 80.0),
+    }
+
+
+def test_a_journal_that_is_not_there_is_reported(tmp_path):
+    a_journal(tmp_path, a_session("b", 0, 5))
+    (sentence,) = find({"a": 60.0}, ["a"], tmp_path).unknown
+    assert "not known" in sentence
+    assert str(tmp_path) in sentence
+
+
+def test_a_copied_directory_is_counted_once(tmp_path):
+    for place, joules in (("1", (0, 100, 200)), ("copy", (0, 100)), ("later", (0, 100, 200, 300))):
+        a_journal(tmp_path / place, a_session("a", *joules))
+    assert lost(find({"a": 60.0}, ["a"], *(tmp_path / place for place in ("1", "copy", "later")))) == {
+        "a": ("killed", 240.0)
+    }
