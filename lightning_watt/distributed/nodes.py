@@ -17,7 +17,7 @@ import msgspec
 from lightning_watt.distributed.ranks import Agreement, Arrangement
 from lightning_watt.distributed.store import SharedStore, StoreGone
 from lightning_watt.record.files import JOURNAL_NAME, RECORD_NAME, file_of
-from lightning_watt.record.journal import Trace, read_traces
+from lightning_watt.record.journal import Trace, beyond, read_traces
 from lightning_watt.run.other_sessions import Part
 from lightning_watt.run.wasted import Taken
 
@@ -220,11 +220,10 @@ def from_journals(directory: Path, run: str, own: str, known: Iterable[Part]) ->
 
 def _brought_up(part: Part | None, trace: Trace) -> Part | None:
     """A part with what its journal knows of it; None where that is nothing new."""
-    before = part.taken.uj if part is not None else {}
-    rise = {label: uj - before.get(label, 0) for label, uj in trace.last.device_uj.items()}
-    if sum(rise.values()) <= 0:
+    rise = beyond(trace, part.taken.uj if part is not None else {}, part.taken.ns if part is not None else 0)
+    if rise.total_uj == 0:
         return None
-    account = [trace.last.stage or "other", trace.last.epoch, rise, max(0, trace.last.ns - (part.taken.ns if part else 0))]
+    account = [trace.last.stage or "other", trace.last.epoch, rise.device_uj, rise.ns]
     return Part(
         session=trace.session,
         rank=trace.rank,
@@ -232,7 +231,7 @@ def _brought_up(part: Part | None, trace: Trace) -> Part | None:
         host=next((about.host for about in trace.devices.values()), ""),
         ledger=[*(part.ledger if part is not None else []), [*account, 0, 0, 0.0]],
         devices=trace.devices,
-        taken=Taken(dict(trace.last.device_uj), trace.last.ns),
+        taken=Taken(rise.known_uj, rise.known_ns),
         outer_edges=part.outer_edges if part is not None else 0.0,
         gaps=part.gaps if part is not None else [],
         missing=part.missing if part is not None else [],
