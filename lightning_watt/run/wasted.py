@@ -23,14 +23,13 @@ from typing import Any
 
 import msgspec
 
-from lightning_watt.record.files import RECORD_NAME
-from lightning_watt.record.journal import About, JournalLine, Trace, read_traces
+from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, read_bounded
+from lightning_watt.record.journal import About, JournalLine, Trace, beyond, read_traces
 
 MAX_BESIDE = 500
 """Run directories beside this one that are looked into for a branch that came to nothing; the newest ones."""
 MAX_LISTED = 5000
 """Entries of the directory above that are looked at for it, which may be on a slow file system."""
-MAX_RECORD_BYTES = 2**24
 
 
 class Taken(msgspec.Struct):
@@ -127,19 +126,18 @@ def find_losses(
 
 def _add(losses: Losses, trace: Trace, taken: Taken) -> None:
     end, kept = trace.last, trace.kept or JournalLine(t=0.0, session=trace.session)
-    uj = {
-        label: max(0, uj - max(taken.uj.get(label, 0), kept.device_uj.get(label, 0))) for label, uj in end.device_uj.items()
-    }
-    whole = {label: max(uj, taken.uj.get(label, 0)) for label, uj in end.device_uj.items()}
+    # What is in the accounts is not lost, nor what the session had used when it last ended well.
+    settled_uj = {label: max(uj, kept.device_uj.get(label, 0)) for label, uj in {**kept.device_uj, **taken.uj}.items()}
+    rise = beyond(trace, settled_uj, max(taken.ns, kept.ns))
     killed = end.status is None
     loss = Loss(
         session=trace.session,
         directory=trace.file.parent,
         status=trace.status,
-        uj=uj,
-        ns=max(0, end.ns - max(taken.ns, kept.ns)),
+        uj=rise.device_uj,
+        ns=rise.ns,
         devices=trace.devices,
-        taken=Taken({**taken.uj, **whole}, max(end.ns, taken.ns)),
+        taken=Taken(rise.known_uj, rise.known_ns),
         unseen_s=trace.interval_s if killed else 0.0,
         unseen_j=max(0.0, trace.interval_s * end.power_w) if killed else 0.0,
     )
@@ -178,8 +176,6 @@ def _beside(directories: Sequence[Path], line: set[str]) -> list[Path]:
 
 def _resumed(record: Path) -> set[str]:
     try:
-        if not record.is_file() or record.stat().st_size > MAX_RECORD_BYTES:
-            return set()
-        return set(msgspec.json.decode(record.read_bytes(), type=_Resumes).resumes)
+        return set(msgspec.json.decode(read_bounded(record, MAX_RECORD_BYTES), type=_Resumes).resumes)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return set()

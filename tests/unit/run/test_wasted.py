@@ -12,6 +12,7 @@ import pytest
 from lightning_watt.host import this_machine
 from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.journal import JournalLine
+from lightning_watt.run import wasted
 from lightning_watt.run.wasted import Losses, Taken, find_losses
 from tests.unit.record.made import NOW, J, a_journal, a_session
 
@@ -82,6 +83,45 @@ def test_a_branch_that_came_to_nothing_is_lost_whole(tmp_path, place):
     beside(tmp_path / "2", "stranger", ["somebody"])
     found = find({"a": 60.0}, ["a"], tmp_path / "0")
     assert lost(found) == {"a": ("killed", 40.0), "b": ("killed", 40.0), "c": ("killed", 7.0)}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "too large", "nonsense"])
+def test_what_is_no_record_beside_is_not_looked_into(tmp_path, monkeypatch, kind):
+    """Neither waited for nor read without an end."""
+    a_journal(tmp_path / "0", a_session("a", 0, 100))
+    a_journal(tmp_path / "1", a_session("b", 0, 40, resumes=["a"]))
+    beside(tmp_path / "1", "b", ["a"])
+    record = tmp_path / "1" / RECORD_NAME
+    assert set(lost(find({"a": 60.0}, ["a"], tmp_path / "0"))) == {"a", "b"}
+    raw = record.read_bytes()
+    record.unlink()
+    if kind == "pipe":
+        os.mkfifo(record)
+    elif kind == "device":
+        record.symlink_to("/dev/zero")
+    elif kind == "directory":
+        record.mkdir()
+    elif kind == "too large":
+        record.write_bytes(raw)
+        monkeypatch.setattr(wasted, "MAX_RECORD_BYTES", len(raw) - 1)
+    else:
+        record.write_bytes(raw[:-5])
+    assert set(lost(find({"a": 60.0}, ["a"], tmp_path / "0"))) == {"a"}
+
+
+def test_what_came_after_the_checkpoint_and_after_a_good_end_is_lost(tmp_path):
+    """Device by device: what is in the accounts and what it had used when it ended well are both no loss."""
+    lines = a_session("a", 0, 100, 200, status="completed")
+    for line, j in zip(lines, (0, 5, 10), strict=True):
+        line.device_uj["cpu0"] = j * J
+    after = JournalLine(t=NOW - 400, session="a", device_uj={"gpu0": 260 * J, "cpu0": 90 * J}, ns=9 * 10**9)
+    a_journal(tmp_path, lines, [after])
+    found = find_losses({"a": Taken({"gpu0": 150 * J, "cpu0": 30 * J}, 3 * 10**9)}, ["a"], [tmp_path], {"me"}, NOW)
+    (loss,) = found.found
+    assert loss.uj == {"gpu0": 60 * J, "cpu0": 60 * J}
+    assert loss.ns == 6 * 10**9
+    assert (loss.taken.uj, loss.taken.ns) == (after.device_uj, after.ns)
 
 
 def test_a_branch_that_lives_on_is_nobodys_loss(tmp_path):
