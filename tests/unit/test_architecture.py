@@ -39,7 +39,7 @@ ROWS: list[set[str]] = [
 DOORS: dict[str, set[str]] = {
     "msgspec": {"record", "run", "distributed", "tensorboard"},
     "numpy": {"meter", "testing"},
-    "psutil": {"host", "sources.estimate"},
+    "psutil": {"host"},
     "pynvml": {"sources.nvml", "testing"},
     "pytorch_lightning": {"trainer.base"},
     "tabulate": {"tables"},
