@@ -36,8 +36,9 @@ from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.sam import Scoring, check_sam_arguments
 from lightning_watt.sources.base import Device, EnergySource, is_source
+from lightning_watt.sources.discover import board_uuids
 from lightning_watt.sources.masks import GPU, is_gpu
-from lightning_watt.sources.nvml import NvmlSource, board_uuids
+from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.trainer import facts
 from lightning_watt.trainer import metrics as trainer_metrics
 from lightning_watt.trainer.abandoned import Abandoned

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -84,6 +86,38 @@ def _read_link(path: str) -> str:
         return str(Path(path).readlink())
     except OSError:
         return ""
+
+
+def busy_seconds() -> float:
+    """CPU seconds of this process, its ended children, and its living ones (data-loader workers)."""
+    own = os.times()
+    total = own.user + own.system + own.children_user + own.children_system
+    return total + sum(_seconds_of(child) for child in psutil.Process().children(recursive=True))
+
+
+def busy_seconds_of_trees(pids: Collection[int]) -> dict[int, float]:
+    """CPU seconds of other processes and their children; without this process's own tree and those that have ended."""
+    busy: dict[int, float] = {}
+    if not pids:
+        return busy
+    own = psutil.Process()
+    below = {own.pid, *(child.pid for child in own.children(recursive=True))}
+    for pid in set(pids) - below:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            trees = [process, *(child for child in process.children(recursive=True) if child.pid not in below)]
+            busy[pid] = sum(_seconds_of(one) for one in trees)
+    return busy
+
+
+def _seconds_of(process: psutil.Process) -> float:
+    """CPU seconds of one process and its ended children; 0 of one that has ended since it was found."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(times.user + times.system + ended)
 
 
 if hasattr(os, "register_at_fork"):

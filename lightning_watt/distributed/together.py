@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lightning_watt.distributed.nodes import Nodes, from_journals
-from lightning_watt.meter.meter import END_LIMIT_S
+from lightning_watt.meter.reader import END_LIMIT_S
 from lightning_watt.record.schema import Status
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState

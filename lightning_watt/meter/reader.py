@@ -1,37 +1,349 @@
-"""The thread in which a meter reads its sources."""
+"""The reader: one measurement from start to stop, the thread that reads its sources, and the locks between threads.
+
+A `Measurement` belongs to one run of a meter. If a driver holds its thread up past the end, the thread still has only this
+object in its hands, so it cannot change the meter's next run.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any
 
-from lightning_watt.meter.latch import Latch
+from lightning_watt.errors import log_safely, shown
+from lightning_watt.host import keep, tell_of_forks
+from lightning_watt.meter.account import Account, Complaints
+from lightning_watt.meter.marks import HostMarker, Mark, Marker
+from lightning_watt.meter.timeline import Gap
+from lightning_watt.meter.window import Window
+from lightning_watt.sources.base import Clock, Device, EnergySource
+from lightning_watt.sources.door import let_go, readings_of
 
-STOP_LIMIT_S = 5.0
-"""How long `stop` waits for a driver."""
+MIN_READ_GAP_S = 0.1
+"""No source is read more often than this, even if a caller asks: the counters of some boards under-read when polled fast."""
+END_LIMIT_S = 5.0
+"""How long the end of a measurement waits for a driver."""
+LOOK_AGAIN_S = 0.05
+"""A caller that waits for the reader looks this often whether it has missed being woken."""
+
+Listener = Callable[[Sequence[Mark[Any]]], None]
+Opened = list[tuple[EnergySource, list[Device]]]
+
+
+class Latch:
+    """Like `threading.Event`, for one thread that waits. The thread that sets it never holds a lock.
+
+    Python runs a signal handler between any two bytecodes of the main thread. An `Event` that is being set holds a lock: a
+    handler that sets it again waits for ever, and a handler that waits for the other thread keeps it from waking up.
+
+    Example:
+        >>> latch = Latch()
+        >>> latch.wait(0.0)
+        False
+        >>> latch.set()
+        >>> latch.wait(10.0)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        # The setter releases it, the waiting thread acquires it: each is one step of the interpreter.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and wake the thread that waits."""
+        self._is_set = True
+        with suppress(RuntimeError):  # the bell rings already
+            self._bell.release()
+
+    def clear(self) -> None:
+        """Reset it."""
+        self._is_set = False
+
+    def wait(self, limit_s: float) -> bool:
+        """Wait until it is set; False if that takes longer than the limit."""
+        until_s = monotonic() + limit_s
+        while not self._is_set:
+            left_s = min(until_s - monotonic(), threading.TIMEOUT_MAX)
+            if left_s <= 0 or not self._bell.acquire(timeout=left_s):  # the bell may still ring from before a `clear`
+                break
+        return self._is_set
 
 
 class Reader(threading.Thread):
     """A daemon thread that anybody may end.
 
-    Whoever looks for threads that were left running, a test suite for instance, calls `stop` on those that have one, as
-    tqdm's monitor has its `exit`. Then this one ends as if whoever started the meter were gone.
-
-    Args:
-        work: what it does; it looks at `told` after every reading.
-        wake: what it waits on between two readings.
-
-    Attributes:
-        told: somebody has called `stop`.
+    A program that looks for threads that were left running (a test suite, for instance) calls `stop` on those that have one.
+    Then this thread ends as if the owner of the meter were gone.
     """
 
     def __init__(self, work: Callable[[], None], wake: Latch) -> None:
         super().__init__(target=work, name="lightning_watt reader", daemon=True)
-        self.told = False
+        self.asked_to_end = False
         self._wake = wake
 
     def stop(self) -> None:
         """Take the last reading, settle, and end."""
-        self.told = True
+        self.asked_to_end = True
         self._wake.set()
-        self.join(STOP_LIMIT_S)
+        self.join(END_LIMIT_S)
+
+
+class Measurement:
+    """One run of a meter, from start to stop.
+
+    Args:
+        opened: the opened sources, each with its devices.
+        interval_s: seconds between two reads; less if a source needs that.
+        marker: makes the marks.
+        clock: the host's clock.
+        complaints, gaps: the meter's, which stay over several runs.
+        latest: returns the meter's current measurement, whose sources a late thread of this one must not close.
+
+    Attributes:
+        account: what it has read.
+        total: the window from start to stop; None before the start.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        interval_s: float,
+        marker: Marker,
+        clock: Clock,
+        complaints: Complaints,
+        gaps: list[Gap],
+        latest: Callable[[], Measurement],
+    ) -> None:
+        self._opened = opened
+        self.interval_s = min([interval_s, *(source.due_s for source, _ in opened)])
+        self._marker, self._clock, self._latest = marker, clock, latest
+        self.account = Account([device for _, devices in opened for device in devices], complaints, gaps)
+        self.complaints = complaints
+        self.total: Window | None = None
+        self._without_end: list[Window] = []
+        self._marks: deque[Mark[Any]] = deque()
+        self._listener: Listener | None = None
+        self._given_up = False
+        self._new_locks()
+        tell_of_forks(self)
+
+    def _new_locks(self) -> None:
+        # A thread can take each of these locks again: a signal handler may ask in the middle of anything.
+        self._lock = threading.RLock()
+        self._settled = threading.Condition(threading.RLock())
+        self._wake, self._stop, self._over = Latch(), Latch(), Latch()
+        self._thread: Reader | None = None
+        self._pid = os.getpid()
+
+    def forked(self) -> None:
+        """In a child of the measuring process: this run has stopped, and what it has not settled is not known."""
+        if self.total is None or self._pid == os.getpid():  # it has never run, or has heard of this fork already
+            return
+        keep(dict(vars(self)))
+        self._new_locks()
+        self._marks, self._marker = deque(), HostMarker(self._clock)
+        self._opened, self._listener = [], None
+        self.account.forked()
+
+    # -- the other threads ----------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has started and not stopped."""
+        return self._thread is not None
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that are read."""
+        return tuple(line.device for line in self.account.timelines)
+
+    @property
+    def answered(self) -> tuple[Device, ...]:
+        """The devices that have been read at least once."""
+        return tuple(line.device for line in self.account.timelines if line.started)
+
+    def leave_out(self, labels: Collection[str]) -> None:
+        """Do not read these devices. A source that has none left is closed."""
+        self.account.leave_out(labels)
+        kept = [(source, [d for d in devices if d.label not in labels]) for source, devices in self._opened]
+        for source, devices in kept:
+            if not devices:
+                self._close(source)
+        self._opened = [(source, devices) for source, devices in kept if devices]
+
+    def start(
+        self,
+        listener: Listener | None,
+        abandoned: Callable[[], bool] | None,
+        on_abandoned: Callable[[], None] | None,
+    ) -> None:
+        """Begin to read."""
+        self._listener = listener
+        self._marks.clear()
+        self.account.started_ns = self._clock.now_ns()
+        self.total = Window("total", self).begin()
+        self._without_end = [self.total]
+        thread = Reader(lambda: self._run(abandoned, on_abandoned), self._wake)
+        self._thread = thread
+        thread.start()
+
+    def stop(self, limit_s: float) -> bool:
+        """Take the last reading and close the sources; False if a driver did not answer within `limit_s`."""
+        thread, over = self._thread, self._over
+        if thread is None or thread is threading.current_thread():  # it is over, or its own thread is ending it
+            return True
+        self._end_total(self.mark())
+        self._stop.set()
+        self._wake.set()
+        # Not `join` alone: a signal handler that stops the meter cannot do that in the middle of itself.
+        self._wait_until(lambda: over.is_set() or self._thread is not thread, limit_s)
+        if self._thread is not thread:
+            return over.is_set()
+        self._thread = None
+        if over.is_set():
+            thread.join(limit_s)
+            return True
+        self._given_up = True
+        if self._listener is not None:  # batches and stages count, even if their energy is not known
+            self._settle(everything=True, wait=False)
+        self.complaints.append(
+            f"The energy reader did not answer for {limit_s:g} s at the end, so the last readings are missing: "
+            "the driver hangs; check `nvidia-smi` and the kernel log."
+        )
+        return False
+
+    def _end_total(self, end: Mark[Any]) -> None:
+        """End the total, once: if a signal handler stops the meter in the middle of this, the handler's end counts."""
+        with suppress(IndexError):
+            self._without_end.pop().end_mark = end
+
+    def mark(self, payload: Any = None) -> Mark[Any]:
+        """Note this moment."""
+        mark = self._marker.mark(payload)
+        self._marks.append(mark)
+        return mark
+
+    def ask(self) -> None:
+        """Ask for a reading soon."""
+        self._wake.set()
+
+    def wait_for(self, mark: Mark[Any], limit_s: float = END_LIMIT_S) -> bool:
+        """Wait until a mark is settled; False if that took longer than `limit_s` or the run has stopped."""
+        self.ask()
+        self._wait_until(lambda: mark.energy_uj is not None or self._thread is None, limit_s)
+        return mark.energy_uj is not None
+
+    def _wait_until(self, done: Callable[[], bool], limit_s: float) -> None:
+        until_s = monotonic() + limit_s
+        with self._settled:
+            while not done() and (left_s := until_s - monotonic()) > 0:
+                # In pieces: the news may come while a signal handler runs between the question and the wait.
+                self._settled.wait(min(left_s, LOOK_AGAIN_S))
+
+    def energy_now_uj(self) -> list[int]:
+        """Microjoules of each device by now: what is known and, during the run, from there on at the last known power."""
+        with self._lock:
+            return self.account.energy_now_uj(self._clock.now_ns(), runs=self._thread is not None)
+
+    @property
+    def frontier_ns(self) -> int:
+        """The time up to which every answering device's energy is known."""
+        return self.account.frontier_ns(self._clock.now_ns())
+
+    # -- the reader's thread --------------------------------------------------------------------------------------------
+
+    def _run(self, abandoned: Callable[[], bool] | None, on_abandoned: Callable[[], None] | None) -> None:
+        opened, leaves, thread = self._opened, False, threading.current_thread()
+        try:
+            while True:
+                self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below
+                stopping = self._stop.is_set()
+                read_s = monotonic()
+                try:
+                    for source, devices in opened:
+                        labels = [device.label for device in devices]
+                        found = readings_of(source, labels, self._clock, self.account.started_ns)
+                        if self._given_up:
+                            return  # the run is over, and did not wait for this driver
+                        for reading in found:
+                            self.account.take(reading, labels, self._lock)
+                    self._settle(everything=stopping)
+                    if not stopping:
+                        leaves = isinstance(thread, Reader) and thread.asked_to_end
+                        leaves = leaves or (abandoned is not None and abandoned())
+                except BaseException as error:  # noqa: BLE001 - with this thread all measuring would end without a word
+                    log_safely(logging.ERROR, "the reader failed", error)
+                    sentence = f"A reading of the energy failed ({shown(error)}); the next is tried in its turn."
+                    self.complaints.once("reader", sentence)
+                if stopping:
+                    return
+                if leaves:
+                    # The host's time, because this thread is not the one that uses the GPU.
+                    self._marks.append(end := Mark(self._clock.now_ns(), None))
+                    self._end_total(end)
+                    self._stop.set()
+                    continue
+                # From this read on, asked for or not: a reading that was asked for must not put off the next.
+                due_s = max(read_s + self.interval_s, monotonic())
+                self._wake.wait(max(0.0, due_s - monotonic()))
+                self._stop.wait(max(0.0, read_s + MIN_READ_GAP_S - monotonic()))
+        finally:
+            self._finish(opened, on_abandoned if leaves else None, leaves=leaves)
+
+    def _finish(self, opened: Opened, on_abandoned: Callable[[], None] | None, *, leaves: bool) -> None:
+        latest = self._latest()
+        # A driver that answers only now must not take a source away from the run that has opened it since.
+        held = [] if latest is self else [source for source, _ in latest._opened]
+        for source, _ in opened:
+            if not any(source is other for other in held):
+                self._close(source)
+        if leaves and not self._given_up:
+            try:
+                if on_abandoned is not None:
+                    on_abandoned()
+            except BaseException as error:  # noqa: BLE001 - there is nobody to hear it
+                log_safely(logging.ERROR, "the end of an abandoned measurement failed", error)
+            self._thread = None
+        self._over.set()
+        with self._settled:
+            self._settled.notify_all()
+
+    def _close(self, source: EnergySource) -> None:
+        if sentence := let_go(source):
+            self.complaints.once(f"close {source.name}", sentence)
+
+    def _settle(self, *, everything: bool, wait: bool = True) -> None:
+        """Fill in the marks that the curves have passed; at the end, all of them, for which it waits for the device."""
+        frontier = self.frontier_ns
+        ready: list[Mark[Any]] = []
+        while self._marks:
+            resolved = self._marker.resolve(self._marks[0], wait=everything and wait)
+            if not everything and (not resolved or self._marks[0].t_ns > frontier):
+                break
+            ready.append(self._marks.popleft())
+        if frontier and not everything:
+            ready.append(Mark(frontier, None))
+        if ready:
+            energy, edge = self.account.energies(ready)
+            with self._settled:
+                for row, mark in enumerate(ready):
+                    mark.edge_uj = edge[row]
+                    mark.energy_uj = energy[row]
+                self._settled.notify_all()
+        if self._listener is not None:
+            self._listener(ready)
+        oldest = min(frontier, self._marks[0].t_ns) if self._marks else frontier
+        with self._lock:
+            for line in self.account.timelines:
+                line.forget_before(oldest)

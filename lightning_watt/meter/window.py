@@ -3,41 +3,108 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_watt.errors import WattError
 from lightning_watt.meter.marks import Mark
+from lightning_watt.sources.base import Device
 from lightning_watt.units import UJ_PER_J, kwh, seconds
 
-if TYPE_CHECKING:
-    from lightning_watt.meter.meter import EnergyMeter
+
+class Measures(Protocol):
+    """What a window needs of the meter."""
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that are read."""
+
+    @property
+    def answered(self) -> tuple[Device, ...]:
+        """The devices that have been read at least once."""
+
+    @property
+    def complaints(self) -> Iterable[str]:
+        """What went wrong."""
+
+    def mark(self) -> Mark[Any]:
+        """Note this moment."""
+
+    def wait_for(self, mark: Mark[Any]) -> bool:
+        """Wait until the mark's energy is known; False if it will not be."""
 
 
 class Window:
     """The energy between two moments.
 
-    Reading a number waits until the counters have passed the window's end, which takes about as long as one update of the
-    counter; leaving the window does not wait.
+    Use it as a context manager, or call `begin` and `end`. If you read a number, you wait until the counters have passed the
+    window's end, which takes about as long as one update of the counter. Leaving the window does not wait.
+
+    The edges are host times. Work that a GPU still has queued at an edge is charged to what follows: synchronise the device
+    first if that matters.
 
     Attributes:
-        name: what it was called.
-        start: its first edge.
-        end: its last edge; None while it is open, and then its numbers are those up to now.
+        name: what the caller named it.
+        end_mark: its end; None until the window has ended, and until then its numbers are those up to now.
     """
 
-    def __init__(self, name: str, meter: EnergyMeter, start: Mark[Any]) -> None:
+    def __init__(self, name: str, meter: Measures) -> None:
         self.name = name
-        self.start = start
-        self.end: Mark[Any] | None = None
+        self.end_mark: Mark[Any] | None = None
+        self._start_mark: Mark[Any] | None = None
         self._meter = meter
+
+    def begin(self) -> Window:
+        """Begin to measure.
+
+        Raises:
+            WattError: the window has begun already.
+        """
+        if self._start_mark is not None:
+            raise WattError(f"Window {self.name!r} has begun already. Make a new one with `meter.window(...)`.")
+        self._start_mark = self._meter.mark()
+        return self
+
+    def end(self) -> None:
+        """End the window; the numbers stay.
+
+        Raises:
+            WattError: the window has not begun, or it has ended already.
+        """
+        _ = self.start_mark
+        if self.end_mark is not None:
+            raise WattError(f"Window {self.name!r} has ended already. Make a new one with `meter.window(...)`.")
+        self.end_mark = self._meter.mark()
+
+    def __enter__(self) -> Window:
+        return self.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.end_mark is None:
+            self.end()
+
+    @property
+    def start_mark(self) -> Mark[Any]:
+        """Its beginning.
+
+        Raises:
+            WattError: the window has not begun.
+        """
+        if self._start_mark is None:
+            raise WattError(
+                f"Window {self.name!r} has not begun. Call its `begin()` first, or use it in a `with` statement."
+            )
+        return self._start_mark
 
     @property
     def seconds(self) -> float:
         """How long it is."""
-        return seconds((self.end or self._meter.mark()).t_ns - self.start.t_ns)
+        start = self.start_mark
+        return seconds((self.end_mark or self._meter.mark()).t_ns - start.t_ns)
 
     @property
     def by_device(self) -> dict[str, float]:
@@ -77,13 +144,16 @@ class Window:
         return math.hypot(self.boundary_j, self.gain_j)
 
     def __repr__(self) -> str:
-        settled = self.end is not None and self.end.energy_uj is not None and self._meter.answered
+        if self._start_mark is None:
+            return f"Window({self.name!r}, not begun)"
+        settled = self.end_mark is not None and self.end_mark.energy_uj is not None and self._meter.answered
         return f"Window({self.name!r}, {f'{self.joules:.4g} J' if settled else 'open'}, {self.seconds:.4g} s)"
 
     def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Microjoules used by each device, and both edges' uncertainties; waits for the counters to pass the end."""
-        last = self.end or self._meter.mark()
-        for mark in (self.start, last):
+        """Microjoules used by each device, and both edges' uncertainties; waits until the counters have passed the end."""
+        first = self.start_mark
+        last = self.end_mark or self._meter.mark()
+        for mark in (first, last):
             if mark.energy_uj is None and not self._meter.wait_for(mark):
                 raise WattError(
                     f"The energy of window {self.name!r} is not known: the counters did not pass its edge. "
@@ -92,10 +162,8 @@ class Window:
         if not self._meter.answered:
             why = " ".join(self._meter.complaints)
             raise WattError(f"The energy of window {self.name!r} is not known: no device has been read. {why}")
-        first_uj, last_uj = self.start.energy_uj, last.energy_uj
-        first_edge, last_edge = self.start.edge_uj, last.edge_uj
-        assert first_uj is not None
-        assert last_uj is not None
-        assert first_edge is not None
-        assert last_edge is not None
-        return last_uj - first_uj, np.concatenate([first_edge, last_edge])
+        assert first.energy_uj is not None
+        assert last.energy_uj is not None
+        assert first.edge_uj is not None
+        assert last.edge_uj is not None
+        return last.energy_uj - first.energy_uj, np.concatenate([first.edge_uj, last.edge_uj])

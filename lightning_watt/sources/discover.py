@@ -13,6 +13,7 @@ from lightning_watt.sources.door import AUTHOR, devices_of, let_go
 from lightning_watt.sources.estimate import EstimateSource
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvml import NvmlSource
+from lightning_watt.sources.nvml_boards import uuids_of
 from lightning_watt.sources.rapl import RaplSource
 
 OPEN_LIMIT_S = 10.0
@@ -194,3 +195,26 @@ def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
             raise error
         raise SourceUnavailable(source.name, f"It raised {shown(error)} when it was opened.", AUTHOR) from error
     return devices
+
+
+def board_uuids(gpus: str | Sequence[GPU], limit_s: float = 10.0) -> list[str]:
+    """Which boards a choice means here, without opening them: NVML is started, asked for their names, and shut down.
+
+    Args:
+        gpus: as of `NvmlSource`; of a list, the boards that are there.
+        limit_s: how long a driver that hangs is waited for.
+
+    Returns:
+        The boards' whole UUIDs, a MIG slice's parent's, each once; none where NVML cannot tell. Never raises.
+
+    Example:
+        >>> board_uuids([])
+        []
+    """
+    found: list[str] = []
+    asking = threading.Thread(
+        target=lambda: found.extend(uuids_of(gpus)), name="lightning_watt asks for the boards", daemon=True
+    )
+    asking.start()
+    asking.join(limit_s)
+    return list(found)

@@ -10,10 +10,8 @@ import math
 import os
 import platform
 from collections.abc import Collection
-from contextlib import suppress
 
-import psutil
-
+from lightning_watt.host import busy_seconds, busy_seconds_of_trees
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.units import UJ_PER_J
 
@@ -86,31 +84,7 @@ class EstimateSource:
         return Reading("cpu0", clock.now_ns(), round(self._most_s * self.watts_per_core * UJ_PER_J))
 
     def _busy_beside(self) -> float:
-        """CPU seconds of the other processes' trees; of one that has ended, what was known last."""
-        if not self._beside:
-            return 0.0
-        own = psutil.Process()
-        below = {own.pid, *(child.pid for child in own.children(recursive=True))}
-        for pid in self._beside.keys() - below:
-            with suppress(psutil.Error):
-                process = psutil.Process(pid)
-                trees = [process, *(child for child in process.children(recursive=True) if child.pid not in below)]
-                self._beside[pid] = max(self._beside[pid], sum(_seconds_of(one) for one in trees))
+        """CPU seconds of the other processes' trees; for a process that has ended, the last known value."""
+        for pid, busy_s in busy_seconds_of_trees(self._beside).items():
+            self._beside[pid] = max(self._beside[pid], busy_s)
         return sum(self._beside.values())
-
-
-def _seconds_of(process: psutil.Process) -> float:
-    """CPU seconds of one process and its ended children; 0 of one that has ended since it was found."""
-    try:
-        times = process.cpu_times()
-    except psutil.Error:
-        return 0.0
-    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    return float(times.user + times.system + ended)
-
-
-def busy_seconds() -> float:
-    """CPU seconds of this process, its ended children, and its living ones (data-loader workers)."""
-    own = os.times()
-    total = own.user + own.system + own.children_user + own.children_system
-    return total + sum(_seconds_of(child) for child in psutil.Process().children(recursive=True))

@@ -1,4 +1,4 @@
-"""NVIDIA boards through NVML: the only module that talks to `pynvml`.
+"""NVIDIA boards through NVML: the source itself; `nvml_boards` finds the boards.
 
 What a board can do is found by calling it. A board with the energy counter is read at the counter's ticks; one without it
 falls back to its power, integrated. Either way the driver's own power samples (`nvmlDeviceGetSamples`, about 120 with their
@@ -11,21 +11,27 @@ Sources: nvml.h (units, return codes, the counter's "since the driver was last r
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib import import_module
 from types import ModuleType
-from typing import Any
 
-from lightning_watt.errors import ArgumentError, SourceUnavailable
+from lightning_watt.errors import SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading
-from lightning_watt.sources.masks import GPU, order_note, visible_gpus
+from lightning_watt.sources.masks import GPU
+from lightning_watt.sources.nvml_boards import (
+    NAME,
+    REINSTALL,
+    ListedBoard,
+    choose,
+    inventory_of,
+    remedy_for,
+    start,
+    stop,
+    unmeasured,
+)
 from lightning_watt.sources.ticks import Looks, TickReader, run_together
 from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J, UJ_PER_MJ
 
-NAME = "nvml"
 DUE_S = 1.0
 POWER_DUE_S = 0.1
 """A board with neither counter nor samples is known only by asking for its power; ten times a second is gentle."""
@@ -37,26 +43,6 @@ SILENT_NS = 5 * NS_PER_S
 """Power samples come several times a second; a driver without a new one for this long has stopped."""
 STEP_NS = NS_PER_S // 10
 """The wall clock and the steady one drift apart by microseconds between two reads; by more than this, somebody set one."""
-REINSTALL = "Reinstall the NVIDIA driver, or check `nvidia-smi`."
-HIDDEN = "Check `nvidia-smi -L`: a container or the permissions of /dev/nvidia* may hide a board from NVML."
-REMEDIES = {
-    "LibraryNotFound": "Install the NVIDIA driver; start a container with GPU access (driver capability `utility`).",
-    "DriverNotLoaded": "Load the NVIDIA kernel module (`modprobe nvidia`) and check `nvidia-smi`.",
-    "NoPermission": "Give this user read access to /dev/nvidia*, or start the container with GPU access.",
-    "LibRmVersionMismatch": "The driver was updated under a running kernel module: restart the machine.",
-    "GpuIsLost": "The board fell off the bus: see the kernel log for Xid errors and restart the machine.",
-    "NotSupported": "This board or its virtualisation does not offer it.",
-    "FunctionNotFound": "This driver is too old for it: update the NVIDIA driver.",
-}
-
-
-def remedy_for(error: Exception) -> str:
-    """What to do about an NVML error."""
-    return REMEDIES.get(type(error).__name__.removeprefix("NVMLError_"), REINSTALL)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 class NvmlSource:
@@ -105,14 +91,14 @@ class NvmlSource:
             ValueError: `gpus` names a board that is not there; the message lists those that are.
         """
         self._clock, self.left_out = clock, []
-        nvml = self._nvml = _start(self.gpus)
+        nvml = self._nvml = start(self.gpus)
         try:
-            chosen, self.left_out = _choose(nvml, self.gpus, required=self.required)
+            chosen, self.left_out = choose(nvml, self.gpus, required=self.required)
             self._boards = [_Board(nvml, board, clock, note, self.processes) for board, note in chosen]
             self.due_s = min((board.due_s for board in self._boards), default=DUE_S)
         except nvml.NVMLError as error:
             self.close()
-            why = f"The boards cannot be listed: {error}.{_unmeasured(self.gpus)}"
+            why = f"The boards cannot be listed: {error}.{unmeasured(self.gpus)}"
             raise SourceUnavailable(self.name, why, remedy_for(error)) from error
         except BaseException:
             self.close()
@@ -131,7 +117,7 @@ class NvmlSource:
             remedies = dict.fromkeys(reason.remedy for reason in reasons)
             return SourceUnavailable(self.name, " ".join(reason.why for reason in reasons), " ".join(remedies))
         why = "CUDA_VISIBLE_DEVICES hides every board." if self.gpus == "visible" else "The driver shows no board."
-        return SourceUnavailable(self.name, why + _unmeasured(self.gpus), 'Check `nvidia-smi -L`, or pass gpus="all".')
+        return SourceUnavailable(self.name, why + unmeasured(self.gpus), 'Check `nvidia-smi -L`, or pass gpus="all".')
 
     def read(self) -> list[Reading | Failure]:
         """Read every board, each at its counter's next tick."""
@@ -143,194 +129,20 @@ class NvmlSource:
         self._boards = []
         nvml, self._nvml = self._nvml, None
         if nvml is not None:
-            _stop(nvml)
+            stop(nvml)
 
     def inventory(self) -> list[tuple[int, str, str]]:
         """Index, UUID and name of every board; the source must be open."""
         assert self._nvml is not None, "open the source first"
-        return [(board.index, board.uuid, board.name) for board in _inventory(self._nvml)[0]]
-
-
-def board_uuids(gpus: str | Sequence[GPU], limit_s: float = 10.0) -> list[str]:
-    """Which boards a choice means here, without opening them: NVML is started, asked for their names, and shut down.
-
-    Args:
-        gpus: as of `NvmlSource`; of a list, the boards that are there.
-        limit_s: how long a driver that hangs is waited for.
-
-    Returns:
-        The boards' whole UUIDs, a MIG slice's parent's, each once; none where NVML cannot tell. Never raises.
-
-    Example:
-        >>> board_uuids([])
-        []
-    """
-    found: list[str] = []
-    asking = threading.Thread(
-        target=lambda: found.extend(_uuids(gpus)), name="lightning_watt asks for the boards", daemon=True
-    )
-    asking.start()
-    asking.join(limit_s)
-    return list(found)
-
-
-def _uuids(gpus: str | Sequence[GPU]) -> list[str]:
-    try:
-        nvml = _start(gpus)
-    except SourceUnavailable:
-        return []
-    try:
-        chosen, _ = _choose(nvml, gpus, required=False)
-    except (ArgumentError, nvml.NVMLError):
-        return []
-    finally:
-        _stop(nvml)
-    return [board.uuid for board, _ in chosen]
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """A board that NVML lists."""
-
-    index: int
-    uuid: str
-    name: str
-    handle: Any
-
-
-class _NoBoardError(Exception):
-    """A name that means no board, or one that cannot be had."""
-
-    def __init__(self, why: str, remedy: str) -> None:
-        super().__init__(why)
-        self.why = why
-        self.remedy = remedy
-
-
-def _start(gpus: str | Sequence[GPU]) -> ModuleType:
-    try:
-        pynvml = import_module("pynvml")
-    except ImportError as error:
-        why = f"pynvml cannot be imported ({error}).{_unmeasured(gpus)}"
-        raise SourceUnavailable(NAME, why, "pip install nvidia-ml-py") from error
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        why = f"NVML does not start: {error}.{_unmeasured(gpus)}"
-        raise SourceUnavailable(NAME, why, remedy_for(error)) from error
-    return pynvml
-
-
-def _stop(nvml: ModuleType) -> None:
-    with suppress(nvml.NVMLError):  # gone already, which is what was wanted
-        nvml.nvmlShutdown()
-
-
-def _unmeasured(gpus: str | Sequence[GPU]) -> str:
-    """What that means for boards that were asked for one by one."""
-    return "" if isinstance(gpus, str) else f" The energy of these boards is missing: {', '.join(map(str, gpus))}."
-
-
-def _choose(
-    nvml: ModuleType, gpus: str | Sequence[GPU], *, required: bool
-) -> tuple[list[tuple[_Listed, str]], list[SourceUnavailable]]:
-    """The wanted boards, each once and with a note; and of every other wanted one why it cannot be had."""
-    listed, lost = _inventory(nvml)
-    unsure = ""
-    if gpus == "all":
-        wanted: list[GPU] = sorted([*(board.index for board in listed), *lost])
-    elif gpus == "visible":
-        # Read now, as CUDA reads it at its first use: what is set after CUDA has begun changes nothing there.
-        mask = os.environ.get("CUDA_VISIBLE_DEVICES")
-        wanted = visible_gpus(mask, len(listed) + len(lost))
-        unsure = order_note(mask, os.environ.get("CUDA_DEVICE_ORDER"), [board.name for board in listed])
-    elif isinstance(gpus, str):
-        raise ArgumentError(f'gpus="{gpus}" is none of "all", "visible", or a list of indices and UUIDs.')
-    else:
-        wanted = list(gpus) if listed or lost else []  # without any board no name is wrong
-    there = [f"{board.index}: {board.uuid} ({board.name})" for board in listed]
-    there += [f"{index}: unreadable ({error})" for index, error in lost.items()]
-    chosen: dict[int, tuple[_Listed, str]] = {}
-    left_out: dict[GPU, SourceUnavailable] = {}
-    for gpu in wanted:
-        try:
-            board, note = _resolve(nvml, gpu, listed, lost)
-        except _NoBoardError as error:
-            if gpus == "visible" and isinstance(gpu, str):
-                break  # the mask is not our argument: like CUDA, end at the first entry that names no board
-            why = f"{error.why} Boards here: {', '.join(there) or 'none'}."
-            if required and not isinstance(gpus, str):
-                raise ArgumentError(f"gpus: {why}") from error
-            left_out[gpu] = SourceUnavailable(NAME, f"The energy of a board is missing: {why}", error.remedy, str(gpu))
-            continue
-        if gpus == "visible" and board.index in chosen and not str(gpu).startswith("MIG-"):
-            return [], []  # one board by two names: CUDA shows none
-        chosen.setdefault(board.index, (board, " ".join(part for part in (note, unsure) if part)))
-    return list(chosen.values()), list(left_out.values())
-
-
-def _inventory(nvml: ModuleType) -> tuple[list[_Listed], dict[int, Exception]]:
-    """The boards, and by its index what the driver says of each that it counts and does not hand out: a lost one."""
-    listed: list[_Listed] = []
-    lost: dict[int, Exception] = {}
-    for index in range(nvml.nvmlDeviceGetCount()):
-        try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            uuid, name = _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle))
-        except nvml.NVMLError as error:
-            lost[index] = error
-        else:
-            listed.append(_Listed(index, uuid, name, handle))
-    return listed, lost
-
-
-def _resolve(nvml: ModuleType, gpu: GPU, listed: Sequence[_Listed], lost: dict[int, Exception]) -> tuple[_Listed, str]:
-    """The board that `gpu` names, and a note where the name means a part of it."""
-    if isinstance(gpu, int):
-        if gpu in lost:
-            raise _NoBoardError(f"there is no board {gpu} that answers ({lost[gpu]}).", remedy_for(lost[gpu]))
-        for board in listed:
-            if board.index == gpu:
-                return board, ""
-        raise _NoBoardError(f"there is no board {gpu}.", HIDDEN)
-    if not gpu.startswith("MIG-"):
-        prefix = gpu if gpu.startswith("GPU-") else f"GPU-{gpu}"
-        matches = [board for board in listed if board.uuid.startswith(prefix)]
-        if len(matches) == 1:
-            return matches[0], ""
-        if matches:
-            raise _NoBoardError(f"{len(matches)} boards with a UUID that begins with {gpu}.", "Give the whole UUID.")
-    told: Exception | None = None
-    # CUDA tells a slice's UUID, as a board's, without its prefix.
-    for name in [gpu] if gpu.startswith(("GPU-", "MIG-")) else [f"GPU-{gpu}", f"MIG-{gpu}"]:
-        try:
-            uuid = _board_of(nvml, name)
-        except nvml.NVMLError as error:
-            # Drivers before 470 named a slice by its board: MIG-GPU-<UUID>/<GPU instance>/<compute instance>.
-            uuid = name.removeprefix("MIG-").split("/")[0]
-            if not isinstance(error, (nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument)):
-                told = told or error
-        for board in listed:
-            if board.uuid == uuid:
-                return board, f"The counter of the whole board; {name} is one slice of it and shares it."
-    if told is not None:
-        raise _NoBoardError(f"{gpu} cannot be read ({told}).", remedy_for(told))
-    what = "MIG slice" if gpu.startswith("MIG-") else "board with a UUID that begins with"
-    raise _NoBoardError(f"no {what} {gpu}.", HIDDEN)
-
-
-def _board_of(nvml: ModuleType, name: str) -> str:
-    """The UUID of the board that a whole UUID names, or a slice's parent board."""
-    handle = nvml.nvmlDeviceGetHandleByUUID(name)
-    if name.startswith("MIG-"):
-        handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
-    return _text(nvml.nvmlDeviceGetUUID(handle))
+        return [(board.index, board.uuid, board.name) for board in inventory_of(self._nvml)[0]]
 
 
 class _Board:
     """One board: what it offers, and where its reading stands."""
 
-    def __init__(self, nvml: ModuleType, board: _Listed, clock: Clock, note: str, own_processes: Sequence[int] = ()) -> None:
+    def __init__(
+        self, nvml: ModuleType, board: ListedBoard, clock: Clock, note: str, own_processes: Sequence[int] = ()
+    ) -> None:
         self._nvml = nvml
         self._own = own_processes
         self._handle = handle = board.handle

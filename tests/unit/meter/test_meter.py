@@ -17,9 +17,9 @@ import pytest
 from lightning_watt import EnergyMeter
 from lightning_watt.errors import WattError
 from lightning_watt.host import tell_of_forks
-from lightning_watt.meter.latch import Latch
+from lightning_watt.meter.account import STALE_S
 from lightning_watt.meter.marks import Mark
-from lightning_watt.meter.meter import STALE_S
+from lightning_watt.meter.reader import Latch
 from lightning_watt.meter.timeline import Timeline
 from lightning_watt.sources.base import Failure, Reading
 from lightning_watt.sources.nvml import NvmlSource
@@ -81,8 +81,8 @@ def run() -> SimpleNamespace:
 
     def truth(name: str, kind: str) -> float:
         window = windows[name]
-        assert window.end is not None
-        return lab.true_joules(list(BOARDS).index(kind), window.start.t_ns, window.end.t_ns)
+        assert window.end_mark is not None
+        return lab.true_joules(list(BOARDS).index(kind), window.start_mark.t_ns, window.end_mark.t_ns)
 
     def told(name: str, kind: str) -> float:
         return windows[name].by_device[f"gpu{list(BOARDS).index(kind)}"]
@@ -161,8 +161,8 @@ def test_a_run_shorter_than_a_tick_is_still_measured():
     with lab.running(), on_all_boards() as meter:
         pass
     window = meter.total
-    assert window.end is not None
-    truth = lab.true_joules(0, window.start.t_ns, window.end.t_ns)
+    assert window.end_mark is not None
+    truth = lab.true_joules(0, window.start_mark.t_ns, window.end_mark.t_ns)
     assert abs(window.joules - truth) <= 2 * 200 * 0.1  # a tick at either end
     assert abs(window.joules - truth) <= 3 * window.uncertainty_j
 
@@ -176,13 +176,15 @@ def test_a_lost_board_is_said_once_and_the_other_goes_on():
         time.sleep(2.0)
         with meter.window("after") as after:
             time.sleep(0.3)
-        assert after.by_device["gpu0"] == pytest.approx(lab.true_joules(0, after.start.t_ns, after.end.t_ns), rel=0.1)
+        assert after.by_device["gpu0"] == pytest.approx(
+            lab.true_joules(0, after.start_mark.t_ns, after.end_mark.t_ns), rel=0.1
+        )
         assert after.by_device["gpu1"] == 0
     known = meter.total.by_device["gpu1"]
-    until_lost = lab.true_joules(1, meter.total.start.t_ns, lab.t0_ns + round(11.5 * S))
+    until_lost = lab.true_joules(1, meter.total.start_mark.t_ns, lab.t0_ns + round(11.5 * S))
     assert until_lost - 300 * 0.6 <= known <= until_lost + 300 * 0.02  # all but what followed the last good reading
     assert meter.total.by_device["gpu0"] == pytest.approx(
-        lab.true_joules(0, meter.total.start.t_ns, meter.total.end.t_ns), rel=0.01
+        lab.true_joules(0, meter.total.start_mark.t_ns, meter.total.end_mark.t_ns), rel=0.01
     )
     [complaint] = meter.complaints
     assert complaint.startswith("gpu1 could not be read, so its energy is missing")
@@ -193,7 +195,7 @@ def test_a_reset_counter_is_bridged_and_said_once():
     lab = aged(Board(power=constant(250), faults=[Fault("reset", at_s=11.0)]))
     with lab.running(), on_all_boards(interval=0.3) as meter:
         time.sleep(2.0)
-    truth = lab.true_joules(0, meter.total.start.t_ns, meter.total.end.t_ns)
+    truth = lab.true_joules(0, meter.total.start_mark.t_ns, meter.total.end_mark.t_ns)
     assert meter.joules == pytest.approx(truth, rel=0.03)
     [gap] = meter.gaps
     assert gap.device == "gpu0"
@@ -233,7 +235,7 @@ def test_a_source_that_blocks_holds_up_neither_marks_nor_the_end(good_reads):
     source = ScriptedSource(before_read=block)
     meter = EnergyMeter(sources=[source], clock=clock).start()
     try:
-        assert meter.wait_for(meter.total.start, limit_s=10 if good_reads else 0.05) == bool(good_reads)
+        assert meter.wait_for(meter.total.start_mark, limit_s=10 if good_reads else 0.05) == bool(good_reads)
         clock.sleep(1)
         with meter.window("work") as window:
             clock.sleep(1)
@@ -314,7 +316,7 @@ def test_marks_reach_the_listener_once_in_order_and_settled():
     energy = np.stack([mark.energy_uj for mark in heard])
     assert energy.shape == (len(heard), 2)
     assert (np.diff(energy, axis=0) >= 0).all()
-    assert not meter._marks
+    assert not meter._run._marks
 
 
 def test_a_listener_that_fails_is_said_and_hears_the_next():
@@ -561,6 +563,18 @@ def test_a_window_closes_where_its_work_fails():
         assert window.joules == pytest.approx(200)
 
 
+def test_a_terminal_shows_what_was_used():
+    clock = FakeClock()
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
+    assert repr(meter) == "EnergyMeter(nothing has been measured yet)"
+    with meter:
+        assert meter.wait_for(meter.total.start_mark)
+        clock.sleep(2)
+        assert meter.wait_for(meter.mark())
+        assert repr(meter) == "EnergyMeter(gpu0: 200 J so far)"
+    assert repr(meter) == "EnergyMeter(gpu0: 200 J in all)"
+
+
 # ---- wrong use ----
 
 
@@ -626,7 +640,7 @@ def test_a_signal_handler_may_stop_a_meter_at_every_line_of_being_asked_or_stopp
     while reached:  # one line later each time, in whatever module, until there is none left
         source = ScriptedSource()
         meter = EnergyMeter(sources=[source], clock=clock).start()
-        assert meter.wait_for(meter.total.start)
+        assert meter.wait_for(meter.total.start_mark)
         clock.sleep(2)
         with interrupted_at(line, meter.stop) as seen:
             getattr(meter, called)()
@@ -643,7 +657,7 @@ def test_a_signal_handler_may_stop_a_meter_at_every_line_of_being_asked_or_stopp
 def test_the_end_waits_for_the_stop_and_for_no_pause(monkeypatch):
     """What keeps two reads apart is a wait that the stop ends, and no sleep."""
     slept, waited = [], []
-    monkeypatch.setattr("lightning_watt.meter.meter.MIN_READ_GAP_S", 3600.0)
+    monkeypatch.setattr("lightning_watt.meter.reader.MIN_READ_GAP_S", 3600.0)
     monkeypatch.setattr(time, "sleep", lambda s: slept.append(threading.current_thread().name))
     wait = Latch.wait
 
@@ -657,7 +671,7 @@ def test_the_end_waits_for_the_stop_and_for_no_pause(monkeypatch):
     monkeypatch.setattr(Latch, "wait", noted)
     clock = FakeClock()
     meter = EnergyMeter(sources=[ScriptedSource()], clock=clock).start()
-    assert meter.wait_for(meter.total.start)
+    assert meter.wait_for(meter.total.start_mark)
     meter.ask()
     assert between.wait(10)  # it is asked, and may not read again for an hour
     clock.sleep(2)
@@ -681,7 +695,7 @@ def test_an_abandoned_meter_reads_once_more_settles_and_ends_by_itself():
 
     meter = EnergyMeter(sources=[source], clock=clock)
     meter.start(heard.extend, abandoned=gone.is_set, on_abandoned=over)
-    assert meter.wait_for(meter.total.start)
+    assert meter.wait_for(meter.total.start_mark)
     meter.mark("work")
     clock.sleep(2)
     gone.set()
@@ -704,7 +718,7 @@ def test_a_reader_that_is_told_to_end_ends_as_if_abandoned():
     """As test suites do with a daemon thread that was left running and has a `stop`; Lightning's own does."""
     clock, source, over = FakeClock(), ScriptedSource(), threading.Event()
     meter = EnergyMeter(sources=[source], clock=clock).start(on_abandoned=over.set)
-    assert meter.wait_for(meter.total.start)
+    assert meter.wait_for(meter.total.start_mark)
     clock.sleep(2)
     (reader,) = readers()
     reader.stop()
@@ -722,7 +736,7 @@ def test_a_meter_that_was_abandoned_can_be_used_again():
     for reader in readers():
         reader.join(10)
     with meter:
-        assert meter.wait_for(meter.total.start)
+        assert meter.wait_for(meter.total.start_mark)
         clock.sleep(3)
     assert meter.joules == 300.0
 
@@ -832,7 +846,7 @@ def test_in_a_child_the_meter_has_stopped_and_nothing_is_waited_for(held_up):
     """Forked where the reader, which the child does not have, holds the lock."""
     clock, source = FakeClock(), ScriptedSource()
     meter = EnergyMeter(sources=[source], clock=clock).start()
-    assert meter.wait_for(meter.total.start)
+    assert meter.wait_for(meter.total.start_mark)
     clock.sleep(2)
     meter.ask()
     assert held_up.inside.wait(10)
@@ -841,7 +855,7 @@ def test_in_a_child_the_meter_has_stopped_and_nothing_is_waited_for(held_up):
         stopped = [meter.wait_for(meter.mark()), meter.stop()]
         with pytest.raises(WattError, match="not known"):
             _ = meter.joules
-        known = meter.total.start.energy_uj.tolist()
+        known = meter.total.start_mark.energy_uj.tolist()
         return [*stopped, meter.energy_now_uj(), len(meter.devices), source.closed_count, known]
 
     assert in_a_child(ask) == [False, True, [0], 1, 0, [0]]
@@ -854,7 +868,7 @@ def test_in_a_child_the_meter_has_stopped_and_nothing_is_waited_for(held_up):
 
 def measured_anew(clock: FakeClock) -> float:
     with EnergyMeter(sources=[ScriptedSource()], clock=clock) as meter:
-        assert meter.wait_for(meter.total.start)
+        assert meter.wait_for(meter.total.start_mark)
         clock.sleep(3)
     return meter.joules
 
@@ -863,14 +877,14 @@ def test_a_meter_is_started_anew_in_a_child(held_up):
     """The same object, its old reader held up in the parent."""
     clock, source = FakeClock(), ScriptedSource()
     meter = EnergyMeter(sources=[source], clock=clock).start()
-    assert meter.wait_for(meter.total.start)
+    assert meter.wait_for(meter.total.start_mark)
     clock.sleep(2)
     meter.ask()
     assert held_up.inside.wait(10)
 
     def again() -> float:
         with meter:
-            assert meter.wait_for(meter.total.start)
+            assert meter.wait_for(meter.total.start_mark)
             clock.sleep(4)
         return meter.joules
 

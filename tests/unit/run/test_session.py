@@ -129,7 +129,7 @@ def test_a_session_whose_owner_is_gone_is_settled_and_ends_as_ever():
 
     meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
     session.begin(meter, Account("train", 0), abandoned=gone.is_set, on_abandoned=over)
-    assert meter.wait_for(meter.total.start)
+    assert meter.wait_for(meter.total.start_mark)
     clock.sleep(2)
     gone.set()
     meter.ask()

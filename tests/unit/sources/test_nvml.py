@@ -13,7 +13,9 @@ import pytest
 
 from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
-from lightning_watt.sources.nvml import RETRY_NS, NvmlSource, board_uuids, remedy_for
+from lightning_watt.sources.discover import board_uuids
+from lightning_watt.sources.nvml import RETRY_NS, NvmlSource
+from lightning_watt.sources.nvml_boards import remedy_for
 from lightning_watt.sources.ticks import SHARP_NS
 from lightning_watt.testing import UNKNOWN, Board, Fault, constant
 from lightning_watt.testing.doubles import MS, S
@@ -291,7 +293,7 @@ def test_every_remedy_names_an_error_that_pynvml_has():
     for code in range(1, 30):
         error = pynvml.NVMLError(code)
         assert remedy_for(error).endswith((".", "`."))
-    from lightning_watt.sources.nvml import REMEDIES
+    from lightning_watt.sources.nvml_boards import REMEDIES
 
     assert all(hasattr(pynvml, f"NVMLError_{name}") for name in REMEDIES)
 

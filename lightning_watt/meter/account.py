@@ -1,0 +1,134 @@
+"""What one run has read: the devices' timelines, which of them answer, and what went wrong. No thread and no lock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_watt.meter.marks import Mark
+from lightning_watt.meter.timeline import Gap, Timeline
+from lightning_watt.sources.base import Device, Failure, Reading
+from lightning_watt.units import UJ_PER_J, nanoseconds, seconds
+
+STALE_S = 5.0
+"""A device that has not moved for this long no longer holds up the others' accounts."""
+MAX_GAPS = 1000
+
+
+class Complaints(deque[str]):
+    """Sentences for the user, each kind once; the main thread reports them at its next hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: set[str] = set()
+
+    def once(self, about: str, sentence: str) -> None:
+        """Add a sentence, unless there was one about the same already."""
+        if about not in self._known:
+            self._known.add(about)
+            self.append(sentence)
+
+
+class Account:
+    """The timelines of one run.
+
+    Args:
+        devices: the devices that are read.
+        complaints: where to add what went wrong.
+        gaps: where to add what a counter has lost.
+
+    Attributes:
+        timelines: one for each device.
+        started_ns: when the run began.
+    """
+
+    def __init__(self, devices: Sequence[Device], complaints: Complaints, gaps: list[Gap]) -> None:
+        self.complaints, self.gaps = complaints, gaps
+        self.timelines = [Timeline(device) for device in devices]
+        self.started_ns = 0
+        self._left_out: set[str] = set()
+        self._failed: dict[str, str] = {}
+
+    def leave_out(self, labels: Collection[str]) -> None:
+        """Count nothing of these devices."""
+        self._left_out = set(labels)
+        self.timelines = [line for line in self.timelines if line.device.label not in self._left_out]
+
+    def forked(self) -> None:
+        """In a child of the measuring process: the timelines end here."""
+        self.timelines = [line.ended() for line in self.timelines]
+
+    def take(self, reading: Reading | Failure, labels: Collection[str], lock: AbstractContextManager[Any]) -> None:
+        """Lay a reading on its device's timeline, and report what it reveals.
+
+        Args:
+            reading: a reading or a failure.
+            labels: the devices of the source that it comes from.
+            lock: held only while the timeline changes.
+        """
+        if reading.label in self._left_out:
+            return
+        if reading.label not in labels:
+            self.complaints.once(
+                f"unknown {reading.label}",
+                f"A source read {reading.label}, which it had not announced when it was opened, so it is not counted. "
+                "Report it to its author.",
+            )
+            return
+        if isinstance(reading, Failure):
+            self._failed.setdefault(reading.label, reading.why)
+            self.complaints.once(
+                f"failed {reading.label}",
+                f"{reading.label} could not be read, so its energy is missing from now on: {reading.why} {reading.remedy}",
+            )
+            return
+        line = next(line for line in self.timelines if line.device.label == reading.label)
+        with lock:
+            gap = line.add(reading)
+        self._failed.pop(reading.label, None)
+        if gap is not None:
+            if len(self.gaps) < MAX_GAPS:
+                self.gaps.append(gap)
+            self.complaints.once(
+                f"gap {gap.device}",
+                f"{gap.device}: {gap.why}; {gap.joules:.4g} J were charged for {gap.seconds:.3g} s by its last known power, "
+                "and are marked as uncertain. A driver reload or a reset of the board does this.",
+            )
+        if line.standing_still:
+            self.complaints.once(
+                f"still {reading.label}",
+                f"{reading.label}: its energy counter stands still, so its energy is missing from now on. "
+                "Reload the driver, or check `nvidia-smi`.",
+            )
+
+    def frontier_ns(self, now: int) -> int:
+        """The answering devices' common frontier; without any, the present, so that nothing waits for the lost."""
+        answering = [line.frontier_ns for line in self.timelines if self.answers(line)]
+        if not answering:
+            lost = all(line.started or line.device.label in self._failed for line in self.timelines)
+            return now if lost or now - self.started_ns > nanoseconds(STALE_S) else 0
+        newest = max(answering)
+        return min((t for t in answering if newest - t < nanoseconds(STALE_S)), default=newest)
+
+    def answers(self, line: Timeline) -> bool:
+        """Whether a device is read and moves."""
+        return line.started and line.device.label not in self._failed and not line.standing_still
+
+    def energy_now_uj(self, now: int, *, runs: bool) -> list[int]:
+        """Microjoules of each device by now; the caller holds the lock."""
+        ahead_s = [max(0.0, seconds(now - t.frontier_ns)) if runs and self.answers(t) else 0.0 for t in self.timelines]
+        return [
+            int(line.energy_uj_at([now])[0]) + int(s * line.power_w * UJ_PER_J)
+            for s, line in zip(ahead_s, self.timelines, strict=True)
+        ]
+
+    def energies(self, marks: Sequence[Mark[Any]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Energy and edge of each mark (rows) and device (columns), microjoules."""
+        times = np.asarray([mark.t_ns for mark in marks], dtype=np.int64)
+        energy = np.stack([line.energy_uj_at(times) for line in self.timelines], axis=1)
+        return energy, np.stack([line.edge_uj_at(times) for line in self.timelines], axis=1)

@@ -1,0 +1,46 @@
+"""Window by hand, and in a `with` statement."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_watt import EnergyMeter
+from lightning_watt.errors import WattError
+from lightning_watt.meter.window import Window
+from lightning_watt.testing.doubles import FakeClock, ScriptedSource
+
+
+def test_a_window_can_be_begun_and_ended_by_hand():
+    clock = FakeClock()
+    with EnergyMeter(sources=[ScriptedSource()], clock=clock) as meter:
+        window = meter.window("work")
+        assert isinstance(window, Window)
+        assert repr(window) == "Window('work', not begun)"
+        assert meter.wait_for(window.begin().start_mark)
+        clock.sleep(2)
+        window.end()
+        clock.sleep(5)
+        assert (window.joules, window.seconds) == (pytest.approx(200), 2)
+
+
+def test_a_window_that_was_ended_inside_its_with_keeps_that_end():
+    clock = FakeClock()
+    with EnergyMeter(sources=[ScriptedSource()], clock=clock) as meter, meter.window("work") as window:
+        clock.sleep(1)
+        window.end()
+        clock.sleep(1)
+    assert window.seconds == 1
+
+
+def test_wrong_use_says_what_to_do():
+    with EnergyMeter(sources=[ScriptedSource()], clock=FakeClock()) as meter:
+        window = meter.window("work")
+        for ask in (window.end, lambda: window.joules, lambda: window.seconds, lambda: window.by_device):
+            with pytest.raises(WattError, match=r"Window 'work' has not begun\. Call its `begin\(\)` first"):
+                ask()
+        window.begin()
+        with pytest.raises(WattError, match=r"has begun already\. Make a new one"):
+            window.begin()
+        window.end()
+        with pytest.raises(WattError, match=r"has ended already\. Make a new one"):
+            window.end()
