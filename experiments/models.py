@@ -11,7 +11,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.base import ImageData
-from experiments.modules.recipe import Recipe
 from experiments.zoo import Family, Size, family_of
 
 
@@ -51,23 +50,6 @@ def build_model(
         options["drop_path_rate"] = drop_path
     model = timm.create_model(size.timm_name, pretrained=pretrained, in_chans=in_chans, num_classes=num_classes, **options)
     return model.to(memory_format=torch.channels_last) if cfg.channels_last else model
-
-
-def recipe_of(cfg: DictConfig, phase: str) -> Recipe:
-    """Return the recipe of `phase`: the paper's, what the scale changes in it, then what the user says."""
-    said = {key: value for key, value in cfg.recipe.items() if value is not None}
-    return Recipe(**(_at_scale(cfg.model.recipe[phase], cfg.scale.name) | said))
-
-
-def options_of(cfg: DictConfig, what: str) -> dict[str, Any]:
-    """Return the arguments that the family's config has for `what` ("pretraining", "tokenizer") at this scale."""
-    return _at_scale(cfg.model[what], cfg.scale.name)
-
-
-def _at_scale(section: DictConfig, scale: str) -> dict[str, Any]:
-    """Return the paper's settings of a section, with what the scale changes in them."""
-    sizes = OmegaConf.to_container(section, resolve=True)
-    return sizes["paper"] | sizes.get(scale, {})
 
 
 def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:

@@ -6,9 +6,9 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from experiments.job import Job, Outcome
-from experiments.models import build_model, compile_model, model_info, recipe_of
+from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
-from experiments.settings import settings_of
+from experiments.settings import recipe_of, settings_of
 from experiments.weights import CarryWeights, Weights, WeightsError, load_weights, read_weights
 
 SCRATCH = "scratch"

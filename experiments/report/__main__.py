@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report.assemble import build
+from experiments.report.assemble import write_report
+from experiments.report.inputs.records import Broken, load
+from experiments.report.inputs.reference import Training, read_reference
 from experiments.report.metrics import SamSettings
 from experiments.report.output import Output
-from experiments.report.records import Broken, load
-from experiments.report.reference import Training, read_reference
 from lightning_watt.units import J_PER
 
 MOST_PRINTED = 5
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"There is no record (watt.json) below {asked.runs}: run something with WattCallback first.", file=sys.stderr
             )
             return 1
-        built = build(found, trainings, unread, Output(out), _settings(asked))
+        built = write_report(found, trainings, unread, Output(out), _settings(asked))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from experiments.report import clean, tables
-from experiments.report.entries import Comparison, compare
+from experiments.report import tables
+from experiments.report.comparison import Comparison, compare
 from experiments.report.figures import (
     breakeven,
     household,
@@ -23,11 +23,12 @@ from experiments.report.figures import (
     years,
 )
 from experiments.report.html import DrawnFigure, Section, page
-from experiments.report.lineage import lines
+from experiments.report.inputs import clean
+from experiments.report.inputs.lineage import lines
+from experiments.report.inputs.records import Broken, Found
+from experiments.report.inputs.reference import Training
 from experiments.report.metrics import SamSettings
 from experiments.report.output import Output, escaped, to_csv, to_markdown
-from experiments.report.records import Broken, Found
-from experiments.report.reference import Training
 
 MOST_DRAWN: Final = 6
 """So many comparisons get figures; the rest tables only."""
@@ -61,7 +62,7 @@ class Built:
     without: Sequence[str]
 
 
-def build(
+def write_report(
     found: Found,
     trainings: Sequence[Training],
     unread: Sequence[Broken],
@@ -99,7 +100,7 @@ def build(
 
 
 def _to_draw(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The reference, and the comparisons with most entries."""
+    """The reference, and the comparisons with most results."""
     own = [comparison for comparison in comparisons if not comparison.reference]
     return own[:MOST_DRAWN] + [comparison for comparison in comparisons if comparison.reference]
 

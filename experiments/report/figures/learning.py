@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from experiments.report.entries import Comparison
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import (
     MOST_CURVES,
     Look,
@@ -16,7 +16,7 @@ from experiments.report.figures.style import (
     safe,
     scaled,
 )
-from experiments.report.records import Run
+from experiments.report.inputs.records import Run
 
 
 def draw(comparison: Comparison) -> Picture:
@@ -52,17 +52,17 @@ def draw(comparison: Comparison) -> Picture:
 
 
 def _curves(comparison: Comparison) -> list[tuple[str, Run]]:
-    """The trainings that end in a classifier, each once, by the label of its entry; then runs that did not get so far."""
+    """The trainings that end in a classifier, each once, by the label of its result; then runs that did not get so far."""
     found: dict[int, tuple[str, Run]] = {}
-    for entry in comparison.entries:
-        for line in entry.lines:
+    for result in comparison.results:
+        for line in result.lines:
             run = line.trained
             if run is None or run.top1 is None or id(run) in found:
                 continue
             if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero
-                number = f" ({len(found)})" if any(name == entry.label for name, _ in found.values()) else ""
-                status = "" if run.status == "completed" or run.status in entry.label else f", {run.status}"
-                found[id(run)] = (entry.label + number + status, run)
+                number = f" ({len(found)})" if any(name == result.label for name, _ in found.values()) else ""
+                status = "" if run.status == "completed" or run.status in result.label else f", {run.status}"
+                found[id(run)] = (result.label + number + status, run)
     return list(found.values())
 
 

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from experiments.report.lineage import lines
-from experiments.report.records import load
+from experiments.report.inputs.lineage import lines
+from experiments.report.inputs.records import load
 from lightning_watt.record.schema import Inherited
 from tests.unit.experiments.report.made import lifecycle, made, write
 

@@ -1,4 +1,4 @@
-"""What is compared with what: one entry a model and setting, and the sets within which entries may be compared."""
+"""What is compared with what: one result a model and setting, and the sets within which results may be compared."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from experiments.report.lineage import WORST_FIRST, Line
+from experiments.report.inputs.lineage import WORST_FIRST, Line
+from experiments.report.inputs.records import Run
+from experiments.report.inputs.reference import Training
 from experiments.report.metrics import Amount, SamSettings, pareto_ranks, sam
-from experiments.report.records import Run
-from experiments.report.reference import Training
 
 LEARNT: Final = 0.1
 """An accuracy below this is no use for anything, so the training counts as failed to learn."""
@@ -22,13 +22,13 @@ LEARNT_OVER_CHANCE: Final = 1.5
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelResult:
     """One model in one setting: the mean over its runs. Energy in joules, accuracy in [0, 1].
 
     Attributes:
         name: the model, in full.
         variant: what its record says that it started from, e.g. "from scratch"; often nothing.
-        label: a short name, told apart from the other entries of its set.
+        label: a short name, told apart from the other results of its set.
         family: its family.
         scale: its size, in the study's words.
         device: what trained it.
@@ -102,25 +102,25 @@ class Comparison:
 
     Attributes:
         title: what they have in common.
-        entries: in the order of their labels.
+        results: in the order of their labels.
         settings: how SAM is taken.
         reference: whether somebody else measured them.
         runs: the runs behind them; none for a reference.
     """
 
     title: str
-    entries: Sequence[Entry]
+    results: Sequence[ModelResult]
     settings: SamSettings
     reference: bool = False
     runs: Sequence[Run] = field(default_factory=tuple)
 
-    def ranked(self, provenance: str) -> list[Entry]:
-        """The entries that are ranked together: of one provenance."""
-        return [entry for entry in self.entries if entry.ranked and entry.provenance == provenance]
+    def ranked(self, provenance: str) -> list[ModelResult]:
+        """The results that are ranked together: of one provenance."""
+        return [result for result in self.results if result.ranked and result.provenance == provenance]
 
     def provenances(self) -> list[str]:
         """Those that it holds, the most reliable first."""
-        held = {entry.provenance for entry in self.entries}
+        held = {result.provenance for result in self.results}
         return [provenance for provenance in ("measured", "mixed", "estimated", "") if provenance in held]
 
     def pareto(self) -> dict[str, int]:
@@ -128,13 +128,13 @@ class Comparison:
         found: dict[str, int] = {}
         for provenance in self.provenances():
             peers = self.ranked(provenance)
-            fronts = pareto_ranks([entry.accuracy or 0.0 for entry in peers], [entry.train_j or 0.0 for entry in peers])
-            found |= dict(zip((entry.label for entry in peers), fronts, strict=True))
+            fronts = pareto_ranks([result.accuracy or 0.0 for result in peers], [result.train_j or 0.0 for result in peers])
+            found |= dict(zip((result.label for result in peers), fronts, strict=True))
         return found
 
-    def sam(self, entry: Entry, *, shifted: bool = False) -> float | None:
-        """SAM of an entry, of its training with all it inherited."""
-        return sam(entry.accuracy, entry.train_j, self.settings, shifted=shifted)
+    def sam(self, result: ModelResult, *, shifted: bool = False) -> float | None:
+        """SAM of a result, of its training with all it inherited."""
+        return sam(result.accuracy, result.train_j, self.settings, shifted=shifted)
 
 
 def compare(
@@ -148,13 +148,13 @@ def compare(
         settings: how SAM is taken; None: as the records of a set say if they agree, else its defaults.
 
     Returns:
-        The set with most entries first, the reference last.
+        The set with most results first, the reference last.
     """
     by_data: dict[str, list[Line]] = {}
     for line in lines:
         by_data.setdefault(line.end.facts["data"] or "data not named", []).append(line)
     found = [_of_lines(data, members, settings) for data, members in by_data.items()]
-    found.sort(key=lambda comparison: (-len(comparison.entries), comparison.title))
+    found.sort(key=lambda comparison: (-len(comparison.results), comparison.title))
     if trainings:
         found.append(_of_reference(trainings, settings or SamSettings()))
     return found
@@ -164,9 +164,9 @@ def _of_lines(data: str, lines: Sequence[Line], settings: SamSettings | None) ->
     groups: dict[object, list[Line]] = {}
     for line in lines:
         groups.setdefault(_key(line), []).append(line)
-    entries = label([_entry(group) for group in groups.values()])
+    results = label([_model_result(group) for group in groups.values()])
     runs = list({id(run): run for line in lines for run in line.runs}.values())
-    return Comparison(data, entries, settings or _agreed(runs), runs=runs)
+    return Comparison(data, results, settings or _agreed(runs), runs=runs)
 
 
 def _agreed(runs: Sequence[Run]) -> SamSettings:
@@ -198,7 +198,7 @@ def _key(line: Line) -> object:
     )
 
 
-def _entry(group: Sequence[Line]) -> Entry:
+def _model_result(group: Sequence[Line]) -> ModelResult:
     end, trained, inference = group[0].end, group[0].trained, group[0].inference
     accuracies = [line.accuracy for line in group if line.accuracy is not None]
     energies = [line.train_j for line in group if line.train_j is not None]
@@ -209,7 +209,7 @@ def _entry(group: Sequence[Line]) -> Entry:
         start = trained.facts["start"]
         variant = f"from {start}" if start else ""
     year = end.numbers.get("year")
-    return Entry(
+    return ModelResult(
         name=end.name,
         variant=variant,
         label=end.name,
@@ -253,8 +253,8 @@ def _mean_of_all(values: Sequence[float | None]) -> float | None:
 
 
 def _of_reference(trainings: Sequence[Training], settings: SamSettings) -> Comparison:
-    entries = [
-        Entry(
+    results = [
+        ModelResult(
             name=training.name,
             variant="",
             label=training.name,
@@ -279,31 +279,31 @@ def _of_reference(trainings: Sequence[Training], settings: SamSettings) -> Compa
     epochs = {training.epochs for training in trainings}
     length = f", {epochs.pop()} epochs" if len(epochs) == 1 and 0 not in epochs else ""
     return Comparison(
-        f"reference ({len(entries)} trainings{length})", label(entries, by_name=True), settings, reference=True
+        f"reference ({len(results)} trainings{length})", label(results, by_name=True), settings, reference=True
     )
 
 
-def label(entries: Sequence[Entry], *, by_name: bool = False) -> list[Entry]:
-    """Give each entry the shortest label that tells it from the others, and sort them by it.
+def label(results: Sequence[ModelResult], *, by_name: bool = False) -> list[ModelResult]:
+    """Give each result the shortest label that tells it from the others, and sort them by it.
 
     A label is the family (or the model's name if `by_name`) and the variant, then scale, phases, status, full
     name, device, energy's origin and recipe as far as these are needed, then a number.
     """
     texts = [
-        ", ".join(part for part in (entry.name if by_name else entry.family, entry.variant) if part) for entry in entries
+        ", ".join(part for part in (result.name if by_name else result.family, result.variant) if part) for result in results
     ]
     for more in ("scale", "phases", "status", "name", "device", "provenance", "recipe"):
         groups: dict[str, set[str]] = {}
-        for text, entry in zip(texts, entries, strict=True):
-            groups.setdefault(text, set()).add(getattr(entry, more))
+        for text, result in zip(texts, results, strict=True):
+            groups.setdefault(text, set()).add(getattr(result, more))
         texts = [
-            f"{text}, {_short(getattr(entry, more), entry.family)}"
-            if len(groups[text]) > 1 and getattr(entry, more)
+            f"{text}, {_short(getattr(result, more), result.family)}"
+            if len(groups[text]) > 1 and getattr(result, more)
             else text
-            for text, entry in zip(texts, entries, strict=True)
+            for text, result in zip(texts, results, strict=True)
         ]
-    labelled = [replace(entry, label=text) for text, entry in zip(_numbered(texts), entries, strict=True)]
-    return sorted(labelled, key=lambda entry: entry.label.lower())
+    labelled = [replace(result, label=text) for text, result in zip(_numbered(texts), results, strict=True)]
+    return sorted(labelled, key=lambda result: result.label.lower())
 
 
 def _short(text: str, family: str = "") -> str:

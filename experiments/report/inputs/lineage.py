@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.report.records import Run
+from experiments.report.inputs.records import Run
 
 WORST_FIRST = ("failed", "interrupted", "running", "completed")
 SAME_J = 1e-6
