@@ -15,7 +15,7 @@ from experiments.zoo import Family, Size, family_of
 
 
 def size_of(cfg: DictConfig) -> tuple[Family, Size]:
-    """Return the family and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes."""
+    """The family and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes."""
     family = family_of(cfg.model.family)
     size = family.size(cfg.scale.name)
     named = cfg.model.timm_name and cfg.model.timm_name != size.timm_name
@@ -66,7 +66,7 @@ def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
 
 
 def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -> dict[str, Any]:
-    """Return what the run record and the checkpoint say about the model, as plain values."""
+    """What the run record and the checkpoint say about the model, as plain values."""
     family, size = size_of(cfg)
     return {
         "name": f"{family.name} ({size.timm_name})",

@@ -16,24 +16,24 @@ A_PATH = ("root",)
 
 
 def recipe_of(cfg: DictConfig, phase: str) -> Recipe:
-    """Return the recipe of `phase`: the paper's, what the scale changes in it, then what the user says."""
+    """The recipe of `phase`: the paper's, what the scale changes in it, then what the user says."""
     said = {key: value for key, value in cfg.recipe.items() if value is not None}
     return Recipe(**(_at_scale(cfg.model.recipe[phase], cfg.scale.name) | said))
 
 
 def options_of(cfg: DictConfig, what: str) -> dict[str, Any]:
-    """Return the arguments that the family's config has for `what` ("pretraining", "tokenizer") at this scale."""
+    """The arguments that the family's config has for `what` ("pretraining", "tokenizer") at this scale."""
     return _at_scale(cfg.model[what], cfg.scale.name)
 
 
 def _at_scale(section: DictConfig, scale: str) -> dict[str, Any]:
-    """Return the paper's settings of a section, with what the scale changes in them."""
+    """The paper's settings of a section, with what the scale changes in them."""
     sizes = OmegaConf.to_container(section, resolve=True)
     return sizes["paper"] | sizes.get(scale, {})
 
 
 def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
-    """Return what the run record says about a run's settings.
+    """What the run record says about a run's settings.
 
     Args:
         cfg: The composed config.
@@ -56,5 +56,5 @@ def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
 
 
 def _plain(section: Any) -> Any:
-    """Return a part of the config as plain values."""
+    """A part of the config as plain values."""
     return OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section

@@ -79,7 +79,7 @@ def _build(job: Job, in_chans: int, num_classes: int, drop_path: float) -> nn.Mo
 
 
 def _normalisation(job: Job) -> dict[str, Any]:
-    """Return the mean and deviation that timm's published weights were trained with."""
+    """The mean and deviation that timm's published weights were trained with."""
     if not job.cfg.pretrained:
         return {}
     config = resolve_model_data_config(build_model(job.cfg, in_chans=3, num_classes=0))

@@ -24,7 +24,7 @@ from experiments.report.figures import (
 )
 from experiments.report.html import DrawnFigure, Section, page
 from experiments.report.inputs import clean
-from experiments.report.inputs.lineage import lines
+from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import Broken, Found
 from experiments.report.inputs.reference import Training
 from experiments.report.metrics import SamSettings
@@ -78,7 +78,7 @@ def write_report(
         output: where to.
         settings: how SAM is taken; None: as the records say.
     """
-    comparisons = compare(lines(found.runs), trainings, settings)
+    comparisons = compare(lineages(found.runs), trainings, settings)
     drawn = {id(comparison) for comparison in _to_draw(comparisons)}
     sections = [
         _section(comparison, name, output, drawn=id(comparison) in drawn)

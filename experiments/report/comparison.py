@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from experiments.report.inputs.lineage import WORST_FIRST, Line
+from experiments.report.inputs.lineage import WORST_FIRST, Lineage
 from experiments.report.inputs.records import Run
 from experiments.report.inputs.reference import Training
 from experiments.report.metrics import Amount, SamSettings, pareto_ranks, sam
@@ -47,7 +47,7 @@ class ModelResult:
         count: how many runs.
         spread_j: standard deviation of `train_j` over the runs; None for one run.
         accuracy_spread: the same of the accuracy.
-        lines: the lines it stands for; none for a reference.
+        lineages: the lineages it stands for; none for a reference.
     """
 
     name: str
@@ -71,7 +71,7 @@ class ModelResult:
     count: int = 1
     spread_j: float | None = None
     accuracy_spread: float | None = None
-    lines: tuple[Line, ...] = ()
+    lineages: tuple[Lineage, ...] = ()
 
     @property
     def ranked(self) -> bool:
@@ -81,12 +81,12 @@ class ModelResult:
     @property
     def phases(self) -> str:
         """The phases that it went through, e.g. "pretrain + inference"."""
-        return " + ".join(run.phase for run in self.lines[0].runs) if self.lines else ""
+        return " + ".join(run.phase for run in self.lineages[0].runs) if self.lineages else ""
 
     @property
     def recipe(self) -> str:
         """How its last training went, e.g. "20 epochs, batch 32, lr 0.002"; nothing where the record does not say."""
-        told = self.lines[0].trained.numbers if self.lines and self.lines[0].trained else {}
+        told = self.lineages[0].trained.numbers if self.lineages and self.lineages[0].trained else {}
         words = (("epochs", "{:g} epochs"), ("batch_size", "batch {:g}"), ("lr", "lr {:g}"))
         return ", ".join(text.format(told[key]) for key, text in words if key in told)
 
@@ -138,34 +138,34 @@ class Comparison:
 
 
 def compare(
-    lines: Sequence[Line], trainings: Sequence[Training] = (), settings: SamSettings | None = None
+    lineages: Sequence[Lineage], trainings: Sequence[Training] = (), settings: SamSettings | None = None
 ) -> list[Comparison]:
-    """Sort lines and reference trainings into sets that may be compared: one for each data set, one for the reference.
+    """Sort lineages and reference trainings into sets that may be compared: one for each data set, one for the reference.
 
     Args:
-        lines: the runs, in line.
+        lineages: the lineages of the runs.
         trainings: what others measured.
         settings: how SAM is taken; None: as the records of a set say if they agree, else its defaults.
 
     Returns:
         The set with most results first, the reference last.
     """
-    by_data: dict[str, list[Line]] = {}
-    for line in lines:
-        by_data.setdefault(line.end.facts["data"] or "data not named", []).append(line)
-    found = [_of_lines(data, members, settings) for data, members in by_data.items()]
+    by_data: dict[str, list[Lineage]] = {}
+    for lineage in lineages:
+        by_data.setdefault(lineage.end.facts["data"] or "data not named", []).append(lineage)
+    found = [_of_lineages(data, members, settings) for data, members in by_data.items()]
     found.sort(key=lambda comparison: (-len(comparison.results), comparison.title))
     if trainings:
         found.append(_of_reference(trainings, settings or SamSettings()))
     return found
 
 
-def _of_lines(data: str, lines: Sequence[Line], settings: SamSettings | None) -> Comparison:
-    groups: dict[object, list[Line]] = {}
-    for line in lines:
-        groups.setdefault(_key(line), []).append(line)
+def _of_lineages(data: str, lineages: Sequence[Lineage], settings: SamSettings | None) -> Comparison:
+    groups: dict[object, list[Lineage]] = {}
+    for lineage in lineages:
+        groups.setdefault(_key(lineage), []).append(lineage)
     results = label([_model_result(group) for group in groups.values()])
-    runs = list({id(run): run for line in lines for run in line.runs}.values())
+    runs = list({id(run): run for lineage in lineages for run in lineage.runs}.values())
     return Comparison(data, results, settings or _agreed(runs), runs=runs)
 
 
@@ -177,10 +177,10 @@ def _agreed(runs: Sequence[Run]) -> SamSettings:
     return SamSettings(alpha, beta, unit)  # type: ignore[arg-type]
 
 
-def _key(line: Line) -> object:
-    """What two lines have in common if they are repetitions; a line that isn't completed stands alone."""
-    end, trained = line.end, line.trained
-    if line.status != "completed":
+def _key(lineage: Lineage) -> object:
+    """What two lineages have in common if they are repetitions; a lineage that isn't completed stands alone."""
+    end, trained = lineage.end, lineage.trained
+    if lineage.status != "completed":
         return end.place
     return (
         end.name,
@@ -189,19 +189,19 @@ def _key(line: Line) -> object:
         # Repetitions have the same settings, and see as many samples.
         tuple(
             (run.phase, run.facts["settings"], run.stages["train"].samples if "train" in run.stages else 0)
-            for run in line.runs
+            for run in lineage.runs
         ),
         bool(end.inherited and not trained),
         trained.devices if trained else "",
         end.devices,
-        line.provenance,
+        lineage.provenance,
     )
 
 
-def _model_result(group: Sequence[Line]) -> ModelResult:
+def _model_result(group: Sequence[Lineage]) -> ModelResult:
     end, trained, inference = group[0].end, group[0].trained, group[0].inference
-    accuracies = [line.accuracy for line in group if line.accuracy is not None]
-    energies = [line.train_j for line in group if line.train_j is not None]
+    accuracies = [lineage.accuracy for lineage in group if lineage.accuracy is not None]
+    energies = [lineage.train_j for lineage in group if lineage.train_j is not None]
     accuracy = _mean(accuracies)
     classes = end.numbers.get("num_classes")
     variant = ""
@@ -218,25 +218,25 @@ def _model_result(group: Sequence[Line]) -> ModelResult:
         device=trained.devices if trained else "",
         inference_device=inference.devices if inference else "",
         provenance=group[0].provenance,
-        status=min((line.status for line in group), key=WORST_FIRST.index),
+        status=min((lineage.status for lineage in group), key=WORST_FIRST.index),
         learnt=accuracy is None or accuracy >= max(LEARNT, LEARNT_OVER_CHANCE / classes if classes else 0.0),
         year=int(year) if year else None,
         params=end.numbers.get("params"),
         gflops=end.numbers.get("gflops_per_sample"),
         accuracy=accuracy,
-        own_j=_mean([line.own_j for line in group if line.own_j is not None]),
+        own_j=_mean([lineage.own_j for lineage in group if lineage.own_j is not None]),
         train_j=_mean(energies),
-        train_uncertainty_j=_mean_of_all([line.train_uncertainty_j for line in group]),
+        train_uncertainty_j=_mean_of_all([lineage.train_uncertainty_j for lineage in group]),
         per_sample_j=_per_sample(group),
         count=len(group),
         spread_j=statistics.stdev(energies) if len(energies) > 1 else None,
         accuracy_spread=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        lines=tuple(group),
+        lineages=tuple(group),
     )
 
 
-def _per_sample(group: Sequence[Line]) -> Amount | None:
-    measured = [line.inference.per_sample_j for line in group if line.inference and line.inference.per_sample_j]
+def _per_sample(group: Sequence[Lineage]) -> Amount | None:
+    measured = [lineage.inference.per_sample_j for lineage in group if lineage.inference and lineage.inference.per_sample_j]
     if not measured:
         return None
     return Amount(math.fsum(joules for joules, _ in measured) / len(measured), _mean([plus for _, plus in measured]))

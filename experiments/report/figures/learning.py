@@ -55,8 +55,8 @@ def _curves(comparison: Comparison) -> list[tuple[str, Run]]:
     """The trainings that end in a classifier, each once, by the label of its result; then runs that did not get so far."""
     found: dict[int, tuple[str, Run]] = {}
     for result in comparison.results:
-        for line in result.lines:
-            run = line.trained
+        for lineage in result.lineages:
+            run = lineage.trained
             if run is None or run.top1 is None or id(run) in found:
                 continue
             if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero

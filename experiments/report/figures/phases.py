@@ -48,10 +48,10 @@ def draw(comparison: Comparison) -> Picture:
 
 
 def _self_supervised(result: ModelResult) -> bool:
-    line = result.lines[0] if result.lines else None
-    if line is None or line.end.facts["pretraining"] in ("", "supervised"):
+    lineage = result.lineages[0] if result.lineages else None
+    if lineage is None or lineage.end.facts["pretraining"] in ("", "supervised"):
         return False
-    return any(run.phase == "finetune" and run.inherited for run in line.runs)
+    return any(run.phase == "finetune" and run.inherited for run in lineage.runs)
 
 
 def _star(result: ModelResult) -> str:
@@ -86,9 +86,9 @@ def _stack(axes: Axes, shown: list[ModelResult]) -> list[str]:
 def _mean_shares(result: ModelResult) -> dict[str, float]:
     """Joules of training by phase, the mean over the result's runs, in the order of the phases."""
     total: dict[str, float] = {}
-    for line in result.lines:
-        for phase, joules in line.shares().items():
-            total[phase] = total.get(phase, 0.0) + joules / len(result.lines)
+    for lineage in result.lineages:
+        for phase, joules in lineage.shares().items():
+            total[phase] = total.get(phase, 0.0) + joules / len(result.lineages)
     order = list(PHASES)
     return dict(sorted(total.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 

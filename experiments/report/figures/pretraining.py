@@ -51,8 +51,8 @@ def pairs(results: Sequence[ModelResult]) -> list[tuple[ModelResult, ModelResult
     """Entries without and with pretraining that are alike in everything else; Swin and ViT first."""
     finetuned: dict[object, dict[bool, ModelResult]] = {}
     for result in results:
-        line = result.lines[0] if result.lines else None
-        run = line.trained if line else None
+        lineage = result.lineages[0] if result.lineages else None
+        run = lineage.trained if lineage else None
         if not result.ranked or run is None or run.phase != "finetune":
             continue
         if not run.inherited and run.facts["start"] != "scratch":

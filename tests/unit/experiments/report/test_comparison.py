@@ -6,7 +6,7 @@ import pytest
 
 from experiments.report.comparison import compare
 from experiments.report.figures.pretraining import pairs
-from experiments.report.inputs.lineage import lines
+from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import load
 from experiments.report.inputs.reference import read_reference
 from experiments.report.metrics import SamSettings
@@ -15,7 +15,7 @@ from tests.unit.experiments.report.made import REFERENCE, lifecycle, made, write
 
 
 def compared(root, **more):
-    return compare(lines(load(root).runs), **more)
+    return compare(lineages(load(root).runs), **more)
 
 
 @pytest.fixture
