@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Tables, figures and one page from all run records (watt.json) below a directory.",
     )
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="where the runs are")
-    parser.add_argument("--reference", type=Path, metavar="CSV", help="trainings that others measured, to stand beside")
+    parser.add_argument("--reference", type=Path, metavar="CSV", help="trainings that others measured, for comparison")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes; default: RUNS_DIR/report")
     parser.add_argument("--alpha", type=_finite, help="SAM's alpha; default: as the records say")
     parser.add_argument("--beta", type=_finite, help="SAM's beta; default: as the records say")

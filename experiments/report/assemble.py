@@ -31,7 +31,7 @@ from experiments.report.metrics import SamSettings
 from experiments.report.output import Output, escaped, to_csv, to_markdown
 
 MOST_DRAWN: Final = 6
-"""So many comparisons get figures; the rest tables only."""
+"""The number of comparisons that get figures; the others get tables only."""
 HEADING: Final = "What training costs: accuracy and energy"
 Draw = Callable[[Comparison], style.Picture]
 FIGURES: Final[tuple[Draw, ...]] = (
@@ -73,10 +73,10 @@ def write_report(
 
     Args:
         found: the records.
-        trainings: what others measured.
+        trainings: trainings that others measured.
         unread: rows of the reference that could not be used.
-        output: where to.
-        settings: how SAM is taken; None: as the records say.
+        output: the directory to write to.
+        settings: SAM's parameters; None: as the records say.
     """
     comparisons = compare(lineages(found.runs), trainings, settings)
     drawn = {id(comparison) for comparison in _to_draw(comparisons)}
@@ -125,7 +125,7 @@ def _section(comparison: Comparison, name: str, output: Output, *, drawn: bool) 
         tables=[tables.models(comparison), tables.model_ranks(comparison), tables.devices(comparison)],
         figures=figures,
         more=[tables.sensitivities(comparison), tables.break_evens(comparison)],
-        note="" if drawn else f"Figures are drawn for the {MOST_DRAWN} data sets with most models; this is not one of them.",
+        note="" if drawn else f"Figures are drawn only for the {MOST_DRAWN} data sets with the most models.",
     )
 
 
@@ -169,11 +169,11 @@ def _facts(found: Found, trainings: Sequence[Training], broken: Sequence[Broken]
         )
     if kinds["estimated"] or kinds["mixed"]:
         facts.append(
-            "Estimated energies are computed from busy time and a table value, not measured: they may be tens of percent "
-            "off. They are drawn hollow or dashed, and ranked apart from measured ones."
+            "Estimated energies are not measured. They are computed from busy time and a table value, and may be wrong by "
+            "tens of percent. They are drawn hollow or dashed, and ranked apart from measured energies."
         )
     if trainings:
-        facts.append(f"{len(trainings)} trainings that others measured stand apart as the reference.")
+        facts.append(f"{len(trainings)} trainings were measured by others. They are shown apart, as the reference.")
     if broken:
         facts.append(f"{len(broken)} files or rows could not be read; they are listed at the end.")
     return facts

@@ -29,7 +29,7 @@ class Table:
         columns: their headings, with units.
         rows: one cell a column.
         note: how to read it.
-        quiet: rows to be set back: what isn't ranked.
+        quiet: rows shown in grey: those that are not ranked.
     """
 
     key: str
@@ -89,8 +89,8 @@ def models(comparison: Comparison) -> Table:
     )
     note = (
         f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}; empty where it is undefined "
-        f"(at or below 1 {settings.unit}). Plus or minus is the measurement's uncertainty; of top-1, the standard deviation "
-        "over runs. Own: the last training run alone; with inherited: all that it came from too. NetScore: "
+        f"(at or below 1 {settings.unit}). The ± is the measurement's uncertainty; for top-1 it is the standard deviation "
+        "over runs. Own: only the last training run. With inherited: also the runs that it started from. NetScore: "
         "20 log10(a² / sqrt(parameters x multiply-adds)), a in percent, parameters in 10^6, multiply-adds in 10^9."
     )
     quiet = frozenset(n for n, result in enumerate(results) if not result.ranked)
@@ -128,8 +128,9 @@ def model_ranks(comparison: Comparison) -> Table:
         "Pareto front",
     )
     note = (
-        "1 is best. Measured, mixed and estimated energies are ranked apart; what did not complete or learn is not ranked. "
-        "SAM and energy with all that was inherited. Pareto front 1: nothing is both more accurate and cheaper to train."
+        "1 is best. Measured, mixed and estimated energies are ranked apart. Trainings that did not finish or learn are "
+        "not ranked. SAM and energy include inherited energy. Pareto front 1: no model is both more "
+        "accurate and cheaper to train."
     )
     return Table("table1_ranks", "Table 1, ranks", columns, rows, note)
 
@@ -153,7 +154,7 @@ def devices(comparison: Comparison) -> Table:
     rows = [(*key, *(row.get(place) for place in places)) for key, row in sorted(cells.items(), key=lambda item: item[0])]
     columns = ("model", "trained", "scale", "energy is", *(f"{measure}: {name}" for measure, name in places))
     left_out = f" {len(names) - len(shown)} more devices are in Table 1 only." if len(names) > len(shown) else ""
-    note = f"Training with all that was inherited. Completed and learnt trainings only.{left_out}"
+    note = f"Training includes inherited energy. Only trainings that finished and learnt are listed.{left_out}"
     return Table("table2_devices", "Table 2: by device", columns, rows, note)
 
 
@@ -178,16 +179,16 @@ def sensitivities(comparison: Comparison) -> Table:
             )
         )
     columns = ("score", "alpha", "beta", "unit", "undefined", "ranks changed", "Kendall's tau", "first three")
-    kinds = f" The {group[0].provenance} energies only." if len(comparison.provenances()) > 1 and group else ""
+    kinds = f" Only {group[0].provenance} energies are used." if len(comparison.provenances()) > 1 and group else ""
     note = (
-        "The first row of each score is what the others are compared with, over the models that both rank. Beta scales all "
-        f"scores alike, so it changes no rank.{kinds}"
+        "The other rows of a score are compared with its first row, over the models that both rank. Beta scales all scores "
+        f"by the same factor, so it changes no rank.{kinds}"
     )
     return Table("sensitivity", "SAM's sensitivity", columns, rows, note)
 
 
 def break_evens(comparison: Comparison) -> Table:
-    """After how many inferences a dearer training is repaid."""
+    """The number of inferences after which a model that costs more to train has saved the difference."""
     rows = [
         (
             pair.dearer.label,
@@ -214,8 +215,8 @@ def break_evens(comparison: Comparison) -> Table:
         "energy is",
     )
     note = (
-        "Pairs on the same devices and with the same kind of energy only: a device's gain error is then the same for both "
-        "and cancels. The less an inference saves, the less certain the break-even."
+        "Only models on the same devices and with the same kind of energy are paired: a device's gain error is then the "
+        "same for both and cancels. The less an inference saves, the less certain the break-even."
     )
     return Table("breakeven", "Break-even", columns, rows, note)
 
@@ -261,14 +262,14 @@ def runs(found: Sequence[Run]) -> Table:
     )
     quiet = frozenset(n for n, run in enumerate(found) if run.status != "completed")
     note = (
-        "Also those that failed, were interrupted or still run, as their records say. What self-supervised pretraining "
-        "calls accuracy (of visual tokens, of captions) is no top-1 and is not compared."
+        "All runs, also those that failed, were interrupted or still run. Self-supervised pretraining logs an accuracy of "
+        "visual tokens or captions. That is not top-1, and is not compared."
     )
     return Table("runs", "All runs", columns, rows, note, quiet)
 
 
 def household_uses() -> Table:
-    """What homes and appliances use, with sources."""
+    """The electricity that homes and appliances use, with sources."""
     rows = [(use.item, use.energy_kwh, use.per, use.source) for use in USES]
     return Table("household", "Household electricity", ("use", "kWh", "per", "source"), rows)
 
@@ -285,11 +286,11 @@ def summary(comparison: Comparison) -> str:
     if not joules:
         return "No training energy is known."
     states = [result for result in comparison.results if not result.ranked]
-    ranked = f" {len(states)} of {len(comparison.results)} are shown but not ranked." if states else ""
+    ranked = f" {len(states)} of {len(comparison.results)} models are shown but not ranked." if states else ""
     kinds = " and ".join(kind for kind in comparison.provenances() if kind)
     return (
-        f"The trainings add up to {kwh(joules):.3g} kWh ({kinds}; one of each model): a typical UK home's "
-        f"{as_home(joules)}, or {as_kettles(joules):.3g} full kettles.{ranked}"
+        f"The trainings add up to {kwh(joules):.3g} kWh ({kinds}; each model counted once). A typical UK home "
+        f"uses this in {as_home(joules)}. It would boil {as_kettles(joules):.3g} full kettles.{ranked}"
     )
 
 

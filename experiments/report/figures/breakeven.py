@@ -10,8 +10,8 @@ from experiments.report.figures.style import MOST_CURVES, Picture, log_axis, loo
 
 
 def draw(comparison: Comparison) -> Picture:
-    """Draw each model's training and inferences together; where two lines cross, the dearer training is repaid."""
-    title = "Break-even: when dearer training is repaid by cheaper inference"
+    """Draw each model's training and inferences together; where two lines cross, the more expensive training is repaid."""
+    title = "Break-even: when cheaper inference pays for a more expensive training"
     known = complete(comparison)
     if not known:
         why = (
@@ -53,12 +53,14 @@ def draw(comparison: Comparison) -> Picture:
     axes.set_xlabel("number of inferences (log scale)")
     axes.set_ylabel(f"training and inferences together ({unit}, log scale)")
     axes.legend(loc="upper left", title="model, top-1 accuracy")
-    count = f"{len(crossings)} crossings are marked." if crossings else "No two lines cross: none repays a dearer training."
-    left_out = f" The {len(shown)} cheapest to run of {len(known)}." if len(known) > len(shown) else ""
+    count = f"{len(crossings)} crossings are marked." if crossings else "No two lines cross: no expensive training pays off."
+    left_out = (
+        f" Shown: the {len(shown)} of {len(known)} models with the cheapest inference." if len(known) > len(shown) else ""
+    )
     caption = (
-        "Each line is one model: its training with all that it inherited, plus the inferences. Dots: from here on the model "
-        f"that was dearer to train has used less. {count} Dashed: energies are estimated or mixed. A model that is cheaper "
-        f"but less accurate is no substitute, so the accuracy stands beside it.{left_out}"
+        "Each line is one model: its training, inherited energy included, plus the inferences. After a dot, the model that "
+        f"cost more to train has used less in total. {count} Dashed: energies are estimated or mixed. The legend gives the "
+        f"accuracy, because a cheaper model may also be less accurate.{left_out}"
     )
     return Picture("breakeven", title, caption, figure)
 

@@ -30,7 +30,7 @@ def draw(comparison: Comparison) -> Picture:
         axes.plot(energy_kwh, row, "o" if result.ranked else "X", color=colour, mfc=face, mew=1.4, ms=6)
     axes.set_yticks(range(len(shown)), [safe(result.label, 44) for result, _ in shown])
     axes.set_ylim(-0.7, len(shown) - 0.3)
-    axes.set_xlabel("energy of training, with all that was inherited (kWh, log scale)")
+    axes.set_xlabel("training energy, inherited energy included (kWh, log scale)")
     smallest = min(shown[0][1], kwh(marks()[0].joules)) if shown[-1][1] < 1e-2 else min(shown[0][1], 0.2)
     axes.set_xlim(smallest / 3, max(shown[-1][1], 2500) * 3)
     log_axis(axes, "x")
@@ -51,10 +51,12 @@ def draw(comparison: Comparison) -> Picture:
             fontsize=8,
         )
     figure.legend(handles=_legend(comparison), loc="outside lower center", ncols=4)
-    left_out = f" The {len(shown)} with most energy of {len(known)}." if len(known) > len(shown) else ""
+    left_out = (
+        f" Shown: the {len(shown)} of {len(known)} models that used the most energy." if len(known) > len(shown) else ""
+    )
     caption = (
-        "Each row is one model's training, with all that it inherited; whiskers are the measurement's plus or minus. "
-        "Dashed lines: household electricity, with sources in the table of household uses. Log scale." + left_out
+        "Each row is one model's training, inherited energy included. Whiskers show the measurement's uncertainty. "
+        "Dashed lines: household electricity; the table of household electricity gives the sources. Log scale." + left_out
     )
     return Picture("household", title, caption, figure)
 

@@ -27,7 +27,7 @@ def draw(comparison: Comparison) -> Picture:
     title = "BEiT, MAE and CLIP: energy by phase"
     shown = [result for result in comparison.results if _self_supervised(result) and result.train_j][:MOST_ROWS]
     if not shown:
-        why = "No finetuned run of BEiT, MAE or CLIP is there: run `phase=lifecycle` with `model=beit,mae,clip`."
+        why = "There is no finetuned run of BEiT, MAE or CLIP: run `phase=lifecycle` with `model=beit,mae,clip`."
         return Picture("phases", title, "", why=why)
     figure = new_figure(9.5, 2.2 + 0.55 * len(shown))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -39,10 +39,10 @@ def draw(comparison: Comparison) -> Picture:
     handles = [Patch(fc=PHASES[phase][1], hatch=_HATCH[phase], ec="black", label=PHASES[phase][0]) for phase in used]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     guessed = any(_star(result) for result in shown)
-    stars = " Dashed outline and *: energy estimated or mixed." if guessed else ""
+    stars = " Dashed outline and *: the energy is estimated or mixed." if guessed else ""
     caption = (
-        f"Left: training by phase, and {INFERENCES:,} inferences on top of it, which are too few joules to be seen. "
-        f"Right: the same {INFERENCES:,} inferences on a scale of their own.{stars}"
+        f"Left: training by phase, then {INFERENCES:,} inferences, which are often too small to see. "
+        f"Right: the same {INFERENCES:,} inferences alone, on another scale.{stars}"
     )
     return Picture("phases", title, caption, figure)
 

@@ -24,8 +24,8 @@ def draw(comparison: Comparison) -> Picture:
     found = pairs(comparison.results)
     if not found:
         why = (
-            "No family was finetuned on one device both from pretrained and from random weights (with a record that says "
-            "so, `start: scratch`). Add the latter: `phase=finetune checkpoint=scratch` with `model=swin,vit`."
+            "No family was finetuned on one device both from pretrained and from random weights (`start: scratch` in the "
+            "record). To add runs from random weights: `phase=finetune checkpoint=scratch` with `model=swin,vit`."
         )
         return Picture("pretraining", title, "", why=why)
     figure = new_figure(9.5, 4.2)
@@ -41,8 +41,8 @@ def draw(comparison: Comparison) -> Picture:
     kinds = {result.provenance for pair in found for result in pair}
     caption = (
         "Each pair: the same model, data and device, finetuned from random and from pretrained weights. Energy is "
-        f"{' and '.join(sorted(kind for kind in kinds if kind))} (dashed outline: estimated or mixed); a pair never mixes "
-        "the two."
+        f"{' and '.join(sorted(kind for kind in kinds if kind))} (dashed outline: estimated or mixed). Both "
+        "energies of a pair are of the same kind."
     )
     return Picture("pretraining", title, caption, figure)
 

@@ -23,7 +23,7 @@ def draw(comparison: Comparison) -> Picture:
     title = "SAM's sensitivity to alpha, beta and unit"
     ranked = peers(comparison)
     if len(ranked) < 2:
-        why = "Fewer than two models can be ranked together (completed, learnt, energies of one provenance)."
+        why = "Fewer than two models can be ranked together (finished, learnt, with the same kind of energy)."
         return Picture("sensitivity", title, "", why=why)
     found = sensitivity(ranked, comparison.settings)
     figure = new_figure(13, 9)
@@ -37,16 +37,18 @@ def draw(comparison: Comparison) -> Picture:
     shifted.set_title("rank by shifted SAM over alpha")
     _units(units, found, ranked, bumps, styles)
     settings = comparison.settings
-    only = f" Only the {ranked[0].provenance} energies." if len(comparison.provenances()) > 1 else ""
+    only = f" Only {ranked[0].provenance} energies are used." if len(comparison.provenances()) > 1 else ""
     some = (
-        f" Lines: the {len(bumps)} of {len(ranked)} models that come highest anywhere." if len(ranked) > len(bumps) else ""
+        f" Lines: the {len(bumps)} of {len(ranked)} models that rank highest under any setting."
+        if len(ranked) > len(bumps)
+        else ""
     )
     caption = (
         f"Top: SAM over energy at three accuracies (alpha = {settings.alpha:g}, beta = {settings.beta:g}), with its "
-        f"pole at 1 {settings.unit}; dotted, below the pole, the bare equation is negative and no score. Dashed: shifted "
-        "SAM. Markers are the models, as in figure 3; a triangle at an edge stands for a SAM beyond it or, left of the "
-        "pole, undefined. "
-        f"The other panels: how ranks change. Beta scales all scores alike and changes no rank.{only}{some}"
+        f"pole at 1 {settings.unit}. Dotted: below the pole the equation is negative, which is not a score. Dashed: shifted "
+        "SAM. Markers are the models, as in figure 3. A triangle at an edge is a SAM beyond that edge, or an undefined SAM "
+        "left of the pole. "
+        f"The other panels show how ranks change. Beta scales all scores by the same factor and changes no rank.{only}{some}"
     )
     return Picture("sensitivity", title, caption, figure)
 
@@ -96,7 +98,7 @@ def _pole(axes: Axes, comparison: Comparison, ranked: list[ModelResult]) -> None
     axes.set_title("SAM over energy")
     handles, labels = axes.get_legend_handles_labels()
     handles += [Line2D([], [], color=GREY, ls=":"), Line2D([], [], color="black", ls="--")]
-    axes.legend(handles, [*labels, "bare equation, no score", "shifted SAM"], loc="upper right")
+    axes.legend(handles, [*labels, "equation below its pole: no score", "shifted SAM"], loc="upper right")
 
 
 def _bumped(ranked: list[ModelResult], found: list[Setting]) -> list[int]:

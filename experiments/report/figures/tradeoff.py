@@ -52,10 +52,10 @@ def draw(comparison: Comparison) -> Picture:
     _name(axes, comparison, known, best, sizes)
     settings = comparison.settings
     caption = (
-        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}, of training with all that "
-        "was inherited. The area of a marker grows with the energy's logarithm. Dashed: the Pareto front over the panel's "
-        "two axes; nothing is better in both than the models on it. Measured and estimated energies have "
-        f"fronts of their own. Triangles at the bottom: SAM is undefined at or below 1 {settings.unit}."
+        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}, inherited energy "
+        "included. The area of a marker grows with the logarithm of the energy. Dashed: the Pareto front over the panel's "
+        "two axes; no model is better in both than a model on the front. Measured and estimated energies have "
+        f"separate fronts. Triangles at the bottom: SAM is undefined at or below 1 {settings.unit}."
     )
     return Picture("tradeoff", title, caption, figure)
 

@@ -29,7 +29,7 @@ def draw(comparison: Comparison) -> Picture:
     told = [result for result in comparison.results if result.year and not result.variant]
     known = [result for result in told if result.accuracy is not None and result.train_j]
     if not known:
-        why = "No run says its model's year together with an accuracy and an energy."
+        why = "No run has a model year, an accuracy and an energy."
         return Picture("years", title, "", why=why)
     families = looks([result.family for result in comparison.results])
     size, unit = scaled(max(result.train_j or 0.0 for result in known))
@@ -57,10 +57,10 @@ def draw(comparison: Comparison) -> Picture:
         axes.set_xticks(range(first, last + 1, max(1, (last - first) // 6)))
     _legend(figure, known, families)
     held = {result.provenance for result in known if result.ranked}
-    alone = f" The fits are over the {fitted[0].provenance} energies alone." if len(held) > 1 and fitted else ""
+    alone = f" The fits use {fitted[0].provenance} energies only." if len(held) > 1 and fitted else ""
     caption = (
-        "Left: a straight line through the accuracies. Right: an exponential through the energies, "
-        "fitted to their logarithms, whose R² is given. Runs that did not learn or finish are shown and not fitted." + alone
+        "Left: a straight line fitted to the accuracies. Right: an exponential fitted to the logarithms of the "
+        "energies; R² is that of the logarithms. Runs that did not learn or finish are shown but not fitted." + alone
     )
     return Picture("years", title, caption, figure)
 
