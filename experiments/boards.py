@@ -81,7 +81,7 @@ def claim_boards(
 
 
 def cuda_name(board: int) -> str:
-    """Return the UUID of a CUDA device (its index where torch is too old to know)."""
+    """The UUID of a CUDA device (its index where torch is too old to know)."""
     return str(getattr(torch.cuda.get_device_properties(board), "uuid", board))
 
 

@@ -56,7 +56,7 @@ class Job:
     boards: Sequence[int] = ()
 
     def at(self, name: str, checkpoint: Path | None = None) -> "Job":
-        """Return the job of one phase of this job, in its own subdirectory."""
+        """The job of one phase of this job, in its own subdirectory."""
         return dataclasses.replace(self, directory=self.directory / name, checkpoint=checkpoint)
 
     @property
@@ -151,7 +151,7 @@ class Job:
                 logger.log_hyperparams(info | settings | recipe_settings)
 
     def _watt(self) -> list[Callback]:
-        """Return the energy callback, unless the config has none."""
+        """The energy callback, unless the config has none."""
         if not self.cfg.watt:
             return []
         on_cpu = self.cfg.device.accelerator == "cpu"
@@ -159,14 +159,14 @@ class Job:
         return [instantiate(self.cfg.watt, _convert_="all", **watched)]
 
     def _devices(self) -> int | list[int]:
-        """Return what Lightning's `devices` is: this job's boards, or how many processes on the CPU."""
+        """What Lightning's `devices` is: this job's boards, or how many processes on the CPU."""
         if self.cfg.device.accelerator == "cpu" or not self.boards:
             return self.cfg.device.count
         return list(self.boards)
 
 
 def wants_boards(cfg: DictConfig) -> list[int]:
-    """Return the boards that the job may choose from; empty where it runs without any."""
+    """The boards that the job may choose from; empty where it runs without any."""
     if cfg.device.boards is not None:
         boards = cfg.device.boards
         return [boards] if isinstance(boards, int) else list(boards)

@@ -11,12 +11,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.base import ImageData
-from experiments.modules.recipe import Recipe
 from experiments.zoo import Family, Size, family_of
 
 
 def size_of(cfg: DictConfig) -> tuple[Family, Size]:
-    """Return the family and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes."""
+    """The family and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes."""
     family = family_of(cfg.model.family)
     size = family.size(cfg.scale.name)
     named = cfg.model.timm_name and cfg.model.timm_name != size.timm_name
@@ -53,23 +52,6 @@ def build_model(
     return model.to(memory_format=torch.channels_last) if cfg.channels_last else model
 
 
-def recipe_of(cfg: DictConfig, phase: str) -> Recipe:
-    """Return the recipe of `phase`: the paper's, what the scale changes in it, then what the user says."""
-    said = {key: value for key, value in cfg.recipe.items() if value is not None}
-    return Recipe(**(_at_scale(cfg.model.recipe[phase], cfg.scale.name) | said))
-
-
-def options_of(cfg: DictConfig, what: str) -> dict[str, Any]:
-    """Return the arguments that the family's config has for `what` ("pretraining", "tokenizer") at this scale."""
-    return _at_scale(cfg.model[what], cfg.scale.name)
-
-
-def _at_scale(section: DictConfig, scale: str) -> dict[str, Any]:
-    """Return the paper's settings of a section, with what the scale changes in them."""
-    sizes = OmegaConf.to_container(section, resolve=True)
-    return sizes["paper"] | sizes.get(scale, {})
-
-
 def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
     """Count the floating-point operations of one image's forward pass, in units of 10^9 (a multiply-add is two).
 
@@ -84,7 +66,7 @@ def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
 
 
 def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -> dict[str, Any]:
-    """Return what the run record and the checkpoint say about the model, as plain values."""
+    """What the run record and the checkpoint say about the model, as plain values."""
     family, size = size_of(cfg)
     return {
         "name": f"{family.name} ({size.timm_name})",

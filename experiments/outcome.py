@@ -54,7 +54,7 @@ def _phase_lines(name: str, outcome: Outcome) -> list[str]:
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as JSON can hold it; numbers that do not exist become null."""
+    """An outcome as JSON can hold it; numbers that do not exist become null."""
     metrics = {name: float(value) for name, value in outcome.metrics.items()}
     plain: dict[str, Any] = {
         "directory": str(outcome.directory),

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.models import options_of, recipe_of
+from experiments.modules.recipe import Recipe
 
 # What a run's result depends on, beside its model, recipe and data.
 OF_THE_CONFIG = ("compile", "channels_last", "matmul_precision", "pretrained", "trainer")
@@ -15,8 +15,25 @@ OF_THE_PHASE = ("linear_probe", "match")
 A_PATH = ("root",)
 
 
+def recipe_of(cfg: DictConfig, phase: str) -> Recipe:
+    """The recipe of `phase`: the paper's, what the scale changes in it, then what the user says."""
+    said = {key: value for key, value in cfg.recipe.items() if value is not None}
+    return Recipe(**(_at_scale(cfg.model.recipe[phase], cfg.scale.name) | said))
+
+
+def options_of(cfg: DictConfig, what: str) -> dict[str, Any]:
+    """The arguments that the family's config has for `what` ("pretraining", "tokenizer") at this scale."""
+    return _at_scale(cfg.model[what], cfg.scale.name)
+
+
+def _at_scale(section: DictConfig, scale: str) -> dict[str, Any]:
+    """The paper's settings of a section, with what the scale changes in them."""
+    sizes = OmegaConf.to_container(section, resolve=True)
+    return sizes["paper"] | sizes.get(scale, {})
+
+
 def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
-    """Return what the run record says about a run's settings.
+    """What the run record says about a run's settings.
 
     Args:
         cfg: The composed config.
@@ -39,5 +56,5 @@ def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
 
 
 def _plain(section: Any) -> Any:
-    """Return a part of the config as plain values."""
+    """A part of the config as plain values."""
     return OmegaConf.to_container(section, resolve=True) if OmegaConf.is_config(section) else section

@@ -36,7 +36,7 @@ class SweepTable(Callback):
 
 
 def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
-    """Return the table of some jobs' outcomes, one row for each run that has a record of its own.
+    """The table of some jobs' outcomes, one row for each run that has a record of its own.
 
     Args:
         outcomes: What `save_outcome` wrote, read back.
@@ -58,7 +58,7 @@ def _runs(phase: str, outcome: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
 
 
 def _figures(run: dict[str, Any]) -> list[str]:
-    """Return a run's accuracy and energies as the table shows them; a dash for what there is not."""
+    """A run's accuracy and energies as the table shows them; a dash for what there is not."""
     metrics = run.get("metrics", {})
     own = spread = carried = "-"
     try:
@@ -73,5 +73,5 @@ def _figures(run: dict[str, Any]) -> list[str]:
 
 
 def _job_number(file: Path) -> int:
-    """Return the number that a job's directory begins with."""
+    """The number that a job's directory begins with."""
     return int(file.parent.name.split("-")[0])

@@ -137,14 +137,14 @@ def load_weights(model: nn.Module, weights: Weights, *, head: bool, match: str =
 
 
 def head_names(model: nn.Module) -> frozenset[str]:
-    """Return the state names of a timm model's classifier."""
+    """The state names of a timm model's classifier."""
     classifier = model.get_classifier()
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if module is classifier)
     return frozenset(name for name in model.state_dict() if name.startswith(prefixes)) if prefixes else frozenset()
 
 
 def _file_of(path: Path) -> Path:
-    """Return the file that a run directory or a path to a file means."""
+    """The file that a run directory or a path to a file means."""
     if path.is_file():
         return path
     own = path / "checkpoints" / "last.ckpt"
@@ -158,7 +158,7 @@ def _file_of(path: Path) -> Path:
 
 
 def _measured(file: Path, content: Mapping[str, Any]) -> Path | None:
-    """Return what knows the energy spent on a checkpoint: its run's record, else its own callback state."""
+    """What knows the energy spent on a checkpoint: its run's record, else its own callback state."""
     run = file.parent.parent
     if (run / "watt.json").is_file():
         return run
@@ -176,7 +176,7 @@ def _by_order(given: State, wanted: State, weights: Weights) -> dict[str, torch.
 
 
 def _fits_by_order(weights: Weights, model: nn.Module) -> bool:
-    """Return whether a file's tensors have the model's shapes in the model's order, the classifier aside."""
+    """Whether a file's tensors have the model's shapes in the model's order, the classifier aside."""
     wanted, fresh = model.state_dict(), head_names(model)
     return len(wanted) == len(weights.state) and all(
         name in fresh or wanted[name].shape == value.shape

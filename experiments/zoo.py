@@ -47,7 +47,7 @@ class Family:
     takes_image_size: bool = False
 
     def size(self, scale: str) -> Size:
-        """Return what stands for the family at `scale`.
+        """What stands for the family at `scale`.
 
         Raises:
             ValueError: If there is no such scale.
@@ -188,7 +188,7 @@ ZOO: Mapping[str, Family] = {family.name: family for family in _FAMILIES}
 
 
 def family_of(name: str) -> Family:
-    """Return the family that `model=name` means.
+    """The family that `model=name` means.
 
     Raises:
         ValueError: If there is no such family.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from experiments.bench.cases import Result
 from experiments.report.figures.style import COLOURS, GREY, new_figure, saved, settings
-
-if TYPE_CHECKING:
-    from experiments.bench.fidelity import Result
 
 SHOWN_S = 3.0
 """So many seconds of the trace are drawn."""

@@ -27,7 +27,7 @@ class RandomAffine:
     flip: bool = False
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the changed batch; `images` is float, (batch, channels, height, width)."""
+        """The changed batch; `images` is float, (batch, channels, height, width)."""
         count = len(images)
         angle = torch.deg2rad(_around_zero(count) * self.degrees)
         size = 1 + _around_zero(count) * self.scale

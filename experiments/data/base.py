@@ -69,23 +69,23 @@ class ImageData(pl.LightningDataModule):
         self.test_set: Dataset | None = None
 
     def train_dataloader(self) -> DataLoader:
-        """Return shuffled, augmented batches; the last, smaller batch is dropped."""
+        """Shuffled, augmented batches; the last, smaller batch is dropped."""
         return self._loader(self.train_set, shuffle=True, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        """Return the validation batches in a fixed order."""
+        """The validation batches in a fixed order."""
         return self._loader(self.val_set)
 
     def test_dataloader(self) -> DataLoader:
-        """Return the test batches in a fixed order."""
+        """The test batches in a fixed order."""
         return self._loader(self.test_set)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the test batches, for inference."""
+        """The test batches, for inference."""
         return self._loader(self.test_set)
 
     def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
-        """Return a loader over `dataset`; sets that batch themselves hand their batch through unchanged."""
+        """A loader over `dataset`; sets that batch themselves hand their batch through unchanged."""
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -129,7 +129,7 @@ class InMemoryData(ImageData):
 
     @abstractmethod
     def load(self) -> tuple[RawImages, RawImages]:
-        """Return the training images and the test images as they are stored."""
+        """The training images and the test images as they are stored."""
 
     def setup(self, stage: str | None = None) -> None:
         """Read, resize, normalise and split; a second call does nothing."""
@@ -143,7 +143,7 @@ class InMemoryData(ImageData):
         self.test_set = BatchedTensors(self._prepare(test.images), test.labels)
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the images as normalised floats of `image_size`."""
+        """The images as normalised floats of `image_size`."""
         pixels = images.expand(-1, self.in_chans, -1, -1).float() / 255
         pixels = F.interpolate(
             pixels,
@@ -174,7 +174,7 @@ class BatchedTensors(Dataset):
         return images[0], labels[0]
 
     def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the images and labels at `indices`, augmented together."""
+        """The images and labels at `indices`, augmented together."""
         images = self.images[indices]
         return (self.augment(images) if self.augment else images), self.labels[indices]
 
@@ -212,5 +212,5 @@ def stratified_split(labels: torch.Tensor, share: float, seed: int) -> tuple[tor
 
 
 def _as_it_is(batch: Any) -> Any:
-    """Return a batch that is already collated."""
+    """A batch that is already collated."""
     return batch

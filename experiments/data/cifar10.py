@@ -32,7 +32,7 @@ class CIFAR10(InMemoryData):
         self.download = download
 
     def load(self) -> tuple[RawImages, RawImages]:
-        """Return the 50,000 training and the 10,000 test images."""
+        """The 50,000 training and the 10,000 test images."""
         return self._read(train=True), self._read(train=False)
 
     def _read(self, *, train: bool) -> RawImages:

@@ -21,7 +21,7 @@ class Digits(InMemoryData):
     default_std = (0.3760,)
 
     def load(self) -> tuple[RawImages, RawImages]:
-        """Return four fifths of the images to train on and one fifth to test on."""
+        """Four fifths of the images to train on and one fifth to test on."""
         bunch = load_digits()
         images = torch.from_numpy(bunch.images / 16 * 255).round().to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(bunch.target).long()

@@ -109,7 +109,7 @@ class EmojiSet(Dataset):
         return tuple(part[0] for part in self.__getitems__([index]))
 
     def __getitems__(self, indices: list[int]) -> tuple[Any, ...]:
-        """Return images, labels and what belongs to them at `indices`; the images are augmented together."""
+        """Images, labels and what belongs to them at `indices`; the images are augmented together."""
         images = self.images[indices]
         batch = (self.augment(images) if self.augment else images), self.labels[indices]
         if self.extra is None:
@@ -202,7 +202,7 @@ class EmojiData(ImageData):
         self.train_set, self.val_set, self.test_set = part(kept, self.augment), part(held_out), part(test)
 
     def _emoji(self) -> list[Emoji]:
-        """Return the chosen emoji, and note the names of their classes."""
+        """The chosen emoji, and note the names of their classes."""
         emoji = read_emoji(self.names_path)
         if not self.skin_tones:
             emoji = [item for item in emoji if "skin tone" not in item.name]
@@ -211,6 +211,6 @@ class EmojiData(ImageData):
         return emoji
 
     def _class_of(self, item: Emoji) -> str:
-        """Return the class as words for a prompt: "face smiling", "animals & nature"."""
+        """The class as words for a prompt: "face smiling", "animals & nature"."""
         name = item.group if self.classes == "group" else item.subgroup
         return name.lower().replace("-", " ")

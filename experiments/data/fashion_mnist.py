@@ -42,7 +42,7 @@ class FashionMNIST(InMemoryData):
         self.root = Path(root)
 
     def load(self) -> tuple[RawImages, RawImages]:
-        """Return the 60,000 training and the 10,000 test images."""
+        """The 60,000 training and the 10,000 test images."""
         return self._read("train"), self._read("t10k")
 
     def _read(self, part: str) -> RawImages:
@@ -52,7 +52,7 @@ class FashionMNIST(InMemoryData):
         return RawImages(images.unsqueeze(1), labels)
 
     def _plain(self, name: str, folder: str) -> str:
-        """Return the path of a file without its compression; torchvision's reader wants it so."""
+        """The path of a file without its compression; torchvision's reader wants it so."""
         if (self.root / name).is_file():
             return str(self.root / name)
         packed = self.root / f"{name}.gz"

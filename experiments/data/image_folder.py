@@ -92,6 +92,6 @@ class ImageFolders(ImageData):
             )
 
     def _transform(self, *, training: bool) -> Any:
-        """Return timm's transform from a PIL picture to a normalised tensor."""
+        """Timm's transform from a PIL picture to a normalised tensor."""
         options = self.transform_options if training else None
         return create_transform(self.image_size, is_training=training, mean=self.mean, std=self.std, **(options or {}))

@@ -131,7 +131,7 @@ class BEiTPretrain(pl.LightningModule):
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Return the encoder's features of whole images, (batch, features)."""
+        """The encoder's features of whole images, (batch, features)."""
         return self.backbone(images)
 
     def encode_masked(self, images: Tensor, mask: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class BEiTPretrain(pl.LightningModule):
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()} | {"mask_token"}
 
     def backbone_state(self) -> dict[str, Tensor]:
-        """Return the encoder's weights under timm's own names, to be loaded strictly."""
+        """The encoder's weights under timm's own names, to be loaded strictly."""
         return self.backbone.state_dict()
 
     def _evaluate(self, stage: str, images: Tensor, batch_idx: int) -> None:
@@ -199,7 +199,7 @@ class BEiTPretrain(pl.LightningModule):
         self.log_dict(values, prog_bar=True, batch_size=len(codes), sync_dist=True)
 
     def _predict(self, images: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
-        """Return logits (batch, hidden, codes) and true codes (batch, hidden) of the hidden patches."""
+        """Logits (batch, hidden, codes) and true codes (batch, hidden) of the hidden patches."""
         mask = self.masks(len(images), rng)
         order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
         hidden = order[:, : self.hidden]

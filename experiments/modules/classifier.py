@@ -77,7 +77,7 @@ class Classifier(pl.LightningModule):
         return self.recipe.configure(self.model, self.trainer)
 
     def _mixup(self, num_classes: int) -> Mixup | None:
-        """Return timm's mixup and CutMix where the recipe has either."""
+        """Timm's mixup and CutMix where the recipe has either."""
         if not (self.recipe.mixup or self.recipe.cutmix):
             return None
         return Mixup(

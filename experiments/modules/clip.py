@@ -104,7 +104,7 @@ class CLIPPretrain(pl.LightningModule):
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Return the image tower's features before projection, (batch, features)."""
+        """The image tower's features before projection, (batch, features)."""
         return self.backbone(images)
 
     def encode_image(self, images: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class CLIPPretrain(pl.LightningModule):
         return functional.normalize(self.text(tokens), dim=-1)
 
     def class_embeddings(self, class_names: Sequence[str] | None = None) -> Tensor:
-        """Return one unit vector a class, (classes, joint_width): the mean of its prompts (section 3.1.4).
+        """One unit vector a class, (classes, joint_width): the mean of its prompts (section 3.1.4).
 
         Args:
             class_names: Names that take the place of those given at construction.
@@ -135,7 +135,7 @@ class CLIPPretrain(pl.LightningModule):
         return functional.normalize(features.mean(dim=1), dim=-1)
 
     def zero_shot(self, images: Tensor, class_embeddings: Tensor | None = None) -> Tensor:
-        """Return scores of the classes, (batch, classes), from prompts alone."""
+        """Scores of the classes, (batch, classes), from prompts alone."""
         classes = self.class_embeddings() if class_embeddings is None else class_embeddings
         return self.log_scale.exp() * self.encode_image(images) @ classes.T
 
@@ -188,16 +188,16 @@ class CLIPPretrain(pl.LightningModule):
         return {f"backbone.{name}" for name in image} | {f"text.{name}" for name in text} | {"log_scale"}
 
     def backbone_state(self) -> dict[str, Tensor]:
-        """Return the image tower's weights under timm's own names, to be loaded strictly."""
+        """The image tower's weights under timm's own names, to be loaded strictly."""
         return self.backbone.state_dict()
 
     def _prompt_tokens(self, class_names: Sequence[str]) -> Tensor:
-        """Return the tokens of each prompt around each name, (classes, prompts, context)."""
+        """The tokens of each prompt around each name, (classes, prompts, context)."""
         texts = [prompt.format(name) for name in class_names for prompt in self.prompts]
         return self.tokenizer(texts, self.context).view(len(class_names), len(self.prompts), self.context)
 
     def _captions(self, batch: Any) -> Sequence[str] | Tensor:
-        """Return a batch's own captions, or the tokens of a drawn prompt around each image's class."""
+        """A batch's own captions, or the tokens of a drawn prompt around each image's class."""
         if len(batch) > 2:
             return batch[2]
         if self.class_tokens is None:

@@ -132,7 +132,7 @@ class MAEPretrain(pl.LightningModule):
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Return the encoder's features of whole images, (batch, features)."""
+        """The encoder's features of whole images, (batch, features)."""
         return self.encoder.vit(images)
 
     def encode_visible(self, images: Tensor, keep: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class MAEPretrain(pl.LightningModule):
         return vit | {"decoder.mask_token"}
 
     def backbone_state(self) -> dict[str, Tensor]:
-        """Return the encoder's weights under timm's own names, to be loaded strictly."""
+        """The encoder's weights under timm's own names, to be loaded strictly."""
         return self.encoder.vit.state_dict()
 
     def _evaluate(self, name: str, images: Tensor, batch_idx: int) -> None:

@@ -82,11 +82,11 @@ class Recipe:
             )
 
     def peak_lr(self, effective_batch: int) -> float:
-        """Return the peak learning rate for a batch of so many images over all devices and accumulations."""
+        """The peak learning rate for a batch of so many images over all devices and accumulations."""
         return self.lr * effective_batch / self.lr_batch if self.lr_batch else self.lr
 
     def lr_factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
-        """Return the learning rate at `step` as a share of its peak."""
+        """The learning rate at `step` as a share of its peak."""
         warmup = self.warmup_epochs * steps_per_epoch
         if step < warmup:
             return max(1e-3, step / warmup)
@@ -124,7 +124,7 @@ class Recipe:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _options(self) -> dict[str, Any]:
-        """Return what this optimiser takes beyond the learning rate and the decay."""
+        """What this optimiser takes beyond the learning rate and the decay."""
         options: dict[str, Any] = {"opt": self.optimizer, "momentum": self.momentum}
         if self.optimizer.startswith(("adam", "nadam", "lamb")):
             options["betas"] = self.betas

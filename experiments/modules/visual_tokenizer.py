@@ -97,13 +97,13 @@ class VisualTokenizer(pl.LightningModule):
         return cls(recipe, patch_size=embed.patch_size[0], in_chans=embed.proj.in_channels, **options)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Return the code of each patch, (batch, patches), rows first; no gradient flows."""
+        """The code of each patch, (batch, patches), rows first; no gradient flows."""
         with torch.no_grad():
             return self._nearest(self._cells(images)).flatten(1)
 
     @override
     def forward(self, images: Tensor) -> Tensor:
-        """Return the images painted back from their codes, in the shape they came."""
+        """The images painted back from their codes, in the shape they came."""
         return self._paint(self.codebook[self._nearest(self._cells(images))])
 
     @override
@@ -144,15 +144,15 @@ class VisualTokenizer(pl.LightningModule):
         return self.recipe.configure(self, self.trainer)
 
     def _cells(self, images: Tensor) -> Tensor:
-        """Return one unit vector a patch, (batch, rows, columns, code_width)."""
+        """One unit vector a patch, (batch, rows, columns, code_width)."""
         return functional.normalize(self.encoder(images), dim=1).permute(0, 2, 3, 1)
 
     def _nearest(self, cells: Tensor) -> Tensor:
-        """Return the index of the code most like each cell, (batch, rows, columns)."""
+        """The index of the code most like each cell, (batch, rows, columns)."""
         return (cells @ self.codebook.T.to(cells.dtype)).argmax(dim=-1)
 
     def _paint(self, codes: Tensor) -> Tensor:
-        """Return images from the codes of their cells, (batch, rows, columns, code_width)."""
+        """Images from the codes of their cells, (batch, rows, columns, code_width)."""
         return self.decoder(codes.permute(0, 3, 1, 2))
 
     @torch.no_grad()

@@ -6,9 +6,9 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from experiments.job import Job, Outcome
-from experiments.models import build_model, compile_model, model_info, recipe_of
+from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
-from experiments.settings import settings_of
+from experiments.settings import recipe_of, settings_of
 from experiments.weights import CarryWeights, Weights, WeightsError, load_weights, read_weights
 
 SCRATCH = "scratch"
@@ -79,7 +79,7 @@ def _build(job: Job, in_chans: int, num_classes: int, drop_path: float) -> nn.Mo
 
 
 def _normalisation(job: Job) -> dict[str, Any]:
-    """Return the mean and deviation that timm's published weights were trained with."""
+    """The mean and deviation that timm's published weights were trained with."""
     if not job.cfg.pretrained:
         return {}
     config = resolve_model_data_config(build_model(job.cfg, in_chans=3, num_classes=0))

@@ -78,7 +78,7 @@ def _classifier(job: Job, weights: Weights, data: ImageData) -> nn.Module:
 
 
 def _per_image(stopwatch: Stopwatch, images: int, gflops: float) -> dict[str, float]:
-    """Return the last measurement per image."""
+    """The last measurement per image."""
     joules = stopwatch.joules / images
     return {
         "joules_per_image": joules,
@@ -90,7 +90,7 @@ def _per_image(stopwatch: Stopwatch, images: int, gflops: float) -> dict[str, fl
 
 
 def _meter(job: Job) -> EnergyMeter:
-    """Return a meter over what the callback measures."""
+    """A meter over what the callback measures."""
     settings = instantiate(job.cfg.watt, _partial_=True, _convert_="all").keywords
     gpus = settings.get("gpus", "auto")
     if gpus == "auto":
@@ -100,5 +100,5 @@ def _meter(job: Job) -> EnergyMeter:
 
 
 def _uuid(board: int) -> str:
-    """Return NVML's name of a CUDA device."""
+    """NVML's name of a CUDA device."""
     return f"GPU-{torch.cuda.get_device_properties(board).uuid}"

@@ -95,7 +95,7 @@ class Goal:
     max_seconds: float
 
     def passes(self, passes: int, share: float, seconds: float) -> int:
-        """Return how many passes are needed, if that many had this share of edges and took so many seconds.
+        """How many passes are needed, if that many had this share of edges and took so many seconds.
 
         The edges' joules stay the same however long the measurement, so their share falls as one over its length.
         """

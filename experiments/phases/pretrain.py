@@ -5,10 +5,10 @@ from torch import nn
 
 from experiments.data.base import ImageData
 from experiments.job import Job, Outcome
-from experiments.models import build_model, compile_model, model_info, options_of, recipe_of
+from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
-from experiments.settings import settings_of
+from experiments.settings import options_of, recipe_of, settings_of
 from experiments.weights import CarryWeights
 from experiments.zoo import family_of
 

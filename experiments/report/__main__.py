@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report.assemble import build
+from experiments.report.assemble import write_report
+from experiments.report.inputs.records import Broken, load
+from experiments.report.inputs.reference import Training, read_reference
 from experiments.report.metrics import SamSettings
 from experiments.report.output import Output
-from experiments.report.records import Broken, load
-from experiments.report.reference import Training, read_reference
 from lightning_watt.units import J_PER
 
 MOST_PRINTED = 5
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"There is no record (watt.json) below {asked.runs}: run something with WattCallback first.", file=sys.stderr
             )
             return 1
-        built = build(found, trainings, unread, Output(out), _settings(asked))
+        built = write_report(found, trainings, unread, Output(out), _settings(asked))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Tables, figures and one page from all run records (watt.json) below a directory.",
     )
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="where the runs are")
-    parser.add_argument("--reference", type=Path, metavar="CSV", help="trainings that others measured, to stand beside")
+    parser.add_argument("--reference", type=Path, metavar="CSV", help="trainings that others measured, for comparison")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes; default: RUNS_DIR/report")
     parser.add_argument("--alpha", type=_finite, help="SAM's alpha; default: as the records say")
     parser.add_argument("--beta", type=_finite, help="SAM's beta; default: as the records say")

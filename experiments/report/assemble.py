@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from experiments.report import clean, tables
-from experiments.report.entries import Comparison, compare
+from experiments.report import tables
+from experiments.report.comparison import Comparison, compare
 from experiments.report.figures import (
     breakeven,
     household,
@@ -23,14 +23,15 @@ from experiments.report.figures import (
     years,
 )
 from experiments.report.html import DrawnFigure, Section, page
-from experiments.report.lineage import lines
+from experiments.report.inputs import clean
+from experiments.report.inputs.lineage import lineages
+from experiments.report.inputs.records import Broken, Found
+from experiments.report.inputs.reference import Training
 from experiments.report.metrics import SamSettings
 from experiments.report.output import Output, escaped, to_csv, to_markdown
-from experiments.report.records import Broken, Found
-from experiments.report.reference import Training
 
 MOST_DRAWN: Final = 6
-"""So many comparisons get figures; the rest tables only."""
+"""The number of comparisons that get figures; the others get tables only."""
 HEADING: Final = "What training costs: accuracy and energy"
 Draw = Callable[[Comparison], style.Picture]
 FIGURES: Final[tuple[Draw, ...]] = (
@@ -61,7 +62,7 @@ class Built:
     without: Sequence[str]
 
 
-def build(
+def write_report(
     found: Found,
     trainings: Sequence[Training],
     unread: Sequence[Broken],
@@ -72,12 +73,12 @@ def build(
 
     Args:
         found: the records.
-        trainings: what others measured.
+        trainings: trainings that others measured.
         unread: rows of the reference that could not be used.
-        output: where to.
-        settings: how SAM is taken; None: as the records say.
+        output: the directory to write to.
+        settings: SAM's parameters; None: as the records say.
     """
-    comparisons = compare(lines(found.runs), trainings, settings)
+    comparisons = compare(lineages(found.runs), trainings, settings)
     drawn = {id(comparison) for comparison in _to_draw(comparisons)}
     sections = [
         _section(comparison, name, output, drawn=id(comparison) in drawn)
@@ -99,7 +100,7 @@ def build(
 
 
 def _to_draw(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The reference, and the comparisons with most entries."""
+    """The reference, and the comparisons with most results."""
     own = [comparison for comparison in comparisons if not comparison.reference]
     return own[:MOST_DRAWN] + [comparison for comparison in comparisons if comparison.reference]
 
@@ -124,7 +125,7 @@ def _section(comparison: Comparison, name: str, output: Output, *, drawn: bool) 
         tables=[tables.models(comparison), tables.model_ranks(comparison), tables.devices(comparison)],
         figures=figures,
         more=[tables.sensitivities(comparison), tables.break_evens(comparison)],
-        note="" if drawn else f"Figures are drawn for the {MOST_DRAWN} data sets with most models; this is not one of them.",
+        note="" if drawn else f"Figures are drawn only for the {MOST_DRAWN} data sets with the most models.",
     )
 
 
@@ -168,11 +169,11 @@ def _facts(found: Found, trainings: Sequence[Training], broken: Sequence[Broken]
         )
     if kinds["estimated"] or kinds["mixed"]:
         facts.append(
-            "Estimated energies are computed from busy time and a table value, not measured: they may be tens of percent "
-            "off. They are drawn hollow or dashed, and ranked apart from measured ones."
+            "Estimated energies are not measured. They are computed from busy time and a table value, and may be wrong by "
+            "tens of percent. They are drawn hollow or dashed, and ranked apart from measured energies."
         )
     if trainings:
-        facts.append(f"{len(trainings)} trainings that others measured stand apart as the reference.")
+        facts.append(f"{len(trainings)} trainings were measured by others. They are shown apart, as the reference.")
     if broken:
         facts.append(f"{len(broken)} files or rows could not be read; they are listed at the end.")
     return facts

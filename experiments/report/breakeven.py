@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.metrics import break_even
 
 
@@ -18,14 +18,14 @@ class Repayment:
         inferences: after so many, both have used the same.
     """
 
-    dearer: Entry
-    cheaper: Entry
+    dearer: ModelResult
+    cheaper: ModelResult
     inferences: float
 
 
-def complete(comparison: Comparison) -> list[Entry]:
-    """The ranked entries whose training and inference energies are both known."""
-    return [entry for entry in comparison.entries if entry.ranked and entry.per_sample_j and entry.train_j]
+def complete(comparison: Comparison) -> list[ModelResult]:
+    """The ranked results whose training and inference energies are both known."""
+    return [result for result in comparison.results if result.ranked and result.per_sample_j and result.train_j]
 
 
 def repayments(comparison: Comparison) -> list[Repayment]:
@@ -35,9 +35,9 @@ def repayments(comparison: Comparison) -> list[Repayment]:
     device's gain error is then the same for both and cancels.
     """
     found = []
-    entries = complete(comparison)
-    for dearer in entries:
-        for cheaper in entries:
+    results = complete(comparison)
+    for dearer in results:
+        for cheaper in results:
             alike = (dearer.device, dearer.inference_device, dearer.provenance)
             if alike != (cheaper.device, cheaper.inference_device, cheaper.provenance):
                 continue
@@ -47,7 +47,7 @@ def repayments(comparison: Comparison) -> list[Repayment]:
     return sorted(found, key=lambda pair: pair.inferences)
 
 
-def _pair(first: Entry, second: Entry, which: str) -> tuple[float, float]:
+def _pair(first: ModelResult, second: ModelResult, which: str) -> tuple[float, float]:
     if which == "train":
         return first.train_j or 0.0, second.train_j or 0.0
-    return tuple(entry.per_sample_j.value if entry.per_sample_j else 0.0 for entry in (first, second))  # type: ignore[return-value]
+    return tuple(result.per_sample_j.value if result.per_sample_j else 0.0 for result in (first, second))  # type: ignore[return-value]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.metrics import SamSettings, kendall_tau, ranks, sam
 from lightning_watt.units import EnergyUnit
 
@@ -23,9 +23,9 @@ class Setting:
     Attributes:
         settings: alpha, beta and unit.
         shifted: which form.
-        places: rank of each entry; None where SAM is undefined.
+        places: rank of each result; None where SAM is undefined.
         undefined: how many have no SAM.
-        tau: Kendall's tau to the ranking of the comparison's own settings, over the entries that both rank.
+        tau: Kendall's tau to the ranking of the comparison's own settings, over the results that both rank.
     """
 
     settings: SamSettings
@@ -35,8 +35,8 @@ class Setting:
     tau: float | None
 
 
-def peers(comparison: Comparison) -> list[Entry]:
-    """The entries that are ranked together: those of the provenance that most of them have."""
+def peers(comparison: Comparison) -> list[ModelResult]:
+    """The results that are ranked together: those of the provenance that most of them have."""
     groups = [comparison.ranked(provenance) for provenance in comparison.provenances()]
     return max(groups, key=len, default=[])
 
@@ -49,18 +49,18 @@ def settings_to_try(base: SamSettings) -> Iterator[SamSettings]:
     yield from (replace(base, unit=unit) for unit in UNITS if unit != base.unit)
 
 
-def sensitivity(entries: Sequence[Entry], base: SamSettings) -> list[Setting]:
-    """Rank the entries by SAM, then by shifted SAM, under each of the settings.
+def sensitivity(results: Sequence[ModelResult], base: SamSettings) -> list[Setting]:
+    """Rank the results by SAM, then by shifted SAM, under each of the settings.
 
     Args:
-        entries: those that may be ranked together.
+        results: those that may be ranked together.
         base: what the others are compared with.
     """
     found = []
     for shifted in (False, True):
         scores_of_base: list[float | None] | None = None
         for settings in settings_to_try(base):
-            scores = [sam(entry.accuracy, entry.train_j, settings, shifted=shifted) for entry in entries]
+            scores = [sam(result.accuracy, result.train_j, settings, shifted=shifted) for result in results]
             scores_of_base = scores_of_base or scores
             both = [(a, b) for a, b in zip(scores_of_base, scores, strict=True) if a is not None and b is not None]
             tau = kendall_tau([a for a, _ in both], [b for _, b in both])
@@ -69,7 +69,7 @@ def sensitivity(entries: Sequence[Entry], base: SamSettings) -> list[Setting]:
 
 
 def swapped(first: Setting, second: Setting) -> int:
-    """How many entries have another rank in the second."""
+    """How many results have another rank in the second."""
     return sum(a != b for a, b in zip(first.places, second.places, strict=True))
 
 

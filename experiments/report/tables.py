@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from experiments.report.breakeven import repayments
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.household import USES, as_home, as_kettles
+from experiments.report.inputs.records import Broken, Run
 from experiments.report.metrics import Amount, net_score, ranks, sam_amount, wh_per_1000
-from experiments.report.records import Broken, Run
 from experiments.report.sensitivity import peers, sensitivity, swapped
 from lightning_watt.units import kwh
 
@@ -29,7 +29,7 @@ class Table:
         columns: their headings, with units.
         rows: one cell a column.
         note: how to read it.
-        quiet: rows to be set back: what isn't ranked.
+        quiet: rows shown in grey: those that are not ranked.
     """
 
     key: str
@@ -43,29 +43,29 @@ class Table:
 def models(comparison: Comparison) -> Table:
     """Table 1: what each model is, costs and achieves."""
     settings = comparison.settings
-    entries = _in_order(comparison)
+    results = _in_order(comparison)
     rows = [
         (
-            entry.label,
-            entry.state,
-            entry.provenance or "no energy",
-            entry.year,
-            None if entry.params is None else entry.params / 1e6,
-            entry.gflops,
-            _percent(entry),
-            _kwh(entry.own_j, None),
-            _kwh(entry.train_j, entry.train_uncertainty_j),
-            None if entry.train_j is None else as_home(entry.train_j),
-            _inference(entry),
-            sam_amount(entry.accuracy, entry.own_j, None, settings),
-            sam_amount(entry.accuracy, entry.own_j, None, settings, shifted=True),
-            sam_amount(entry.accuracy, entry.train_j, entry.train_uncertainty_j, settings),
-            sam_amount(entry.accuracy, entry.train_j, entry.train_uncertainty_j, settings, shifted=True),
-            net_score(entry.accuracy, entry.params, entry.gflops),
-            entry.count,
-            None if entry.spread_j is None else kwh(entry.spread_j),
+            result.label,
+            result.state,
+            result.provenance or "no energy",
+            result.year,
+            None if result.params is None else result.params / 1e6,
+            result.gflops,
+            _percent(result),
+            _kwh(result.own_j, None),
+            _kwh(result.train_j, result.train_uncertainty_j),
+            None if result.train_j is None else as_home(result.train_j),
+            _inference(result),
+            sam_amount(result.accuracy, result.own_j, None, settings),
+            sam_amount(result.accuracy, result.own_j, None, settings, shifted=True),
+            sam_amount(result.accuracy, result.train_j, result.train_uncertainty_j, settings),
+            sam_amount(result.accuracy, result.train_j, result.train_uncertainty_j, settings, shifted=True),
+            net_score(result.accuracy, result.params, result.gflops),
+            result.count,
+            None if result.spread_j is None else kwh(result.spread_j),
         )
-        for entry in entries
+        for result in results
     ]
     columns = (
         "model",
@@ -89,11 +89,11 @@ def models(comparison: Comparison) -> Table:
     )
     note = (
         f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}; empty where it is undefined "
-        f"(at or below 1 {settings.unit}). Plus or minus is the measurement's uncertainty; of top-1, the standard deviation "
-        "over runs. Own: the last training run alone; with inherited: all that it came from too. NetScore: "
+        f"(at or below 1 {settings.unit}). The ± is the measurement's uncertainty; for top-1 it is the standard deviation "
+        "over runs. Own: only the last training run. With inherited: also the runs that it started from. NetScore: "
         "20 log10(a² / sqrt(parameters x multiply-adds)), a in percent, parameters in 10^6, multiply-adds in 10^9."
     )
-    quiet = frozenset(n for n, entry in enumerate(entries) if not entry.ranked)
+    quiet = frozenset(n for n, result in enumerate(results) if not result.ranked)
     return Table("table1_models", "Table 1: models", columns, rows, note, quiet)
 
 
@@ -104,16 +104,16 @@ def model_ranks(comparison: Comparison) -> Table:
     for provenance in comparison.provenances():
         group = comparison.ranked(provenance)
         placed = [
-            ranks([entry.accuracy for entry in group]),
-            ranks([entry.train_j for entry in group], high_is_good=False),
-            ranks([entry.per_sample_j.value if entry.per_sample_j else None for entry in group], high_is_good=False),
-            ranks([comparison.sam(entry) for entry in group]),
-            ranks([comparison.sam(entry, shifted=True) for entry in group]),
-            ranks([net_score(entry.accuracy, entry.params, entry.gflops) for entry in group]),
+            ranks([result.accuracy for result in group]),
+            ranks([result.train_j for result in group], high_is_good=False),
+            ranks([result.per_sample_j.value if result.per_sample_j else None for result in group], high_is_good=False),
+            ranks([comparison.sam(result) for result in group]),
+            ranks([comparison.sam(result, shifted=True) for result in group]),
+            ranks([net_score(result.accuracy, result.params, result.gflops) for result in group]),
         ]
         found = [
-            (provenance, entry.label, *(column[n] for column in placed), fronts.get(entry.label))
-            for n, entry in enumerate(group)
+            (provenance, result.label, *(column[n] for column in placed), fronts.get(result.label))
+            for n, result in enumerate(group)
         ]
         rows += sorted(found, key=lambda row: (row[6] or len(found) + 1, row[1]))
     columns = (
@@ -128,24 +128,25 @@ def model_ranks(comparison: Comparison) -> Table:
         "Pareto front",
     )
     note = (
-        "1 is best. Measured, mixed and estimated energies are ranked apart; what did not complete or learn is not ranked. "
-        "SAM and energy with all that was inherited. Pareto front 1: nothing is both more accurate and cheaper to train."
+        "1 is best. Measured, mixed and estimated energies are ranked apart. Trainings that did not finish or learn are "
+        "not ranked. SAM and energy include inherited energy. Pareto front 1: no model is both more "
+        "accurate and cheaper to train."
     )
     return Table("table1_ranks", "Table 1, ranks", columns, rows, note)
 
 
 def devices(comparison: Comparison) -> Table:
     """Table 2: the same models side by side on each device."""
-    names = sorted({name for entry in comparison.entries for name in (entry.device, entry.inference_device) if name})
+    names = sorted({name for result in comparison.results for name in (result.device, result.inference_device) if name})
     shown = names[:MOST_DEVICES]
     cells: dict[tuple[str, str, str, str], dict[tuple[str, str], Cell]] = {}
-    for entry in comparison.entries:
-        if not entry.ranked:
+    for result in comparison.results:
+        if not result.ranked:
             continue
-        row = cells.setdefault((entry.name, entry.variant or entry.phases, entry.scale, entry.provenance), {})
-        row.setdefault(("top-1 (%)", entry.device), _percent(entry))
-        row.setdefault(("train (kWh)", entry.device), _kwh(entry.train_j, entry.train_uncertainty_j))
-        row.setdefault(("inference (Wh per 1,000)", entry.inference_device), _inference(entry))
+        row = cells.setdefault((result.name, result.variant or result.phases, result.scale, result.provenance), {})
+        row.setdefault(("top-1 (%)", result.device), _percent(result))
+        row.setdefault(("train (kWh)", result.device), _kwh(result.train_j, result.train_uncertainty_j))
+        row.setdefault(("inference (Wh per 1,000)", result.inference_device), _inference(result))
     what = ("top-1 (%)", "train (kWh)", "inference (Wh per 1,000)")
     # One measure after the other, so that the devices stand side by side.
     places = [(measure, name) for measure in what for name in shown]
@@ -153,7 +154,7 @@ def devices(comparison: Comparison) -> Table:
     rows = [(*key, *(row.get(place) for place in places)) for key, row in sorted(cells.items(), key=lambda item: item[0])]
     columns = ("model", "trained", "scale", "energy is", *(f"{measure}: {name}" for measure, name in places))
     left_out = f" {len(names) - len(shown)} more devices are in Table 1 only." if len(names) > len(shown) else ""
-    note = f"Training with all that was inherited. Completed and learnt trainings only.{left_out}"
+    note = f"Training includes inherited energy. Only trainings that finished and learnt are listed.{left_out}"
     return Table("table2_devices", "Table 2: by device", columns, rows, note)
 
 
@@ -164,7 +165,7 @@ def sensitivities(comparison: Comparison) -> Table:
     rows = []
     for setting in found:
         base = next(other for other in found if other.shifted == setting.shifted)
-        order = sorted((place, entry.label) for entry, place in zip(group, setting.places, strict=True) if place)
+        order = sorted((place, result.label) for result, place in zip(group, setting.places, strict=True) if place)
         rows.append(
             (
                 "SAM shifted" if setting.shifted else "SAM",
@@ -178,16 +179,16 @@ def sensitivities(comparison: Comparison) -> Table:
             )
         )
     columns = ("score", "alpha", "beta", "unit", "undefined", "ranks changed", "Kendall's tau", "first three")
-    kinds = f" The {group[0].provenance} energies only." if len(comparison.provenances()) > 1 and group else ""
+    kinds = f" Only {group[0].provenance} energies are used." if len(comparison.provenances()) > 1 and group else ""
     note = (
-        "The first row of each score is what the others are compared with, over the models that both rank. Beta scales all "
-        f"scores alike, so it changes no rank.{kinds}"
+        "The other rows of a score are compared with its first row, over the models that both rank. Beta scales all scores "
+        f"by the same factor, so it changes no rank.{kinds}"
     )
     return Table("sensitivity", "SAM's sensitivity", columns, rows, note)
 
 
 def break_evens(comparison: Comparison) -> Table:
-    """After how many inferences a dearer training is repaid."""
+    """The number of inferences after which a model that costs more to train has saved the difference."""
     rows = [
         (
             pair.dearer.label,
@@ -214,8 +215,8 @@ def break_evens(comparison: Comparison) -> Table:
         "energy is",
     )
     note = (
-        "Pairs on the same devices and with the same kind of energy only: a device's gain error is then the same for both "
-        "and cancels. The less an inference saves, the less certain the break-even."
+        "Only models on the same devices and with the same kind of energy are paired: a device's gain error is then the "
+        "same for both and cancels. The less an inference saves, the less certain the break-even."
     )
     return Table("breakeven", "Break-even", columns, rows, note)
 
@@ -261,14 +262,14 @@ def runs(found: Sequence[Run]) -> Table:
     )
     quiet = frozenset(n for n, run in enumerate(found) if run.status != "completed")
     note = (
-        "Also those that failed, were interrupted or still run, as their records say. What self-supervised pretraining "
-        "calls accuracy (of visual tokens, of captions) is no top-1 and is not compared."
+        "All runs, also those that failed, were interrupted or still run. Self-supervised pretraining logs an accuracy of "
+        "visual tokens or captions. That is not top-1, and is not compared."
     )
     return Table("runs", "All runs", columns, rows, note, quiet)
 
 
 def household_uses() -> Table:
-    """What homes and appliances use, with sources."""
+    """The electricity that homes and appliances use, with sources."""
     rows = [(use.item, use.energy_kwh, use.per, use.source) for use in USES]
     return Table("household", "Household electricity", ("use", "kWh", "per", "source"), rows)
 
@@ -280,44 +281,44 @@ def unread(found: Sequence[Broken]) -> Table:
 
 def summary(comparison: Comparison) -> str:
     """One sentence on what a comparison's ranked trainings have used together."""
-    known = [entry for entry in comparison.entries if entry.train_j]
-    joules = sum(entry.train_j or 0.0 for entry in known)
+    known = [result for result in comparison.results if result.train_j]
+    joules = sum(result.train_j or 0.0 for result in known)
     if not joules:
         return "No training energy is known."
-    states = [entry for entry in comparison.entries if not entry.ranked]
-    ranked = f" {len(states)} of {len(comparison.entries)} are shown but not ranked." if states else ""
+    states = [result for result in comparison.results if not result.ranked]
+    ranked = f" {len(states)} of {len(comparison.results)} models are shown but not ranked." if states else ""
     kinds = " and ".join(kind for kind in comparison.provenances() if kind)
     return (
-        f"The trainings add up to {kwh(joules):.3g} kWh ({kinds}; one of each model): a typical UK home's "
-        f"{as_home(joules)}, or {as_kettles(joules):.3g} full kettles.{ranked}"
+        f"The trainings add up to {kwh(joules):.3g} kWh ({kinds}; each model counted once). A typical UK home "
+        f"uses this in {as_home(joules)}. It would boil {as_kettles(joules):.3g} full kettles.{ranked}"
     )
 
 
-def _in_order(comparison: Comparison) -> list[Entry]:
-    """Ranked entries by shifted SAM, each provenance for itself, then those that are not ranked."""
+def _in_order(comparison: Comparison) -> list[ModelResult]:
+    """Ranked results by shifted SAM, each provenance for itself, then those that are not ranked."""
     kinds = {kind: place for place, kind in enumerate(comparison.provenances())}
 
-    def key(entry: Entry) -> tuple[bool, int, float, str]:
-        score = comparison.sam(entry, shifted=True)
-        return (not entry.ranked, kinds[entry.provenance], -(score if score is not None else -1.0), entry.label)
+    def key(result: ModelResult) -> tuple[bool, int, float, str]:
+        score = comparison.sam(result, shifted=True)
+        return (not result.ranked, kinds[result.provenance], -(score if score is not None else -1.0), result.label)
 
-    return sorted(comparison.entries, key=key)
+    return sorted(comparison.results, key=key)
 
 
-def _percent(entry: Entry) -> Amount | None:
-    if entry.accuracy is None:
+def _percent(result: ModelResult) -> Amount | None:
+    if result.accuracy is None:
         return None
-    return Amount(100 * entry.accuracy, None if entry.accuracy_spread is None else 100 * entry.accuracy_spread)
+    return Amount(100 * result.accuracy, None if result.accuracy_spread is None else 100 * result.accuracy_spread)
 
 
 def _kwh(joules: float | None, uncertainty_j: float | None) -> Amount | None:
     return None if joules is None else Amount(kwh(joules), None if uncertainty_j is None else kwh(uncertainty_j))
 
 
-def _inference(entry: Entry) -> Amount | None:
-    one = entry.per_sample_j
+def _inference(result: ModelResult) -> Amount | None:
+    one = result.per_sample_j
     return one and Amount(wh_per_1000(one.value), None if one.plus_minus is None else wh_per_1000(one.plus_minus))
 
 
-def _per_sample(entry: Entry) -> float:
-    return entry.per_sample_j.value if entry.per_sample_j else 0.0
+def _per_sample(result: ModelResult) -> float:
+    return result.per_sample_j.value if result.per_sample_j else 0.0

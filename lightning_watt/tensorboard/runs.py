@@ -25,7 +25,7 @@ MAX_POINTS = 300
 MAX_CURVES = 16
 """Runs whose curves are sent in one answer."""
 MAX_NEWS_S = 2.0
-"""A row this much younger than the record tells of work that the record does not know of."""
+"""A row that is younger than the record by more than this means that the run goes on."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -193,7 +193,7 @@ def _take_record(run: Run, record: Record) -> None:
     run.joules, run.uncertainty_j, run.provenance = energy.total_j, energy.uncertainty_j, energy.provenance
     run.inherited_j = sum(inherited.total_j for inherited in record.inherited)
     run.accuracy, run.metric = record.accuracy.last, record.accuracy.metric
-    run.by_stage = {stage: entry.joules for stage, entry in energy.by_stage.items()}
+    run.by_stage = {stage: spent.joules for stage, spent in energy.by_stage.items()}
     run.alpha, run.beta, run.unit = record.sam.alpha, record.sam.beta, record.sam.unit
 
 

@@ -1,4 +1,4 @@
-"""What stands in for the machine: a clock that only moves when told to, and sources that say what they are told to."""
+"""Stand-ins for the machine: a clock that moves only in `sleep`, and sources whose readings the test chooses."""
 
 from __future__ import annotations
 

@@ -17,10 +17,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.job import Job
-from experiments.models import build_model, count_gflops, model_info, recipe_of, size_of
+from experiments.models import build_model, count_gflops, model_info, size_of
 from experiments.modules.recipe import Recipe
 from experiments.phases.pretrain import self_supervised
 from experiments.run import CONF
+from experiments.settings import options_of, recipe_of
 from experiments.zoo import SCALES, ZOO
 from lightning_watt import WattCallback
 
@@ -111,7 +112,6 @@ def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) ->
     backbone = build_model(cfg, in_chans=data.in_chans, num_classes=0)
     tokenizer = None
     if name == "beit":
-        from experiments.models import options_of
         from experiments.modules.visual_tokenizer import VisualTokenizer
 
         tokenizer = VisualTokenizer.for_backbone(backbone, recipe_of(cfg, "tokenizer"), **options_of(cfg, "tokenizer"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.bench.fidelity import Case, Result, kinds, measure, table
+from experiments.bench.cases import Case, Result
+from experiments.bench.fidelity import kinds, measure, table
 from experiments.bench.truth_figure import draw
 
 CASES = [Case("levels", 100, True), Case("levels", 100, False), Case("at random", 100, True)]

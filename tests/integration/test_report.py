@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from experiments.report import build, clean
+from experiments.report import assemble
 from experiments.report.__main__ import main
 from experiments.report.assemble import FIGURES
+from experiments.report.inputs import clean
 from lightning_watt.record import Inherited, Stage
 from tests.unit.experiments.report.made import REFERENCE, curve, lifecycle, made, write, write_raw
 
@@ -197,13 +198,13 @@ def test_two_runs_at_the_edge_of_what_is_possible_are_reported(tmp_path, joules,
 
 
 def test_many_data_sets_get_tables_and_the_largest_get_figures(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "MOST_DRAWN", 2)
+    monkeypatch.setattr(assemble, "MOST_DRAWN", 2)
     for name in ("set/0", "set 0", "other"):
         write(tmp_path / "runs" / clean.slug(name, 9) / str(len(name.split())), made(data=name))
     write(tmp_path / "runs/more", made(data="set/0", family="swin"))
     assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     assert len(list((tmp_path / "out/figures").glob("figure1_*.png"))) == 2
-    assert "this is not one of them" in page_of(tmp_path / "out").text
+    assert "Figures are drawn only for" in page_of(tmp_path / "out").text
     assert {row["data"] for row in rows_of(tmp_path / "out/tables/table1_models.csv")} == {"set/0", "set 0", "other"}
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.report.breakeven import complete, repayments
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.figures.style import MOST_CURVES, Picture, log_axis, looks, new_figure, safe, scaled
 
 
 def draw(comparison: Comparison) -> Picture:
-    """Draw each model's training and inferences together; where two lines cross, the dearer training is repaid."""
-    title = "Break-even: when dearer training is repaid by cheaper inference"
+    """Draw each model's training and inferences together; where two lines cross, the more expensive training is repaid."""
+    title = "Break-even: when cheaper inference pays for a more expensive training"
     known = complete(comparison)
     if not known:
         why = (
@@ -22,20 +22,20 @@ def draw(comparison: Comparison) -> Picture:
         return Picture("breakeven", title, "", why=why)
     found = repayments(comparison)
     shown = _shown(known)
-    labels = {entry.label for entry in shown}
+    labels = {result.label for result in shown}
     crossings = [pair for pair in found if {pair.dearer.label, pair.cheaper.label} <= labels]
-    reach = [pair.inferences for pair in crossings] or [_payback(entry) for entry in shown]
+    reach = [pair.inferences for pair in crossings] or [_payback(result) for result in shown]
     inferences = np.geomspace(max(1.0, min(reach) / 30), max(1e3, max(reach) * 30), 300)
-    size, unit = scaled(max(_total(entry, float(inferences[-1])) for entry in shown))
-    styles = looks([entry.label for entry in shown])
+    size, unit = scaled(max(_total(result, float(inferences[-1])) for result in shown))
+    styles = looks([result.label for result in shown])
     figure = new_figure(9.5, 5)
     axes = figure.add_subplot()
-    for entry in shown:
-        look = styles[entry.label]
-        measured = entry.provenance == "measured"
+    for result in shown:
+        look = styles[result.label]
+        measured = result.provenance == "measured"
         axes.plot(
             inferences,
-            [_total(entry, float(n)) / size for n in inferences],
+            [_total(result, float(n)) / size for n in inferences],
             color=look.colour,
             ls="-" if measured else "--",
             marker=look.marker,
@@ -43,7 +43,7 @@ def draw(comparison: Comparison) -> Picture:
             markevery=40,
             ms=5,
             lw=1.4,
-            label=f"{safe(entry.label)}, {100 * (entry.accuracy or 0.0):.1f} %",
+            label=f"{safe(result.label)}, {100 * (result.accuracy or 0.0):.1f} %",
         )
     for pair in crossings:
         axes.plot(pair.inferences, _total(pair.dearer, pair.inferences) / size, "o", color="black", ms=4, zorder=6)
@@ -53,24 +53,26 @@ def draw(comparison: Comparison) -> Picture:
     axes.set_xlabel("number of inferences (log scale)")
     axes.set_ylabel(f"training and inferences together ({unit}, log scale)")
     axes.legend(loc="upper left", title="model, top-1 accuracy")
-    count = f"{len(crossings)} crossings are marked." if crossings else "No two lines cross: none repays a dearer training."
-    left_out = f" The {len(shown)} cheapest to run of {len(known)}." if len(known) > len(shown) else ""
+    count = f"{len(crossings)} crossings are marked." if crossings else "No two lines cross: no expensive training pays off."
+    left_out = (
+        f" Shown: the {len(shown)} of {len(known)} models with the cheapest inference." if len(known) > len(shown) else ""
+    )
     caption = (
-        "Each line is one model: its training with all that it inherited, plus the inferences. Dots: from here on the model "
-        f"that was dearer to train has used less. {count} Dashed: energies are estimated or mixed. A model that is cheaper "
-        f"but less accurate is no substitute, so the accuracy stands beside it.{left_out}"
+        "Each line is one model: its training, inherited energy included, plus the inferences. After a dot, the model that "
+        f"cost more to train has used less in total. {count} Dashed: energies are estimated or mixed. The legend gives the "
+        f"accuracy, because a cheaper model may also be less accurate.{left_out}"
     )
     return Picture("breakeven", title, caption, figure)
 
 
-def _shown(known: list[Entry]) -> list[Entry]:
-    return sorted(known, key=lambda entry: entry.per_sample_j.value if entry.per_sample_j else 0.0)[:MOST_CURVES]
+def _shown(known: list[ModelResult]) -> list[ModelResult]:
+    return sorted(known, key=lambda result: result.per_sample_j.value if result.per_sample_j else 0.0)[:MOST_CURVES]
 
 
-def _total(entry: Entry, inferences: float) -> float:
-    return (entry.train_j or 0.0) + inferences * (entry.per_sample_j.value if entry.per_sample_j else 0.0)
+def _total(result: ModelResult, inferences: float) -> float:
+    return (result.train_j or 0.0) + inferences * (result.per_sample_j.value if result.per_sample_j else 0.0)
 
 
-def _payback(entry: Entry) -> float:
+def _payback(result: ModelResult) -> float:
     """So many inferences use as much as the training did."""
-    return (entry.train_j or 0.0) / entry.per_sample_j.value if entry.per_sample_j else 1.0
+    return (result.train_j or 0.0) / result.per_sample_j.value if result.per_sample_j else 1.0

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from matplotlib.lines import Line2D
 
-from experiments.report.entries import Comparison
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import GREY, MOST_ROWS, Picture, log_axis, new_figure, safe
 from experiments.report.household import marks
 from lightning_watt.units import kwh
 
 
 def draw(comparison: Comparison) -> Picture:
-    """Draw a row for each entry: its training energy with all it inherited, on a log axis, and household uses as lines."""
+    """Draw a row for each result: its training energy with all it inherited, on a log axis, and household uses as lines."""
     title = "Training energy against household electricity"
-    known = [(entry, kwh(entry.train_j)) for entry in comparison.entries if entry.train_j]
+    known = [(result, kwh(result.train_j)) for result in comparison.results if result.train_j]
     if not known:
         return Picture("household", title, "", why="No run has a training energy.")
     known.sort(key=lambda pair: pair[1])
     shown = known[-MOST_ROWS:]
     figure = new_figure(9, 1.9 + 0.2 * max(4, len(shown)))
     axes = figure.add_subplot()
-    for row, (entry, energy_kwh) in enumerate(shown):
-        colour = "#0072B2" if entry.ranked else GREY
-        filled = entry.provenance == "measured"
-        if entry.train_uncertainty_j:
-            off = min(kwh(entry.train_uncertainty_j), energy_kwh * 0.999)
-            axes.errorbar(energy_kwh, row, xerr=[[off], [kwh(entry.train_uncertainty_j)]], color=colour, lw=1, capsize=2)
+    for row, (result, energy_kwh) in enumerate(shown):
+        colour = "#0072B2" if result.ranked else GREY
+        filled = result.provenance == "measured"
+        if result.train_uncertainty_j:
+            off = min(kwh(result.train_uncertainty_j), energy_kwh * 0.999)
+            axes.errorbar(energy_kwh, row, xerr=[[off], [kwh(result.train_uncertainty_j)]], color=colour, lw=1, capsize=2)
         face = colour if filled else "white"
-        axes.plot(energy_kwh, row, "o" if entry.ranked else "X", color=colour, mfc=face, mew=1.4, ms=6)
-    axes.set_yticks(range(len(shown)), [safe(entry.label, 44) for entry, _ in shown])
+        axes.plot(energy_kwh, row, "o" if result.ranked else "X", color=colour, mfc=face, mew=1.4, ms=6)
+    axes.set_yticks(range(len(shown)), [safe(result.label, 44) for result, _ in shown])
     axes.set_ylim(-0.7, len(shown) - 0.3)
-    axes.set_xlabel("energy of training, with all that was inherited (kWh, log scale)")
+    axes.set_xlabel("training energy, inherited energy included (kWh, log scale)")
     smallest = min(shown[0][1], kwh(marks()[0].joules)) if shown[-1][1] < 1e-2 else min(shown[0][1], 0.2)
     axes.set_xlim(smallest / 3, max(shown[-1][1], 2500) * 3)
     log_axis(axes, "x")
@@ -51,21 +51,23 @@ def draw(comparison: Comparison) -> Picture:
             fontsize=8,
         )
     figure.legend(handles=_legend(comparison), loc="outside lower center", ncols=4)
-    left_out = f" The {len(shown)} with most energy of {len(known)}." if len(known) > len(shown) else ""
+    left_out = (
+        f" Shown: the {len(shown)} of {len(known)} models that used the most energy." if len(known) > len(shown) else ""
+    )
     caption = (
-        "Each row is one model's training, with all that it inherited; whiskers are the measurement's plus or minus. "
-        "Dashed lines: household electricity, with sources in the table of household uses. Log scale." + left_out
+        "Each row is one model's training, inherited energy included. Whiskers show the measurement's uncertainty. "
+        "Dashed lines: household electricity; the table of household electricity gives the sources. Log scale." + left_out
     )
     return Picture("household", title, caption, figure)
 
 
 def _legend(comparison: Comparison) -> list[Line2D]:
-    entries = [entry for entry in comparison.entries if entry.train_j]
+    results = [result for result in comparison.results if result.train_j]
     handles = []
-    if any(entry.provenance == "measured" and entry.ranked for entry in entries):
+    if any(result.provenance == "measured" and result.ranked for result in results):
         handles.append(Line2D([], [], ls="", marker="o", color="#0072B2", label="measured"))
-    if any(entry.provenance != "measured" and entry.ranked for entry in entries):
+    if any(result.provenance != "measured" and result.ranked for result in results):
         handles.append(Line2D([], [], ls="", marker="o", color="#0072B2", mfc="white", mew=1.4, label="estimated or mixed"))
-    if any(not entry.ranked for entry in entries):
+    if any(not result.ranked for result in results):
         handles.append(Line2D([], [], ls="", marker="X", color=GREY, label="did not learn or finish"))
     return [*handles, Line2D([], [], color="#D55E00", lw=1, ls="--", label="household use")]

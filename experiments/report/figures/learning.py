@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-from experiments.report.entries import Comparison
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import (
     MOST_CURVES,
     Look,
@@ -16,7 +16,7 @@ from experiments.report.figures.style import (
     safe,
     scaled,
 )
-from experiments.report.records import Run
+from experiments.report.inputs.records import Run
 
 
 def draw(comparison: Comparison) -> Picture:
@@ -24,7 +24,11 @@ def draw(comparison: Comparison) -> Picture:
     title = "Accuracy over energy spent"
     known = _curves(comparison)
     if not known:
-        why = "Reference trainings do not say it." if comparison.reference else "No run logged an accuracy by epoch."
+        why = (
+            "Reference trainings have no accuracy by epoch."
+            if comparison.reference
+            else "No run logged an accuracy by epoch."
+        )
         return Picture("learning", title, "", why=why)
     shown = sorted(known, key=lambda pair: -pair[1].curve[-1][1])[:MOST_CURVES]
     styles = looks([name for name, _ in shown])
@@ -35,7 +39,7 @@ def draw(comparison: Comparison) -> Picture:
     for name, run in shown:
         _curve(left, run, 0.0, size, styles[name], name)
         _curve(right, run, run.inherited_j, size, styles[name], name)
-    for axes, words in ((left, "own energy"), (right, "energy with all that was inherited")):
+    for axes, words in ((left, "own energy"), (right, "energy, inherited energy included")):
         axes.set_xlabel(f"{words} ({unit}, log scale)")
         axes.set_title(words)
         log_axis(axes, "x")
@@ -43,26 +47,30 @@ def draw(comparison: Comparison) -> Picture:
     percent_axis(left, "y")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    left_out = f" The {len(shown)} that end highest of {len(known)}." if len(known) > len(shown) else ""
+    left_out = (
+        f" Shown: the {len(shown)} of {len(known)} trainings with the highest last accuracy."
+        if len(known) > len(shown)
+        else ""
+    )
     caption = (
-        "Each line is one training, each mark (of long runs, some) an epoch: the energy of its training and validation so "
-        "far, and the validation accuracy that it reached. Dashed: the energy is estimated or mixed." + left_out
+        "Each line is one training. Each mark is an epoch: the energy of training and validation so far, and the validation "
+        "accuracy. Long runs show only some epochs. Dashed: the energy is estimated or mixed." + left_out
     )
     return Picture("learning", title, caption, figure)
 
 
 def _curves(comparison: Comparison) -> list[tuple[str, Run]]:
-    """The trainings that end in a classifier, each once, by the label of its entry; then runs that did not get so far."""
+    """The trainings that end in a classifier, each once, by the label of its result; then runs that did not get so far."""
     found: dict[int, tuple[str, Run]] = {}
-    for entry in comparison.entries:
-        for line in entry.lines:
-            run = line.trained
+    for result in comparison.results:
+        for lineage in result.lineages:
+            run = lineage.trained
             if run is None or run.top1 is None or id(run) in found:
                 continue
             if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero
-                number = f" ({len(found)})" if any(name == entry.label for name, _ in found.values()) else ""
-                status = "" if run.status == "completed" or run.status in entry.label else f", {run.status}"
-                found[id(run)] = (entry.label + number + status, run)
+                number = f" ({len(found)})" if any(name == result.label for name, _ in found.values()) else ""
+                status = "" if run.status == "completed" or run.status in result.label else f", {run.status}"
+                found[id(run)] = (result.label + number + status, run)
     return list(found.values())
 
 

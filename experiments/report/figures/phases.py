@@ -7,7 +7,7 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.figures.style import HATCHES, MOST_ROWS, Picture, edge, new_figure, safe, scaled
 
 PHASES: Final = {
@@ -25,56 +25,56 @@ _HATCH: Final = dict(zip(PHASES, HATCHES, strict=False))
 def draw(comparison: Comparison) -> Picture:
     """Draw a stacked bar a model for those that were pretrained without labels, and inference alone on its own scale."""
     title = "BEiT, MAE and CLIP: energy by phase"
-    shown = [entry for entry in comparison.entries if _self_supervised(entry) and entry.train_j][:MOST_ROWS]
+    shown = [result for result in comparison.results if _self_supervised(result) and result.train_j][:MOST_ROWS]
     if not shown:
-        why = "No finetuned run of BEiT, MAE or CLIP is there: run `phase=lifecycle` with `model=beit,mae,clip`."
+        why = "There is no finetuned run of BEiT, MAE or CLIP: run `phase=lifecycle` with `model=beit,mae,clip`."
         return Picture("phases", title, "", why=why)
     figure = new_figure(9.5, 2.2 + 0.55 * len(shown))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     used = _stack(left, shown)
     _inference(right, shown)
-    left.set_yticks(range(len(shown)), [safe(entry.label) for entry in shown])
+    left.set_yticks(range(len(shown)), [safe(result.label) for result in shown])
     left.set_ylim(-0.6, len(shown) - 0.4)
     left.invert_yaxis()
     handles = [Patch(fc=PHASES[phase][1], hatch=_HATCH[phase], ec="black", label=PHASES[phase][0]) for phase in used]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    guessed = any(_star(entry) for entry in shown)
-    stars = " Dashed outline and *: energy estimated or mixed." if guessed else ""
+    guessed = any(_star(result) for result in shown)
+    stars = " Dashed outline and *: the energy is estimated or mixed." if guessed else ""
     caption = (
-        f"Left: training by phase, and {INFERENCES:,} inferences on top of it, which are too few joules to be seen. "
-        f"Right: the same {INFERENCES:,} inferences on a scale of their own.{stars}"
+        f"Left: training by phase, then {INFERENCES:,} inferences, which are often too small to see. "
+        f"Right: the same {INFERENCES:,} inferences alone, on another scale.{stars}"
     )
     return Picture("phases", title, caption, figure)
 
 
-def _self_supervised(entry: Entry) -> bool:
-    line = entry.lines[0] if entry.lines else None
-    if line is None or line.end.facts["pretraining"] in ("", "supervised"):
+def _self_supervised(result: ModelResult) -> bool:
+    lineage = result.lineages[0] if result.lineages else None
+    if lineage is None or lineage.end.facts["pretraining"] in ("", "supervised"):
         return False
-    return any(run.phase == "finetune" and run.inherited for run in line.runs)
+    return any(run.phase == "finetune" and run.inherited for run in lineage.runs)
 
 
-def _star(entry: Entry) -> str:
-    return "" if entry.provenance == "measured" else " *"
+def _star(result: ModelResult) -> str:
+    return "" if result.provenance == "measured" else " *"
 
 
-def _stack(axes: Axes, shown: list[Entry]) -> list[str]:
+def _stack(axes: Axes, shown: list[ModelResult]) -> list[str]:
     """Draw the stacked bars; returns the phases that occur."""
-    size, unit = scaled(max(entry.train_j or 0.0 for entry in shown))
+    size, unit = scaled(max(result.train_j or 0.0 for result in shown))
     occurring: set[str] = set()
-    for row, entry in enumerate(shown):
+    for row, result in enumerate(shown):
         start = 0.0
-        parts = _mean_shares(entry)
-        if entry.per_sample_j:
-            parts["inference"] = INFERENCES * entry.per_sample_j.value
+        parts = _mean_shares(result)
+        if result.per_sample_j:
+            parts["inference"] = INFERENCES * result.per_sample_j.value
         for phase, joules in parts.items():
             kind = phase if phase in PHASES else "train"
             occurring.add(kind)
             look = PHASES[kind]
-            axes.barh(row, joules / size, left=start, height=0.6, fc=look[1], hatch=_HATCH[kind], **edge(entry.provenance))
+            axes.barh(row, joules / size, left=start, height=0.6, fc=look[1], hatch=_HATCH[kind], **edge(result.provenance))
             start += joules / size
         axes.annotate(
-            f" {start:.3g}{_star(entry)}", (start, row), va="center", fontsize=8, xytext=(2, 0), textcoords="offset points"
+            f" {start:.3g}{_star(result)}", (start, row), va="center", fontsize=8, xytext=(2, 0), textcoords="offset points"
         )
     axes.set_xlim(0, 1.15 * axes.get_xlim()[1])
     axes.set_xlabel(f"energy ({unit})")
@@ -83,22 +83,22 @@ def _stack(axes: Axes, shown: list[Entry]) -> list[str]:
     return [phase for phase in PHASES if phase in occurring]
 
 
-def _mean_shares(entry: Entry) -> dict[str, float]:
-    """Joules of training by phase, the mean over the entry's runs, in the order of the phases."""
+def _mean_shares(result: ModelResult) -> dict[str, float]:
+    """Joules of training by phase, the mean over the result's runs, in the order of the phases."""
     total: dict[str, float] = {}
-    for line in entry.lines:
-        for phase, joules in line.shares().items():
-            total[phase] = total.get(phase, 0.0) + joules / len(entry.lines)
+    for lineage in result.lineages:
+        for phase, joules in lineage.shares().items():
+            total[phase] = total.get(phase, 0.0) + joules / len(result.lineages)
     order = list(PHASES)
     return dict(sorted(total.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 
 
-def _inference(axes: Axes, shown: list[Entry]) -> None:
+def _inference(axes: Axes, shown: list[ModelResult]) -> None:
     """Draw inference alone, with its plus or minus."""
     known = [
-        (row, INFERENCES * entry.per_sample_j.value, INFERENCES * (entry.per_sample_j.plus_minus or 0.0))
-        for row, entry in enumerate(shown)
-        if entry.per_sample_j
+        (row, INFERENCES * result.per_sample_j.value, INFERENCES * (result.per_sample_j.plus_minus or 0.0))
+        for row, result in enumerate(shown)
+        if result.per_sample_j
     ]
     axes.grid(visible=False, axis="y")
     axes.set_title(f"{INFERENCES:,} inferences alone")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.figures.style import Picture, edge, new_figure, percent_axis, safe, scaled
 
 FAMILIES: Final = ("swin", "vit")
@@ -21,11 +21,11 @@ _WITHOUT: Final[dict[str, Any]] = {"fc": "white", "hatch": ".."}
 def draw(comparison: Comparison) -> Picture:
     """Draw accuracy and energy for the families that were finetuned both from pretrained and from random weights."""
     title = "Pretraining's effect"
-    found = pairs(comparison.entries)
+    found = pairs(comparison.results)
     if not found:
         why = (
-            "No family was finetuned on one device both from pretrained and from random weights (with a record that says "
-            "so, `start: scratch`). Add the latter: `phase=finetune checkpoint=scratch` with `model=swin,vit`."
+            "No family was finetuned on one device both from pretrained and from random weights (`start: scratch` in the "
+            "record). To add runs from random weights: `phase=finetune checkpoint=scratch` with `model=swin,vit`."
         )
         return Picture("pretraining", title, "", why=why)
     figure = new_figure(9.5, 4.2)
@@ -38,38 +38,38 @@ def draw(comparison: Comparison) -> Picture:
         Patch(**_BEFORE, ec="black", label="its pretraining"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    kinds = {entry.provenance for pair in found for entry in pair}
+    kinds = {result.provenance for pair in found for result in pair}
     caption = (
         "Each pair: the same model, data and device, finetuned from random and from pretrained weights. Energy is "
-        f"{' and '.join(sorted(kind for kind in kinds if kind))} (dashed outline: estimated or mixed); a pair never mixes "
-        "the two."
+        f"{' and '.join(sorted(kind for kind in kinds if kind))} (dashed outline: estimated or mixed). Both "
+        "energies of a pair are of the same kind."
     )
     return Picture("pretraining", title, caption, figure)
 
 
-def pairs(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+def pairs(results: Sequence[ModelResult]) -> list[tuple[ModelResult, ModelResult]]:
     """Entries without and with pretraining that are alike in everything else; Swin and ViT first."""
-    finetuned: dict[object, dict[bool, Entry]] = {}
-    for entry in entries:
-        line = entry.lines[0] if entry.lines else None
-        run = line.trained if line else None
-        if not entry.ranked or run is None or run.phase != "finetune":
+    finetuned: dict[object, dict[bool, ModelResult]] = {}
+    for result in results:
+        lineage = result.lineages[0] if result.lineages else None
+        run = lineage.trained if lineage else None
+        if not result.ranked or run is None or run.phase != "finetune":
             continue
         if not run.inherited and run.facts["start"] != "scratch":
             continue  # it may have come from published weights, whose energy nobody knows
-        alike = (entry.family, entry.scale, run.facts["timm_name"], entry.device, entry.provenance)
-        finetuned.setdefault(alike, {}).setdefault(bool(run.inherited), entry)
+        alike = (result.family, result.scale, run.facts["timm_name"], result.device, result.provenance)
+        finetuned.setdefault(alike, {}).setdefault(bool(run.inherited), result)
     found = [(kinds[False], kinds[True]) for kinds in finetuned.values() if len(kinds) == 2]
     found.sort(key=lambda pair: (pair[0].family not in FAMILIES, pair[0].label))
     return found[:MOST_PAIRS]
 
 
-def _accuracy(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
+def _accuracy(axes: Axes, found: list[tuple[ModelResult, ModelResult]]) -> None:
     for n, (without, pretrained) in enumerate(found):
-        for x, entry, look in ((n - 0.2, without, _WITHOUT), (n + 0.2, pretrained, _OWN)):
-            axes.bar(x, entry.accuracy or 0.0, width=0.38, **look, **edge(entry.provenance))
+        for x, result, look in ((n - 0.2, without, _WITHOUT), (n + 0.2, pretrained, _OWN)):
+            axes.bar(x, result.accuracy or 0.0, width=0.38, **look, **edge(result.provenance))
             axes.annotate(
-                f"{100 * (entry.accuracy or 0.0):.1f}", (x, entry.accuracy or 0.0), ha="center", va="bottom", fontsize=8
+                f"{100 * (result.accuracy or 0.0):.1f}", (x, result.accuracy or 0.0), ha="center", va="bottom", fontsize=8
             )
     axes.set_ylabel("top-1 accuracy (%)")
     axes.set_title("accuracy")
@@ -79,8 +79,8 @@ def _accuracy(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
     _names(axes, found)
 
 
-def _energy(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
-    size, unit = scaled(max(entry.train_j or 0.0 for pair in found for entry in pair))
+def _energy(axes: Axes, found: list[tuple[ModelResult, ModelResult]]) -> None:
+    size, unit = scaled(max(result.train_j or 0.0 for pair in found for result in pair))
     for n, (without, pretrained) in enumerate(found):
         own, total = (pretrained.own_j or 0.0) / size, (pretrained.train_j or 0.0) / size
         alone = (without.train_j or 0.0) / size
@@ -96,7 +96,7 @@ def _energy(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
     _names(axes, found)
 
 
-def _names(axes: Axes, found: list[tuple[Entry, Entry]]) -> None:
+def _names(axes: Axes, found: list[tuple[ModelResult, ModelResult]]) -> None:
     names = [" ".join(part for part in (pair[0].family, pair[0].scale) if part) for pair in found]
     turn = 0 if len(found) <= 3 else 30
     axes.set_xticks(range(len(found)), [safe(name, 20) for name in names], rotation=turn, ha="right" if turn else "center")

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.figures.style import GREY, Dot, Look, Picture, draw_dots, log_axis, looks, new_figure, safe
 from experiments.report.metrics import in_unit, sam_equation
 from experiments.report.sensitivity import Setting, path_of, peers, sensitivity
@@ -23,7 +23,7 @@ def draw(comparison: Comparison) -> Picture:
     title = "SAM's sensitivity to alpha, beta and unit"
     ranked = peers(comparison)
     if len(ranked) < 2:
-        why = "Fewer than two models can be ranked together (completed, learnt, energies of one provenance)."
+        why = "Fewer than two models can be ranked together (finished, learnt, with the same kind of energy)."
         return Picture("sensitivity", title, "", why=why)
     found = sensitivity(ranked, comparison.settings)
     figure = new_figure(13, 9)
@@ -37,26 +37,28 @@ def draw(comparison: Comparison) -> Picture:
     shifted.set_title("rank by shifted SAM over alpha")
     _units(units, found, ranked, bumps, styles)
     settings = comparison.settings
-    only = f" Only the {ranked[0].provenance} energies." if len(comparison.provenances()) > 1 else ""
+    only = f" Only {ranked[0].provenance} energies are used." if len(comparison.provenances()) > 1 else ""
     some = (
-        f" Lines: the {len(bumps)} of {len(ranked)} models that come highest anywhere." if len(ranked) > len(bumps) else ""
+        f" Lines: the {len(bumps)} of {len(ranked)} models that rank highest under any setting."
+        if len(ranked) > len(bumps)
+        else ""
     )
     caption = (
         f"Top: SAM over energy at three accuracies (alpha = {settings.alpha:g}, beta = {settings.beta:g}), with its "
-        f"pole at 1 {settings.unit}; dotted, below the pole, the bare equation is negative and no score. Dashed: shifted "
-        "SAM. Markers are the models, as in figure 3; a triangle at an edge stands for a SAM beyond it or, left of the "
-        "pole, undefined. "
-        f"The other panels: how ranks change. Beta scales all scores alike and changes no rank.{only}{some}"
+        f"pole at 1 {settings.unit}. Dotted: below the pole the equation is negative, which is not a score. Dashed: shifted "
+        "SAM. Markers are the models, as in figure 3. A triangle at an edge is a SAM beyond that edge, or an undefined SAM "
+        "left of the pole. "
+        f"The other panels show how ranks change. Beta scales all scores by the same factor and changes no rank.{only}{some}"
     )
     return Picture("sensitivity", title, caption, figure)
 
 
-def _pole(axes: Axes, comparison: Comparison, ranked: list[Entry]) -> None:
+def _pole(axes: Axes, comparison: Comparison, ranked: list[ModelResult]) -> None:
     """Draw SAM over energy on both sides of the pole, and the models."""
     settings = comparison.settings
-    energies = [in_unit(entry.train_j or 0.0, settings.unit) for entry in ranked if entry.train_j]
+    energies = [in_unit(result.train_j or 0.0, settings.unit) for result in ranked if result.train_j]
     low, high = min([0.1, *energies]) / 2, max([100.0, *energies]) * 2
-    best = max(entry.accuracy or 0.0 for entry in ranked)
+    best = max(result.accuracy or 0.0 for result in ranked)
     limit = max(2.5 * settings.beta * best**settings.alpha, 1e-9)
     below, above = np.geomspace(low, 0.9999, 400), np.geomspace(1.0001, high, 400)
     every = np.geomspace(low, high, 400)
@@ -78,12 +80,12 @@ def _pole(axes: Axes, comparison: Comparison, ranked: list[Entry]) -> None:
         fontsize=8,
         color="#A04000",
     )
-    families = looks([entry.family for entry in comparison.entries])
+    families = looks([result.family for result in comparison.results])
     dots: list[Dot] = []
-    for entry in ranked:
-        x, score = in_unit(entry.train_j or 0.0, settings.unit), comparison.sam(entry)
+    for result in ranked:
+        x, score = in_unit(result.train_j or 0.0, settings.unit), comparison.sam(result)
         if score is not None and score < limit:
-            dots.append(Dot(x, score, entry, 30.0))
+            dots.append(Dot(x, score, result, 30.0))
         else:
             edge, shape = (-limit, "v") if score is None else (limit, "^")
             axes.plot(x, 0.97 * edge, shape, color="#D55E00", ms=6, zorder=5)
@@ -96,16 +98,16 @@ def _pole(axes: Axes, comparison: Comparison, ranked: list[Entry]) -> None:
     axes.set_title("SAM over energy")
     handles, labels = axes.get_legend_handles_labels()
     handles += [Line2D([], [], color=GREY, ls=":"), Line2D([], [], color="black", ls="--")]
-    axes.legend(handles, [*labels, "bare equation, no score", "shifted SAM"], loc="upper right")
+    axes.legend(handles, [*labels, "equation below its pole: no score", "shifted SAM"], loc="upper right")
 
 
-def _bumped(ranked: list[Entry], found: list[Setting]) -> list[int]:
-    """The entries whose ranks are drawn: those that come highest under any setting."""
+def _bumped(ranked: list[ModelResult], found: list[Setting]) -> list[int]:
+    """The results whose ranks are drawn: those that come highest under any setting."""
     best = [min((setting.places[n] or len(ranked) for setting in found), default=0) for n in range(len(ranked))]
     return sorted(range(len(ranked)), key=lambda n: best[n])[:MOST_BUMPS]
 
 
-def _alphas(axes: Axes, path: list[Setting], ranked: list[Entry], bumps: list[int], styles: dict[str, Look]) -> None:
+def _alphas(axes: Axes, path: list[Setting], ranked: list[ModelResult], bumps: list[int], styles: dict[str, Look]) -> None:
     """Draw ranks over alpha."""
     _lines(axes, 0, path, ranked, bumps, styles)
     _name_ends(axes, len(path) - 1, path[-1], ranked, bumps)
@@ -115,7 +117,7 @@ def _alphas(axes: Axes, path: list[Setting], ranked: list[Entry], bumps: list[in
     _rank_axis(axes, [path], bumps)
 
 
-def _units(axes: Axes, found: list[Setting], ranked: list[Entry], bumps: list[int], styles: dict[str, Look]) -> None:
+def _units(axes: Axes, found: list[Setting], ranked: list[ModelResult], bumps: list[int], styles: dict[str, Look]) -> None:
     """Draw ranks over the unit for both forms, side by side on one axis."""
     plain, shifted = (path_of(found, "unit", shifted=shifted) for shifted in (False, True))
     gap = len(plain) + 1
@@ -132,16 +134,16 @@ def _units(axes: Axes, found: list[Setting], ranked: list[Entry], bumps: list[in
 
 
 def _lines(
-    axes: Axes, start: int, path: list[Setting], ranked: list[Entry], bumps: list[int], styles: dict[str, Look]
+    axes: Axes, start: int, path: list[Setting], ranked: list[ModelResult], bumps: list[int], styles: dict[str, Look]
 ) -> None:
-    """Draw each entry's rank over a row of settings; it breaks off where SAM is undefined."""
+    """Draw each result's rank over a row of settings; it breaks off where SAM is undefined."""
     for n in bumps:
         look = styles[ranked[n].label]
         places = [float(setting.places[n] or np.nan) for setting in path]
         axes.plot(range(start, start + len(path)), places, color=look.colour, marker=look.marker, ms=5, lw=1.3)
 
 
-def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[Entry], bumps: list[int]) -> None:
+def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[ModelResult], bumps: list[int]) -> None:
     """Write names at the right end of their lines, pushed apart where ranks lie too close for a line of text."""
     ends = sorted((place, n) for n in bumps if (place := last.places[n]) is not None)
     if not ends:

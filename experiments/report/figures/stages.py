@@ -6,9 +6,9 @@ from typing import Final
 
 from matplotlib.patches import Patch
 
-from experiments.report.entries import Comparison
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import COLOURS, HATCHES, Picture, edge, new_figure, safe
-from experiments.report.records import Run
+from experiments.report.inputs.records import Run
 from lightning_watt.units import human_energy
 
 MOST_RUNS: Final = 40
@@ -21,7 +21,7 @@ def draw(comparison: Comparison) -> Picture:
     title = "Energy per stage"
     known = [run for run in comparison.runs if sum(use.joules for use in run.stages.values()) > 0]
     if not known:
-        why = "Reference trainings do not say it." if comparison.reference else "No run has energy by stage."
+        why = "Reference trainings have no energy by stage." if comparison.reference else "No run has energy by stage."
         return Picture("stages", title, "", why=why)
     shown = sorted(sorted(known, key=lambda run: -(run.own_j or 0.0))[:MOST_RUNS], key=lambda run: run.path)
     stages = [stage for stage in STAGES if any(stage in run.stages for run in shown)]
@@ -47,10 +47,10 @@ def draw(comparison: Comparison) -> Picture:
     axes.grid(visible=False, axis="y")
     handles = [Patch(fc=looks[stage][0], hatch=looks[stage][1], ec="black", lw=0.5, label=safe(stage)) for stage in stages]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
-    left_out = f" The {len(shown)} runs with most energy of {len(known)}." if len(known) > len(shown) else ""
+    left_out = f" Shown: the {len(shown)} of {len(known)} runs that used the most energy." if len(known) > len(shown) else ""
     caption = (
-        "Each bar is one run, by Lightning's stages; beside it the run's own energy (~ and a dashed outline: estimated or "
-        f"mixed) and its status if it did not complete.{left_out}"
+        "Each bar is one run, divided into Lightning's stages. The label gives the run's own energy, and its status if it "
+        f"did not complete. A ~ and a dashed outline: the energy is estimated or mixed.{left_out}"
     )
     return Picture("stages", title, caption, figure)
 

@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from experiments.report.entries import Entry
+from experiments.report.comparison import ModelResult
 from lightning_watt.units import J_PER, EnergyUnit
 
 FONT: Final = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
@@ -112,7 +112,7 @@ def safe(label: str, most: int = 36) -> str:
     """A label that can be drawn: characters that the font lacks become question marks, long ones are cut."""
     shown = "".join(char if ord(char) in _known_characters() else "?" for char in label)
     shown = shown if len(shown) <= most else shown[: most - 1].rstrip() + "…"
-    # matplotlib hides legend entries that begin so.
+    # matplotlib hides legend texts that begin so.
     return f" {shown}" if shown.startswith("_") else shown
 
 
@@ -177,26 +177,26 @@ def looks(families: Sequence[str]) -> dict[str, Look]:
 
 @dataclass(frozen=True)
 class Dot:
-    """An entry's place in a figure, and its marker's area in square points."""
+    """A result's place in a figure, and its marker's area in square points."""
 
     x: float
     y: float
-    entry: Entry
+    result: ModelResult
     area: float = 45.0
 
 
 def draw_dots(axes: Axes, dots: Sequence[Dot], families: dict[str, Look]) -> None:
-    """Draw entries: filled if their energy was measured, hollow if not; a grey cross for what isn't ranked."""
+    """Draw results: filled if their energy was measured, hollow if not; a grey cross for what isn't ranked."""
     groups: dict[tuple[str, bool], list[Dot]] = {}
     for dot in dots:
-        filled = dot.entry.provenance == "measured"
-        groups.setdefault((dot.entry.family, filled) if dot.entry.ranked else ("", filled), []).append(dot)
+        filled = dot.result.provenance == "measured"
+        groups.setdefault((dot.result.family, filled) if dot.result.ranked else ("", filled), []).append(dot)
     for (_, filled), group in groups.items():
         x, y = [dot.x for dot in group], [dot.y for dot in group]
-        if not group[0].entry.ranked:
+        if not group[0].result.ranked:
             axes.scatter(x, y, s=40, c=GREY, marker="x", linewidths=1.4, zorder=3)
             continue
-        look = families[group[0].entry.family]
+        look = families[group[0].result.family]
         axes.scatter(
             x,
             y,
@@ -215,17 +215,17 @@ def edge(provenance: str) -> dict[str, Any]:
     return {"ec": "black", "lw": 0.6} if provenance == "measured" else {"ec": "black", "lw": 0.9, "ls": (0, (3, 2))}
 
 
-def entry_legend(entries: Sequence[Entry], families: dict[str, Look]) -> list[Line2D]:
-    """The legend's entries: families, then what hollow markers and crosses mean, as far as they occur."""
-    filled = any(entry.provenance == "measured" for entry in entries)
+def result_legend(results: Sequence[ModelResult], families: dict[str, Look]) -> list[Line2D]:
+    """The legend's lines: families, then what hollow markers and crosses mean, as far as they occur."""
+    filled = any(result.provenance == "measured" for result in results)
     handles = [
         Line2D([], [], ls="", marker=look.marker, mec=look.colour, mfc=look.colour if filled else "white", label=safe(name))
         for name, look in families.items()
-        if any(entry.family == name and entry.ranked for entry in entries)
+        if any(result.family == name and result.ranked for result in results)
     ]
-    if any(entry.ranked and entry.provenance != "measured" for entry in entries):
+    if any(result.ranked and result.provenance != "measured" for result in results):
         handles.append(Line2D([], [], ls="", marker="o", mec=GREY, mfc="white", mew=1.6, label="hollow: energy estimated"))
-    if any(not entry.ranked for entry in entries):
+    if any(not result.ranked for result in results):
         handles.append(Line2D([], [], ls="", marker="x", mec=GREY, mew=1.4, label="not ranked: did not learn or finish"))
     return handles
 

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from matplotlib.axes import Axes
 
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.figures.style import (
     GREY,
     MOST_NAMED,
@@ -16,12 +16,12 @@ from experiments.report.figures.style import (
     Picture,
     Spot,
     draw_dots,
-    entry_legend,
     log_axis,
     looks,
     name_spots,
     new_figure,
     percent_axis,
+    result_legend,
     scaled,
 )
 from experiments.report.metrics import pareto_ranks
@@ -32,10 +32,10 @@ MANY: Final = 100
 def draw(comparison: Comparison) -> Picture:
     """Draw accuracy over energy, SAM over accuracy and shifted SAM over accuracy; a marker's area tells the energy."""
     title = "Accuracy against energy and SAM"
-    known = [entry for entry in comparison.entries if entry.accuracy is not None and entry.train_j]
+    known = [result for result in comparison.results if result.accuracy is not None and result.train_j]
     if not known:
         return Picture("tradeoff", title, "", why="No run has both an accuracy and a training energy.")
-    families = looks([entry.family for entry in comparison.entries])
+    families = looks([result.family for result in comparison.results])
     sizes = _sizes(known)
     figure = new_figure(12, 4.8)
     axes = figure.subplots(1, 3)
@@ -45,32 +45,32 @@ def draw(comparison: Comparison) -> Picture:
     _over_accuracy(axes[2], comparison, known, families, sizes, shifted=True)
     axes[1].set_title(f"SAM (E in {unit})" + (f", {undefined} undefined at or below 1 {unit}" if undefined else ""))
     axes[2].set_title("shifted SAM, defined for every energy")
-    figure.legend(handles=entry_legend(known, families), loc="outside lower center", ncols=6)
+    figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)
     fronts = comparison.pareto()
-    best = [entry for entry in known if fronts.get(entry.label) == 1]
+    best = [result for result in known if fronts.get(result.label) == 1]
     _front(axes, comparison, known, best)
     _name(axes, comparison, known, best, sizes)
     settings = comparison.settings
     caption = (
-        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}, of training with all that "
-        "was inherited. The area of a marker grows with the energy's logarithm. Dashed: the Pareto front over the panel's "
-        "two axes; nothing is better in both than the models on it. Measured and estimated energies have "
-        f"fronts of their own. Triangles at the bottom: SAM is undefined at or below 1 {settings.unit}."
+        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}, inherited energy "
+        "included. The area of a marker grows with the logarithm of the energy. Dashed: the Pareto front over the panel's "
+        "two axes; no model is better in both than a model on the front. Measured and estimated energies have "
+        f"separate fronts. Triangles at the bottom: SAM is undefined at or below 1 {settings.unit}."
     )
     return Picture("tradeoff", title, caption, figure)
 
 
-def _sizes(known: list[Entry]) -> dict[str, float]:
+def _sizes(known: list[ModelResult]) -> dict[str, float]:
     """Marker areas from 25 to 250 square points (a fifth of that for hundreds), even in the energy's logarithm."""
     shrink = 1.0 if len(known) <= MANY else 0.2
-    logs = {entry.label: math.log10(entry.train_j or 1.0) for entry in known}
+    logs = {result.label: math.log10(result.train_j or 1.0) for result in known}
     low, high = min(logs.values()), max(logs.values())
     return {name: shrink * (25 + 225 * (value - low) / (high - low) if high > low else 80) for name, value in logs.items()}
 
 
-def _over_energy(axes: Axes, known: list[Entry], families: dict[str, Look], sizes: dict[str, float]) -> None:
-    size, unit = scaled(max(entry.train_j or 0.0 for entry in known))
-    dots = [Dot((entry.train_j or 0.0) / size, entry.accuracy or 0.0, entry, sizes[entry.label]) for entry in known]
+def _over_energy(axes: Axes, known: list[ModelResult], families: dict[str, Look], sizes: dict[str, float]) -> None:
+    size, unit = scaled(max(result.train_j or 0.0 for result in known))
+    dots = [Dot((result.train_j or 0.0) / size, result.accuracy or 0.0, result, sizes[result.label]) for result in known]
     draw_dots(axes, dots, families)
     axes.margins(0.12)
     axes.set_xlabel(f"training energy ({unit}, log scale)")
@@ -83,21 +83,21 @@ def _over_energy(axes: Axes, known: list[Entry], families: dict[str, Look], size
 def _over_accuracy(
     axes: Axes,
     comparison: Comparison,
-    known: list[Entry],
+    known: list[ModelResult],
     families: dict[str, Look],
     sizes: dict[str, float],
     *,
     shifted: bool,
 ) -> int:
     """Draw SAM over accuracy; returns how many have none."""
-    scores = {entry.label: comparison.sam(entry, shifted=shifted) for entry in known}
-    found = [(entry, scores[entry.label]) for entry in known]
-    dots = [Dot(entry.accuracy or 0.0, score, entry, sizes[entry.label]) for entry, score in found if score is not None]
+    scores = {result.label: comparison.sam(result, shifted=shifted) for result in known}
+    found = [(result, scores[result.label]) for result in known]
+    dots = [Dot(result.accuracy or 0.0, score, result, sizes[result.label]) for result, score in found if score is not None]
     draw_dots(axes, dots, families)
-    undefined = [entry for entry, score in found if score is None]
+    undefined = [result for result, score in found if score is None]
     axes.margins(0.12)
-    for entry in undefined:
-        axes.plot(entry.accuracy or 0.0, 0.01, "v", color=GREY, mfc="white", transform=axes.get_xaxis_transform(), zorder=5)
+    for result in undefined:
+        axes.plot(result.accuracy or 0.0, 0.01, "v", color=GREY, mfc="white", transform=axes.get_xaxis_transform(), zorder=5)
     if not dots:
         unit = comparison.settings.unit
         why = f"No SAM: every model used\n1 {unit} or less, where it is undefined."
@@ -109,9 +109,9 @@ def _over_accuracy(
     return len(undefined)
 
 
-def _front(axes: list[Axes], comparison: Comparison, known: list[Entry], best: list[Entry]) -> None:
+def _front(axes: list[Axes], comparison: Comparison, known: list[ModelResult], best: list[ModelResult]) -> None:
     """Draw each panel's own Pareto front as a staircase to the frame, each provenance for itself."""
-    size, _ = scaled(max(entry.train_j or 0.0 for entry in known))
+    size, _ = scaled(max(result.train_j or 0.0 for result in known))
     for provenance in comparison.provenances():
         spots = sorted(((e.train_j or 0.0) / size, e.accuracy or 0.0) for e in best if e.provenance == provenance)
         if spots:
@@ -134,17 +134,21 @@ def _stairs(axes: Axes, spots: list[tuple[float, float]], style: Literal["steps-
     axes.plot(x, y, color=GREY, lw=1.2, ls=(0, (4, 2)), drawstyle=style, zorder=2)
 
 
-def _name(axes: list[Axes], comparison: Comparison, known: list[Entry], best: list[Entry], sizes: dict[str, float]) -> None:
+def _name(
+    axes: list[Axes], comparison: Comparison, known: list[ModelResult], best: list[ModelResult], sizes: dict[str, float]
+) -> None:
     """Name the front's models; the others too where there are few."""
-    size, _ = scaled(max(entry.train_j or 0.0 for entry in known))
-    front = {entry.label for entry in best}
-    others = [entry for entry in known if entry.label not in front]
-    named = {entry.label for entry in (known if len(known) <= MOST_NAMED else best)}
+    size, _ = scaled(max(result.train_j or 0.0 for result in known))
+    front = {result.label for result in best}
+    others = [result for result in known if result.label not in front]
+    named = {result.label for result in (known if len(known) <= MOST_NAMED else best)}
 
-    def spot(entry: Entry, x: float, y: float) -> Spot:
-        return Spot(x, y, entry.label if entry.label in named else "", math.sqrt(sizes[entry.label]) / 2)
+    def spot(result: ModelResult, x: float, y: float) -> Spot:
+        return Spot(x, y, result.label if result.label in named else "", math.sqrt(sizes[result.label]) / 2)
 
-    name_spots(axes[0], [spot(entry, (entry.train_j or 0.0) / size, entry.accuracy or 0.0) for entry in (*best, *others)])
+    name_spots(
+        axes[0], [spot(result, (result.train_j or 0.0) / size, result.accuracy or 0.0) for result in (*best, *others)]
+    )
     for panel, shifted in ((axes[1], False), (axes[2], True)):
-        scored = [(entry, comparison.sam(entry, shifted=shifted)) for entry in (*best, *others)]
-        name_spots(panel, [spot(entry, entry.accuracy or 0.0, score) for entry, score in scored if score is not None])
+        scored = [(result, comparison.sam(result, shifted=shifted)) for result in (*best, *others)]
+        name_spots(panel, [spot(result, result.accuracy or 0.0, score) for result, score in scored if score is not None])

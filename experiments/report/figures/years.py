@@ -6,17 +6,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.entries import Comparison, Entry
+from experiments.report.comparison import Comparison, ModelResult
 from experiments.report.figures.style import (
     Dot,
     Look,
     Picture,
     draw_dots,
-    entry_legend,
     log_axis,
     looks,
     new_figure,
     percent_axis,
+    result_legend,
     scaled,
 )
 from experiments.report.metrics import Fit, fit
@@ -26,21 +26,21 @@ def draw(comparison: Comparison) -> Picture:
     """Draw accuracy (left) and energy (right) over the year of the model's paper."""
     title = "Accuracy and training energy by the model's year"
     # A training from random weights is there to compare a pretraining with; it says nothing about its year.
-    told = [entry for entry in comparison.entries if entry.year and not entry.variant]
-    known = [entry for entry in told if entry.accuracy is not None and entry.train_j]
+    told = [result for result in comparison.results if result.year and not result.variant]
+    known = [result for result in told if result.accuracy is not None and result.train_j]
     if not known:
-        why = "No run says its model's year together with an accuracy and an energy."
+        why = "No run has a model year, an accuracy and an energy."
         return Picture("years", title, "", why=why)
-    families = looks([entry.family for entry in comparison.entries])
-    size, unit = scaled(max(entry.train_j or 0.0 for entry in known))
+    families = looks([result.family for result in comparison.results])
+    size, unit = scaled(max(result.train_j or 0.0 for result in known))
     figure = new_figure(9.5, 4.3)
     left, right = figure.subplots(1, 2)
-    draw_dots(left, [Dot(entry.year or 0, entry.accuracy or 0.0, entry) for entry in known], families)
-    draw_dots(right, [Dot(entry.year or 0, (entry.train_j or 0.0) / size, entry) for entry in known], families)
+    draw_dots(left, [Dot(result.year or 0, result.accuracy or 0.0, result) for result in known], families)
+    draw_dots(right, [Dot(result.year or 0, (result.train_j or 0.0) / size, result) for result in known], families)
     fitted = _peers(comparison, known)
-    years = [float(entry.year or 0) for entry in fitted]
-    straight = fit(years, [entry.accuracy or 0.0 for entry in fitted])
-    rising = fit(years, [(entry.train_j or 0.0) / size for entry in fitted], exponential=True)
+    years = [float(result.year or 0) for result in fitted]
+    straight = fit(years, [result.accuracy or 0.0 for result in fitted])
+    rising = fit(years, [(result.train_j or 0.0) / size for result in fitted], exponential=True)
     # A point says nothing about a time when nothing was built.
     for axes, line in ((left, straight), (right, rising)):
         _line(axes, line, years)
@@ -52,22 +52,24 @@ def draw(comparison: Comparison) -> Picture:
     log_axis(right, "y")
     for axes in (left, right):
         axes.set_xlabel("year of the model's paper")
-        first, last = min(entry.year or 0 for entry in known), max(entry.year or 0 for entry in known)
+        first, last = min(result.year or 0 for result in known), max(result.year or 0 for result in known)
         axes.set_xlim(first - 0.7, last + 0.7)
         axes.set_xticks(range(first, last + 1, max(1, (last - first) // 6)))
     _legend(figure, known, families)
-    held = {entry.provenance for entry in known if entry.ranked}
-    alone = f" The fits are over the {fitted[0].provenance} energies alone." if len(held) > 1 and fitted else ""
+    held = {result.provenance for result in known if result.ranked}
+    alone = f" The fits use {fitted[0].provenance} energies only." if len(held) > 1 and fitted else ""
     caption = (
-        "Left: a straight line through the accuracies. Right: an exponential through the energies, "
-        "fitted to their logarithms, whose R² is given. Runs that did not learn or finish are shown and not fitted." + alone
+        "Left: a straight line fitted to the accuracies. Right: an exponential fitted to the logarithms of the "
+        "energies; R² is that of the logarithms. Runs that did not learn or finish are shown but not fitted." + alone
     )
     return Picture("years", title, caption, figure)
 
 
-def _peers(comparison: Comparison, known: list[Entry]) -> list[Entry]:
-    """The ranked entries of the provenance that most of them have."""
-    peers = [[entry for entry in known if entry.ranked and entry.provenance == kind] for kind in comparison.provenances()]
+def _peers(comparison: Comparison, known: list[ModelResult]) -> list[ModelResult]:
+    """The ranked results of the provenance that most of them have."""
+    peers = [
+        [result for result in known if result.ranked and result.provenance == kind] for kind in comparison.provenances()
+    ]
     return max(peers, key=len, default=[])
 
 
@@ -91,5 +93,5 @@ def _exponential(line: Fit | None) -> str:
     return f"doubles every {line.doubling:.2g} years, R² = {line.r2:.2f}"
 
 
-def _legend(figure: Figure, known: list[Entry], families: dict[str, Look]) -> None:
-    figure.legend(handles=entry_legend(known, families), loc="outside lower center", ncols=6)
+def _legend(figure: Figure, known: list[ModelResult], families: dict[str, Look]) -> None:
+    figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)

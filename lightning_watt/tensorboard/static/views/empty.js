@@ -15,7 +15,7 @@ export function empty() {
     "section",
     { class: "empty", "aria-labelledby": "empty-title" },
     el("h1", { id: "empty-title" }, "No measured run here yet"),
-    el("p", {}, "This tab compares runs by what they reached and the electricity that they took."),
+    el("p", {}, "This tab compares runs by their accuracy and their energy."),
     el(
       "ol",
       {},

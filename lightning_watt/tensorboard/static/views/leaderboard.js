@@ -15,7 +15,7 @@ const COLUMNS = [
   { key: "uncertainty_j", title: "±", down: false, number: true, hint: "Counter edges and the sensor's scale" },
   { key: "sam", title: "SAM", down: true, number: true, hint: "β · accuracy^α / log₁₀ E; undefined where E is one unit or less" },
   { key: "shifted", title: "SAM shifted", down: true, number: true, hint: "β · accuracy^α / log₁₀(10 + E), finite for every energy" },
-  { key: "provenance", title: "Provenance", down: false, hint: "Measured by counters, or estimated; the two do not compare" },
+  { key: "provenance", title: "Provenance", down: false, hint: "Measured by counters, or estimated; do not compare the two" },
   { key: "status", title: "Status", down: false, hint: "Of the run" },
 ];
 
@@ -51,7 +51,7 @@ export function leaderboard(store) {
     const { alpha, beta, unit: samUnit } = state.scoring;
     const notes = [
       `α ${plain(alpha)}, β ${plain(beta)}, E in ${samUnit}${state.inherited ? ", inherited energy included" : ""}.`,
-      mixed ? "Measured and estimated energies stand in one ranking here: an estimate is off by tens of percent." : "",
+      mixed ? "This ranking mixes measured and estimated energies. An estimate may be wrong by tens of percent." : "",
     ];
     say(note, notes.filter(Boolean).join(" "));
   }

@@ -41,7 +41,7 @@ export function power() {
     chart.describe(`Power over time of ${new Set(curves.map((curve) => curve.row.name)).size} runs, mean watts between two log rows.`);
     const notes = [
       rows.length > MOST_RUNS ? `The first ${MOST_RUNS} of ${rows.length} runs in the table.` : "",
-      rows.length > MOST_BY_DEVICE ? `With ${MOST_BY_DEVICE} runs or fewer each device has its line.` : "",
+      rows.length > MOST_BY_DEVICE ? `With ${MOST_BY_DEVICE} runs or fewer each device has its own line.` : "",
       curves.length ? "" : "No power has been logged yet.",
     ];
     say(note, notes.filter(Boolean).join(" "));

@@ -40,12 +40,12 @@ export function recordPanel(store) {
         body.replaceChildren(...(record ? whole(record, row) : [el("p", {}, problem ?? nothingYet)]));
         if (opened) title.focus();
       })
-      .catch((error) => shown === row.name && body.replaceChildren(el("p", {}, `The record cannot be had: ${error.message}`)));
+      .catch((error) => shown === row.name && body.replaceChildren(el("p", {}, `The record cannot be read: ${error.message}`)));
   }
   return { root, update };
 }
 
-const nothingYet = "Where the numbers come from is in the run's record, which is written once the first reading is in.";
+const nothingYet = "Where the numbers come from is in the run's record. It is written after the first reading.";
 
 function whole(record, row) {
   const { energy: spent, accuracy, sam } = record;
@@ -58,7 +58,7 @@ function whole(record, row) {
     ["Provenance", spent.provenance ?? NONE],
     ["Accuracy", known(accuracy.last) ? `${percent(accuracy.last)} % (${accuracy.metric}), best ${percent(accuracy.best)} %` : NONE],
     ["SAM", `${sig(sam.value)}, shifted ${sig(sam.shifted)} (α ${sam.alpha}, β ${sam.beta}, E in ${sam.unit})`],
-    ["Of earlier parts", record.resumed_j ? energy(record.resumed_j) : null],
+    ["Before resuming", record.resumed_j ? energy(record.resumed_j) : null],
     ["CO2e", known(record.co2e_g) ? `${sig(record.co2e_g)} g, PUE ${sig(record.pue)}` : null],
     ["Batch edges", record.marks],
   ];
@@ -89,7 +89,7 @@ function whole(record, row) {
     ...section("Inherited", bullets(record.inherited.map((run) => `${energy(run.total_j)} from ${run.path}`))),
     ...section("Not measured", bullets(record.missing)),
     ...section("Lost", bullets(record.gaps.map((gap) => `${gap.device}: ${duration(gap.seconds)}, ${energy(gap.joules)}: ${gap.why}`))),
-    ...section("Said to the user", bullets(record.warnings)),
+    ...section("Warnings", bullets(record.warnings)),
     ...section("Model", list(plain(record.model))),
     ...section("Machine", list(plain(record.hardware))),
     ...section("Software", list(plain(record.software))),

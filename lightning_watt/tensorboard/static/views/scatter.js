@@ -12,7 +12,7 @@ const MOST_BARS = 40;
 export function scatter(store) {
   const log = checkbox("log energy", true, (on) => store.set({ logEnergy: on }));
   const paths = checkbox("paths", false, (on) => store.set({ paths: on }), {
-    title: "What each run had reached for the energy spent, of the first runs in the table",
+    title: "Accuracy over energy during each run, for the first runs in the table",
   });
   const { root, body, note } = card("scatter", "Accuracy against energy", log, paths);
   const chart = new Chart(body, "Accuracy against energy");
@@ -45,7 +45,7 @@ export function scatter(store) {
     const left = rows.length - drawn.length;
     const notes = [
       left ? `${left} ${left === 1 ? "run has" : "runs have"} no accuracy or no energy yet and ${left === 1 ? "is" : "are"} not drawn.` : "",
-      mixed ? "Estimates are off by tens of percent: they have a front of their own." : "",
+      mixed ? "Estimates are off by tens of percent: they have a separate front." : "",
     ];
     say(note, notes.filter(Boolean).join(" "));
   }
@@ -108,7 +108,7 @@ function hover(row) {
   return [
     `<b>${literal(row.name)}</b>`,
     `${percent(row.accuracy)} % ${literal(row.metric ?? "")}`,
-    `${energy(row.joules)}${unsure}, ${row.provenance ?? "not known yet how"}`,
+    `${energy(row.joules)}${unsure}, ${row.provenance ?? "provenance not known yet"}`,
     `SAM ${sig(row.sam)}, shifted ${sig(row.shifted)}`,
   ].join("<br>");
 }

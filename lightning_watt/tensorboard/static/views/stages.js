@@ -83,7 +83,7 @@ export function stages(store) {
       `Energy by stage. ${drawn.map((row) => `${row.label}: ${STAGES.map(([s, n]) => [n, value(row, s)]).filter(([, v]) => v > 0).map(([n, v]) => `${n} ${sig((100 * v) / row.joules)} %`).join(", ")}`).join("; ")}`,
     );
     const notes = [
-      withStages.length > drawn.length ? `The ${MOST_RUNS} dearest of ${withStages.length} runs.` : "",
+      withStages.length > drawn.length ? `The ${MOST_RUNS} runs with the most energy of ${withStages.length}.` : "",
       drawn.some((row) => !row.measured) ? "Hatched: estimated." : "",
     ];
     say(note, notes.filter(Boolean).join(" "));

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.report import clean
+from experiments.report.inputs import clean
 
 
 @given(st.text(), st.integers(1, 50))

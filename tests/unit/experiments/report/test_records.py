@@ -7,7 +7,7 @@ import os
 import pytest
 
 from experiments.report.figures.stages import STAGES
-from experiments.report.records import MOST_CURVE_POINTS, MOST_STAGES, load
+from experiments.report.inputs.records import MOST_CURVE_POINTS, MOST_STAGES, load
 from lightning_watt.record import Inherited, Stage
 from lightning_watt.run import ledger
 from tests.unit.experiments.report.made import curve, made, write, write_raw

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.report.reference import read_reference
+from experiments.report.inputs.reference import read_reference
 from tests.unit.experiments.report.made import REFERENCE
 
 

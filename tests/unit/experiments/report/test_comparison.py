@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.report.entries import compare
+from experiments.report.comparison import compare
 from experiments.report.figures.pretraining import pairs
-from experiments.report.lineage import lines
+from experiments.report.inputs.lineage import lineages
+from experiments.report.inputs.records import load
+from experiments.report.inputs.reference import read_reference
 from experiments.report.metrics import SamSettings
-from experiments.report.records import load
-from experiments.report.reference import read_reference
 from lightning_watt.record import Inherited
 from tests.unit.experiments.report.made import REFERENCE, lifecycle, made, write
 
 
 def compared(root, **more):
-    return compare(lines(load(root).runs), **more)
+    return compare(lineages(load(root).runs), **more)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_data_sets_and_the_reference_stand_apart(tmp_path, trainings):
     lifecycle(tmp_path / "runs/c", data="emoji")
     found = compared(tmp_path / "runs", trainings=trainings)
     assert [comparison.title for comparison in found] == ["digits", "emoji", "reference (4 trainings, 10 epochs)"]
-    assert [len(comparison.entries) for comparison in found] == [2, 1, 4]
+    assert [len(comparison.results) for comparison in found] == [2, 1, 4]
 
 
 def test_measured_and_estimated_energies_are_never_ranked_together(tmp_path):
@@ -39,7 +39,7 @@ def test_measured_and_estimated_energies_are_never_ranked_together(tmp_path):
     lifecycle(tmp_path / "b", "swin", scale=0.01, accuracy=0.9, provenance="estimated")
     (comparison,) = compared(tmp_path)
     assert comparison.pareto() == {"vit": 1, "swin": 1}
-    assert [entry.label for entry in comparison.ranked("measured")] == ["vit"]
+    assert [result.label for result in comparison.ranked("measured")] == ["vit"]
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
@@ -47,21 +47,21 @@ def test_what_did_not_complete_is_kept_and_not_ranked(tmp_path, status):
     write(tmp_path / "a", made(status=status))
     write(tmp_path / "b", made())
     (comparison,) = compared(tmp_path)
-    assert sorted(entry.state for entry in comparison.entries) == ["completed", status]
+    assert sorted(result.state for result in comparison.results) == ["completed", status]
     assert len(comparison.ranked("measured")) == 1
 
 
 def test_what_did_not_learn_is_kept_and_not_ranked(tmp_path, trainings):
     (comparison,) = compare([], trainings)
-    (failed,) = [entry for entry in comparison.entries if not entry.ranked]
+    (failed,) = [result for result in comparison.results if not result.ranked]
     assert (failed.label, failed.state) == ("VGG16 (PyTorch)", "completed, did not learn")
     write(tmp_path / "a", made(accuracy=0.12, num_classes=10))
-    assert compared(tmp_path)[0].entries[0].learnt is False
+    assert compared(tmp_path)[0].results[0].learnt is False
 
 
 def test_below_one_kwh_there_is_no_sam_but_a_shifted_one(trainings):
     (comparison,) = compare([], trainings)
-    quick = next(entry for entry in comparison.entries if entry.family == "QuickNet")
+    quick = next(result for result in comparison.results if result.family == "QuickNet")
     assert comparison.sam(quick) is None
     assert comparison.sam(quick, shifted=True) > 0
     assert comparison.pareto()["QuickNet (TF)"] == 1
@@ -70,10 +70,10 @@ def test_below_one_kwh_there_is_no_sam_but_a_shifted_one(trainings):
 def test_repetitions_are_one_entry_with_their_spread(tmp_path):
     for n, scale in enumerate((1.0, 1.1, 1.2)):
         lifecycle(tmp_path / str(n), scale=scale, accuracy=0.9 + n / 100)
-    ((entry,),) = (comparison.entries for comparison in compared(tmp_path))
-    assert entry.count == 3
-    assert (entry.train_j, entry.spread_j) == (pytest.approx(440), pytest.approx(40))
-    assert (entry.accuracy, entry.accuracy_spread) == (pytest.approx(0.91), pytest.approx(0.01))
+    ((result,),) = (comparison.results for comparison in compared(tmp_path))
+    assert result.count == 3
+    assert (result.train_j, result.spread_j) == (pytest.approx(440), pytest.approx(40))
+    assert (result.accuracy, result.accuracy_spread) == (pytest.approx(0.91), pytest.approx(0.01))
 
 
 def test_runs_of_other_lengths_are_no_repetitions(tmp_path):
@@ -81,15 +81,15 @@ def test_runs_of_other_lengths_are_no_repetitions(tmp_path):
         record = made()
         record.energy.by_stage["train"].samples = samples
         write(tmp_path / name, record)
-    assert sorted(entry.count for entry in compared(tmp_path)[0].entries) == [1, 2]
+    assert sorted(result.count for result in compared(tmp_path)[0].results) == [1, 2]
 
 
 def test_only_a_run_that_says_so_is_without_pretraining(tmp_path):
     lifecycle(tmp_path / "a")
     write(tmp_path / "b", made())
-    assert pairs(compared(tmp_path)[0].entries) == []
+    assert pairs(compared(tmp_path)[0].results) == []
     write(tmp_path / "c", made(start="scratch"))
-    ((without, pretrained),) = pairs(compared(tmp_path)[0].entries)
+    ((without, pretrained),) = pairs(compared(tmp_path)[0].results)
     assert (without.variant, pretrained.variant) == ("from scratch", "")
     assert "pretrain" in pretrained.label  # the one that was, and not the finetuning alone of b
 
@@ -101,7 +101,7 @@ def test_labels_are_as_short_as_they_can_be_and_tell_entries_apart(tmp_path):
     write(tmp_path / "d", made(family="vit", start="scratch"))
     write(tmp_path / "e", made(family="mae", scale="small"))
     lifecycle(tmp_path / "f", "mae")
-    labels = {entry.label for entry in compared(tmp_path)[0].entries}
+    labels = {result.label for result in compared(tmp_path)[0].results}
     assert labels == {"vit", "swin, H100", "swin, A100", "vit, from scratch", "mae, small", "mae, tiny"}
 
 
@@ -110,7 +110,7 @@ def test_zero_shot_inference_is_told_from_finetuned(tmp_path):
     first = write(tmp_path / "b/pretrain", made(250, 0.6, phase="pretrain", family="clip", pretraining="image and text"))
     carried = [Inherited(path=str(first), total_j=250)]
     write(tmp_path / "b/inference", made(5, 0.6, phase="inference", family="clip", inherited=carried))
-    labels = {entry.label for entry in compared(tmp_path)[0].entries}
+    labels = {result.label for result in compared(tmp_path)[0].results}
     assert labels == {"clip, pretrain + finetune + inference", "clip, pretrain + inference"}
 
 
@@ -124,8 +124,8 @@ def test_sam_is_taken_as_the_records_agree_or_as_asked(tmp_path):
 
 
 def test_runs_with_other_settings_are_not_averaged(tmp_path):
-    """Two seeds are repetitions; another learning rate is another entry, with its recipe in its label."""
+    """Two seeds are repetitions; another learning rate is another result, with its recipe in its label."""
     for n, (settings, lr) in enumerate([("aaaa0000", 0.001), ("aaaa0000", 0.001), ("bbbb1111", 0.01)]):
         write(tmp_path / str(n), made(settings=settings, lr=lr, phase="pretrain"))
     (comparison,) = compared(tmp_path)
-    assert {entry.label: entry.count for entry in comparison.entries} == {"vit, lr 0.001": 2, "vit, lr 0.01": 1}
+    assert {result.label: result.count for result in comparison.results} == {"vit, lr 0.001": 2, "vit, lr 0.01": 1}

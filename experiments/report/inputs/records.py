@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from experiments.report import clean
+from experiments.report.inputs import clean
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.record import DeviceEnergy, Record

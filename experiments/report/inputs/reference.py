@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from experiments.report import clean
-from experiments.report.records import Broken
+from experiments.report.inputs import clean
+from experiments.report.inputs.records import Broken
 from lightning_watt.units import J_PER_KWH
 
 MOST_BYTES: Final = 16 * 2**20

@@ -1,4 +1,4 @@
-"""What is compared with what: one entry a model and setting, and the sets within which entries may be compared."""
+"""What is compared with what: one result a model and setting, and the sets within which results may be compared."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from experiments.report.lineage import WORST_FIRST, Line
+from experiments.report.inputs.lineage import WORST_FIRST, Lineage
+from experiments.report.inputs.records import Run
+from experiments.report.inputs.reference import Training
 from experiments.report.metrics import Amount, SamSettings, pareto_ranks, sam
-from experiments.report.records import Run
-from experiments.report.reference import Training
 
 LEARNT: Final = 0.1
 """An accuracy below this is no use for anything, so the training counts as failed to learn."""
@@ -22,13 +22,13 @@ LEARNT_OVER_CHANCE: Final = 1.5
 
 
 @dataclass(frozen=True)
-class Entry:
+class ModelResult:
     """One model in one setting: the mean over its runs. Energy in joules, accuracy in [0, 1].
 
     Attributes:
         name: the model, in full.
         variant: what its record says that it started from, e.g. "from scratch"; often nothing.
-        label: a short name, told apart from the other entries of its set.
+        label: a short name, told apart from the other results of its set.
         family: its family.
         scale: its size, in the study's words.
         device: what trained it.
@@ -47,7 +47,7 @@ class Entry:
         count: how many runs.
         spread_j: standard deviation of `train_j` over the runs; None for one run.
         accuracy_spread: the same of the accuracy.
-        lines: the lines it stands for; none for a reference.
+        lineages: the lineages it stands for; none for a reference.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Entry:
     count: int = 1
     spread_j: float | None = None
     accuracy_spread: float | None = None
-    lines: tuple[Line, ...] = ()
+    lineages: tuple[Lineage, ...] = ()
 
     @property
     def ranked(self) -> bool:
@@ -81,12 +81,12 @@ class Entry:
     @property
     def phases(self) -> str:
         """The phases that it went through, e.g. "pretrain + inference"."""
-        return " + ".join(run.phase for run in self.lines[0].runs) if self.lines else ""
+        return " + ".join(run.phase for run in self.lineages[0].runs) if self.lineages else ""
 
     @property
     def recipe(self) -> str:
         """How its last training went, e.g. "20 epochs, batch 32, lr 0.002"; nothing where the record does not say."""
-        told = self.lines[0].trained.numbers if self.lines and self.lines[0].trained else {}
+        told = self.lineages[0].trained.numbers if self.lineages and self.lineages[0].trained else {}
         words = (("epochs", "{:g} epochs"), ("batch_size", "batch {:g}"), ("lr", "lr {:g}"))
         return ", ".join(text.format(told[key]) for key, text in words if key in told)
 
@@ -102,25 +102,25 @@ class Comparison:
 
     Attributes:
         title: what they have in common.
-        entries: in the order of their labels.
+        results: in the order of their labels.
         settings: how SAM is taken.
         reference: whether somebody else measured them.
         runs: the runs behind them; none for a reference.
     """
 
     title: str
-    entries: Sequence[Entry]
+    results: Sequence[ModelResult]
     settings: SamSettings
     reference: bool = False
     runs: Sequence[Run] = field(default_factory=tuple)
 
-    def ranked(self, provenance: str) -> list[Entry]:
-        """The entries that are ranked together: of one provenance."""
-        return [entry for entry in self.entries if entry.ranked and entry.provenance == provenance]
+    def ranked(self, provenance: str) -> list[ModelResult]:
+        """The results that are ranked together: of one provenance."""
+        return [result for result in self.results if result.ranked and result.provenance == provenance]
 
     def provenances(self) -> list[str]:
         """Those that it holds, the most reliable first."""
-        held = {entry.provenance for entry in self.entries}
+        held = {result.provenance for result in self.results}
         return [provenance for provenance in ("measured", "mixed", "estimated", "") if provenance in held]
 
     def pareto(self) -> dict[str, int]:
@@ -128,45 +128,45 @@ class Comparison:
         found: dict[str, int] = {}
         for provenance in self.provenances():
             peers = self.ranked(provenance)
-            fronts = pareto_ranks([entry.accuracy or 0.0 for entry in peers], [entry.train_j or 0.0 for entry in peers])
-            found |= dict(zip((entry.label for entry in peers), fronts, strict=True))
+            fronts = pareto_ranks([result.accuracy or 0.0 for result in peers], [result.train_j or 0.0 for result in peers])
+            found |= dict(zip((result.label for result in peers), fronts, strict=True))
         return found
 
-    def sam(self, entry: Entry, *, shifted: bool = False) -> float | None:
-        """SAM of an entry, of its training with all it inherited."""
-        return sam(entry.accuracy, entry.train_j, self.settings, shifted=shifted)
+    def sam(self, result: ModelResult, *, shifted: bool = False) -> float | None:
+        """SAM of a result, of its training with all it inherited."""
+        return sam(result.accuracy, result.train_j, self.settings, shifted=shifted)
 
 
 def compare(
-    lines: Sequence[Line], trainings: Sequence[Training] = (), settings: SamSettings | None = None
+    lineages: Sequence[Lineage], trainings: Sequence[Training] = (), settings: SamSettings | None = None
 ) -> list[Comparison]:
-    """Sort lines and reference trainings into sets that may be compared: one for each data set, one for the reference.
+    """Sort lineages and reference trainings into sets that may be compared: one for each data set, one for the reference.
 
     Args:
-        lines: the runs, in line.
+        lineages: the lineages of the runs.
         trainings: what others measured.
         settings: how SAM is taken; None: as the records of a set say if they agree, else its defaults.
 
     Returns:
-        The set with most entries first, the reference last.
+        The set with most results first, the reference last.
     """
-    by_data: dict[str, list[Line]] = {}
-    for line in lines:
-        by_data.setdefault(line.end.facts["data"] or "data not named", []).append(line)
-    found = [_of_lines(data, members, settings) for data, members in by_data.items()]
-    found.sort(key=lambda comparison: (-len(comparison.entries), comparison.title))
+    by_data: dict[str, list[Lineage]] = {}
+    for lineage in lineages:
+        by_data.setdefault(lineage.end.facts["data"] or "data not named", []).append(lineage)
+    found = [_of_lineages(data, members, settings) for data, members in by_data.items()]
+    found.sort(key=lambda comparison: (-len(comparison.results), comparison.title))
     if trainings:
         found.append(_of_reference(trainings, settings or SamSettings()))
     return found
 
 
-def _of_lines(data: str, lines: Sequence[Line], settings: SamSettings | None) -> Comparison:
-    groups: dict[object, list[Line]] = {}
-    for line in lines:
-        groups.setdefault(_key(line), []).append(line)
-    entries = label([_entry(group) for group in groups.values()])
-    runs = list({id(run): run for line in lines for run in line.runs}.values())
-    return Comparison(data, entries, settings or _agreed(runs), runs=runs)
+def _of_lineages(data: str, lineages: Sequence[Lineage], settings: SamSettings | None) -> Comparison:
+    groups: dict[object, list[Lineage]] = {}
+    for lineage in lineages:
+        groups.setdefault(_key(lineage), []).append(lineage)
+    results = label([_model_result(group) for group in groups.values()])
+    runs = list({id(run): run for lineage in lineages for run in lineage.runs}.values())
+    return Comparison(data, results, settings or _agreed(runs), runs=runs)
 
 
 def _agreed(runs: Sequence[Run]) -> SamSettings:
@@ -177,10 +177,10 @@ def _agreed(runs: Sequence[Run]) -> SamSettings:
     return SamSettings(alpha, beta, unit)  # type: ignore[arg-type]
 
 
-def _key(line: Line) -> object:
-    """What two lines have in common if they are repetitions; a line that isn't completed stands alone."""
-    end, trained = line.end, line.trained
-    if line.status != "completed":
+def _key(lineage: Lineage) -> object:
+    """What two lineages have in common if they are repetitions; a lineage that isn't completed stands alone."""
+    end, trained = lineage.end, lineage.trained
+    if lineage.status != "completed":
         return end.place
     return (
         end.name,
@@ -189,19 +189,19 @@ def _key(line: Line) -> object:
         # Repetitions have the same settings, and see as many samples.
         tuple(
             (run.phase, run.facts["settings"], run.stages["train"].samples if "train" in run.stages else 0)
-            for run in line.runs
+            for run in lineage.runs
         ),
         bool(end.inherited and not trained),
         trained.devices if trained else "",
         end.devices,
-        line.provenance,
+        lineage.provenance,
     )
 
 
-def _entry(group: Sequence[Line]) -> Entry:
+def _model_result(group: Sequence[Lineage]) -> ModelResult:
     end, trained, inference = group[0].end, group[0].trained, group[0].inference
-    accuracies = [line.accuracy for line in group if line.accuracy is not None]
-    energies = [line.train_j for line in group if line.train_j is not None]
+    accuracies = [lineage.accuracy for lineage in group if lineage.accuracy is not None]
+    energies = [lineage.train_j for lineage in group if lineage.train_j is not None]
     accuracy = _mean(accuracies)
     classes = end.numbers.get("num_classes")
     variant = ""
@@ -209,7 +209,7 @@ def _entry(group: Sequence[Line]) -> Entry:
         start = trained.facts["start"]
         variant = f"from {start}" if start else ""
     year = end.numbers.get("year")
-    return Entry(
+    return ModelResult(
         name=end.name,
         variant=variant,
         label=end.name,
@@ -218,25 +218,25 @@ def _entry(group: Sequence[Line]) -> Entry:
         device=trained.devices if trained else "",
         inference_device=inference.devices if inference else "",
         provenance=group[0].provenance,
-        status=min((line.status for line in group), key=WORST_FIRST.index),
+        status=min((lineage.status for lineage in group), key=WORST_FIRST.index),
         learnt=accuracy is None or accuracy >= max(LEARNT, LEARNT_OVER_CHANCE / classes if classes else 0.0),
         year=int(year) if year else None,
         params=end.numbers.get("params"),
         gflops=end.numbers.get("gflops_per_sample"),
         accuracy=accuracy,
-        own_j=_mean([line.own_j for line in group if line.own_j is not None]),
+        own_j=_mean([lineage.own_j for lineage in group if lineage.own_j is not None]),
         train_j=_mean(energies),
-        train_uncertainty_j=_mean_of_all([line.train_uncertainty_j for line in group]),
+        train_uncertainty_j=_mean_of_all([lineage.train_uncertainty_j for lineage in group]),
         per_sample_j=_per_sample(group),
         count=len(group),
         spread_j=statistics.stdev(energies) if len(energies) > 1 else None,
         accuracy_spread=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        lines=tuple(group),
+        lineages=tuple(group),
     )
 
 
-def _per_sample(group: Sequence[Line]) -> Amount | None:
-    measured = [line.inference.per_sample_j for line in group if line.inference and line.inference.per_sample_j]
+def _per_sample(group: Sequence[Lineage]) -> Amount | None:
+    measured = [lineage.inference.per_sample_j for lineage in group if lineage.inference and lineage.inference.per_sample_j]
     if not measured:
         return None
     return Amount(math.fsum(joules for joules, _ in measured) / len(measured), _mean([plus for _, plus in measured]))
@@ -253,8 +253,8 @@ def _mean_of_all(values: Sequence[float | None]) -> float | None:
 
 
 def _of_reference(trainings: Sequence[Training], settings: SamSettings) -> Comparison:
-    entries = [
-        Entry(
+    results = [
+        ModelResult(
             name=training.name,
             variant="",
             label=training.name,
@@ -279,31 +279,31 @@ def _of_reference(trainings: Sequence[Training], settings: SamSettings) -> Compa
     epochs = {training.epochs for training in trainings}
     length = f", {epochs.pop()} epochs" if len(epochs) == 1 and 0 not in epochs else ""
     return Comparison(
-        f"reference ({len(entries)} trainings{length})", label(entries, by_name=True), settings, reference=True
+        f"reference ({len(results)} trainings{length})", label(results, by_name=True), settings, reference=True
     )
 
 
-def label(entries: Sequence[Entry], *, by_name: bool = False) -> list[Entry]:
-    """Give each entry the shortest label that tells it from the others, and sort them by it.
+def label(results: Sequence[ModelResult], *, by_name: bool = False) -> list[ModelResult]:
+    """Give each result the shortest label that tells it from the others, and sort them by it.
 
     A label is the family (or the model's name if `by_name`) and the variant, then scale, phases, status, full
     name, device, energy's origin and recipe as far as these are needed, then a number.
     """
     texts = [
-        ", ".join(part for part in (entry.name if by_name else entry.family, entry.variant) if part) for entry in entries
+        ", ".join(part for part in (result.name if by_name else result.family, result.variant) if part) for result in results
     ]
     for more in ("scale", "phases", "status", "name", "device", "provenance", "recipe"):
         groups: dict[str, set[str]] = {}
-        for text, entry in zip(texts, entries, strict=True):
-            groups.setdefault(text, set()).add(getattr(entry, more))
+        for text, result in zip(texts, results, strict=True):
+            groups.setdefault(text, set()).add(getattr(result, more))
         texts = [
-            f"{text}, {_short(getattr(entry, more), entry.family)}"
-            if len(groups[text]) > 1 and getattr(entry, more)
+            f"{text}, {_short(getattr(result, more), result.family)}"
+            if len(groups[text]) > 1 and getattr(result, more)
             else text
-            for text, entry in zip(texts, entries, strict=True)
+            for text, result in zip(texts, results, strict=True)
         ]
-    labelled = [replace(entry, label=text) for text, entry in zip(_numbered(texts), entries, strict=True)]
-    return sorted(labelled, key=lambda entry: entry.label.lower())
+    labelled = [replace(result, label=text) for text, result in zip(_numbered(texts), results, strict=True)]
+    return sorted(labelled, key=lambda result: result.label.lower())
 
 
 def _short(text: str, family: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Puts runs in line: tokenizer, pretrain, finetune, inference, each with the energy that it inherited."""
+"""Finds each run's lineage: tokenizer, pretrain, finetune, inference, each with the energy that it inherited."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.report.records import Run
+from experiments.report.inputs.records import Run
 
 WORST_FIRST = ("failed", "interrupted", "running", "completed")
 SAME_J = 1e-6
@@ -15,11 +15,11 @@ SAME_J = 1e-6
 
 
 @dataclass(frozen=True)
-class Line:
+class Lineage:
     """A run that no other started from, and all that it came from, the oldest first.
 
     Attributes:
-        runs: the runs whose records are there; the last one is the line's end.
+        runs: the runs whose records are there; the last one is the lineage's end.
     """
 
     runs: tuple[Run, ...]
@@ -88,14 +88,14 @@ class Line:
         return {"before": rest, **found} if rest > SAME_J * (self.train_j or 0.0) else found
 
 
-def lines(runs: Sequence[Run]) -> list[Line]:
-    """Put runs in line.
+def lineages(runs: Sequence[Run]) -> list[Lineage]:
+    """Find the lineages.
 
     Args:
         runs: in any order.
 
     Returns:
-        A line for each run that no other run started from, in the runs' order.
+        A lineage for each run that no other run started from, in the runs' order.
     """
     places = _Places(runs)
     parents = {id(run): _parents(run, places) for run in runs}
@@ -103,8 +103,8 @@ def lines(runs: Sequence[Run]) -> list[Line]:
     ends = [run for run in runs if id(run) not in used]
     # Records that say to have come from each other have no end; each then stands alone.
     reached: set[int] = set()
-    found = [Line(_ancestry(end, parents, reached)) for end in ends]
-    return found + [Line((run,)) for run in runs if id(run) not in reached]
+    found = [Lineage(_ancestry(end, parents, reached)) for end in ends]
+    return found + [Lineage((run,)) for run in runs if id(run) not in reached]
 
 
 class _Places:

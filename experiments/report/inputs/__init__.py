@@ -1,0 +1,1 @@
+"""What the report reads: run records, their lineage, and a CSV of trainings that others measured."""
