@@ -15,8 +15,7 @@ from typing import Any, TypeVar, cast
 from typing_extensions import override
 
 from lightning_watt.arguments import check_choice, check_count, check_number, check_switch
-from lightning_watt.distributed import together
-from lightning_watt.distributed.nodes import Nodes
+from lightning_watt.distributed.nodes import Nodes, end_together, meet_readers
 from lightning_watt.distributed.ranks import Opened, Presence, Share, is_alone
 from lightning_watt.distributed.rendezvous import OPEN_LIMIT_S, PRESENCE_LIMIT_S, Rendezvous
 from lightning_watt.errors import ArgumentError, WattError
@@ -28,12 +27,13 @@ from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.record.summary import print_summary
 from lightning_watt.record.writer import RunWriter
-from lightning_watt.run.events import BatchEnd, LogPoint, PartStart
+from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.lineage import STATE_KEY
 from lightning_watt.run.resume import go_on
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
+from lightning_watt.run.totals import Place
 from lightning_watt.sam import Scoring, check_sam_arguments
 from lightning_watt.sources.base import Device, EnergySource, is_source
 from lightning_watt.sources.discover import board_uuids
@@ -253,8 +253,8 @@ class WattCallback(Callback):
             return
         leads = self._leads
         if self._nodes is not None:
-            session.place = (self._nodes.run, self._nodes.rank, self._nodes.node)
-            session.stretches.expect_others(self._nodes.many)
+            session.place = Place(self._nodes.run, self._nodes.rank, self._nodes.node)
+            session.spans.expect_others(self._nodes.many)
         if self.record:
             self._scribe = RunWriter(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
         session.on_settled = self._write
@@ -470,7 +470,7 @@ class WattCallback(Callback):
     def _end_together(self, status: Status) -> None:
         session, nodes, run = self._session, self._nodes, self._run
         if session is not None and nodes is not None and nodes.many:
-            together.end(nodes, session, run, status, lambda: self._write_record(session))
+            end_together(nodes, session, run, status, lambda: self._write_record(session))
 
     def _write_record(self, session: Session) -> None:
         if self._scribe is not None:
@@ -630,7 +630,7 @@ class WattCallback(Callback):
         if not self.batches or self._session is None:
             return
         try:
-            self._session.note(PartStart(part))
+            self._session.note(StepPartStart(part))
         except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
             self._run.warn_once.failed(part, error)
 
@@ -707,7 +707,7 @@ class WattCallback(Callback):
     @never_raise
     def _meet(self) -> None:
         if self._nodes is not None and self._nodes.many:
-            together.meet(self._nodes, self._session, self._run, measures=self._meter is not None)
+            meet_readers(self._nodes, self._session, self._run, measures=self._meter is not None)
 
     def _publish(self, trainer: Any) -> None:
         self._meet()

@@ -1,7 +1,7 @@
-"""The ranks of one run, as one of them sees them: each reader's part of the energy, and the values that all ranks share.
+"""The ranks of one run, as one of them sees them: each reader's report of the energy, and the values that all ranks share.
 
-At an epoch's end each reader leaves its part in the ranks' key-value store; rank zero adds them up and leaves the values
-for all. At the end each reader leaves its last part. What comes by neither way is in the journals. No step of this is a
+At an epoch's end each reader leaves its report in the ranks' key-value store; rank zero adds them up and leaves the values
+for all. At the end each reader leaves its last report. What comes by neither way is in the journals. No step of this is a
 collective and each has a limit, so a rank that has died, or on which nobody measures, holds nobody up.
 """
 
@@ -16,20 +16,26 @@ import msgspec
 
 from lightning_watt.distributed.ranks import Agreement, Arrangement
 from lightning_watt.distributed.store import SharedStore, StoreGone
+from lightning_watt.meter.reader import END_LIMIT_S
 from lightning_watt.record.files import JOURNAL_NAME, RECORD_NAME, file_of
 from lightning_watt.record.journal import Trace, beyond, read_traces
-from lightning_watt.run.other_sessions import Part
-from lightning_watt.run.wasted import Taken
+from lightning_watt.record.schema import Status
+from lightning_watt.run.other_sessions import Counted, NodeReport
+from lightning_watt.run.session import Session
+from lightning_watt.run.state import RunState
+from lightning_watt.run.totals import node_report
 
 log = logging.getLogger(__name__)
 
 PART_LIMIT_S = 5.0
-"""How long rank zero waits at an epoch's end for a reader's part; one that was late is not waited for again."""
+"""How long rank zero waits at an epoch's end for a reader's report; one that was late is not waited for again."""
 VALUES_LIMIT_S = 300.0
 """How long a rank waits at an epoch's end for rank zero's values. It would wait for it at the next collective anyway, since
 rank zero may be busy there for minutes, drawing samples say. One that has failed or died is not waited for."""
 STORE_LIMIT_S = 2.0
 """How long a rank's own end waits for the store, which may be on a machine that is gone."""
+FAILED_LIMIT_S = 2.0
+"""How long rank zero's end waits for the other nodes where something failed; one of them may be gone."""
 KEPT = 16
 """Answers that stay in the store; nobody is that many epochs behind."""
 
@@ -86,31 +92,31 @@ class Nodes:
 
     # -- at an epoch's end --------------------------------------------------------------------------------------------
 
-    def meet(self, part: Part | None) -> list[Part]:
-        """Leave this reader's part; the one that leads hears the others' and waits for them, with a limit.
+    def meet(self, report: NodeReport | None) -> list[NodeReport]:
+        """Leave this reader's report; the one that leads hears the others' and waits for them, with a limit.
 
         Every reader calls it at the same moments.
 
         Args:
-            part: this reader's; None where it has none now.
+            report: this reader's; None where it has none now.
         """
         if self._store is None or not self.many:
             return []
         self._meetings += 1
         try:
             if not self.leads:
-                return self._tell_part(self._store, part)
+                return self._tell_part(self._store, report)
             waited = {rank: f"part/{rank}/{self._meetings}" for rank in self.readers[1:] if rank not in self._late}
             found = self._store.wait(list(waited.values()), PART_LIMIT_S) if waited else {}
         except StoreGone as error:
             log.debug("the store is gone", exc_info=error)
             return []
         self._late.update(rank for rank, key in waited.items() if key not in found)
-        parts = [msgspec.json.decode(raw, type=Part | None) for raw in found.values()]
-        return [told for told in parts if told is not None]
+        reports = [msgspec.json.decode(raw, type=NodeReport | None) for raw in found.values()]
+        return [told for told in reports if told is not None]
 
-    def _tell_part(self, store: SharedStore, part: Part | None) -> list[Part]:
-        store.tell(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(part))
+    def _tell_part(self, store: SharedStore, report: NodeReport | None) -> list[NodeReport]:
+        store.tell(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(report))
         store.forget(f"part/{self.rank}/{self._meetings - KEPT}")
         return []
 
@@ -158,9 +164,9 @@ class Nodes:
 
     # -- at the end ---------------------------------------------------------------------------------------------------
 
-    def tell_end(self, part: Part) -> None:
-        """Leave the last part for rank zero."""
-        raw = msgspec.json.encode(part)
+    def tell_end(self, report: NodeReport) -> None:
+        """Leave the last report for rank zero."""
+        raw = msgspec.json.encode(report)
         self._in_time(lambda store: store.tell(f"end/{self.rank}", raw))
 
     def _in_time(self, call: Callable[[SharedStore], object]) -> None:
@@ -179,8 +185,8 @@ class Nodes:
         thread.start()
         thread.join(STORE_LIMIT_S)
 
-    def hear_ends(self, limit_s: float) -> list[Part]:
-        """The last parts of the other readers, as far as they come within the limit."""
+    def hear_ends(self, limit_s: float) -> list[NodeReport]:
+        """The last reports of the other readers, as far as they come within the limit."""
         if self._store is None:
             return []
         try:
@@ -188,16 +194,16 @@ class Nodes:
         except StoreGone as error:
             log.debug("the store is gone", exc_info=error)
             return []
-        return [msgspec.json.decode(raw, type=Part) for raw in found.values()]
+        return [msgspec.json.decode(raw, type=NodeReport) for raw in found.values()]
 
-    def untold(self, known: Iterable[Part]) -> list[int]:
+    def untold(self, known: Iterable[NodeReport]) -> list[int]:
         """The other readers that have not told their end."""
-        told = {part.rank for part in known if part.final}
+        told = {report.rank for report in known if report.final}
         return [rank for rank in self.readers if rank not in told and rank != self.rank]
 
-    def sentence(self, rank: int, known: Iterable[Part]) -> str:
+    def sentence(self, rank: int, known: Iterable[NodeReport]) -> str:
         """What to say of one that did not."""
-        there = rank in {part.rank for part in known}
+        there = rank in {report.rank for report in known}
         what = "what it told last, or its journal here, is in the total" if there else "nothing of it is in the total"
         return (
             f"node{self.readers.index(rank)} (rank {rank}) did not tell its end: {what}. Its own files, "
@@ -206,34 +212,82 @@ class Nodes:
         )
 
 
-def from_journals(directory: Path, run: str, own: str, known: Iterable[Part]) -> list[Part]:
+def from_journals(directory: Path, run: str, own: str, known: Iterable[NodeReport]) -> list[NodeReport]:
     """What the other nodes' journals know beyond what their readers told; for readers that are gone."""
-    told = {part.session: part for part in known}
+    told = {report.session: report for report in known}
     traces = read_traces([directory]).by_session.values()
     newer = [
         _brought_up(told.get(trace.session), trace)
         for trace in traces
         if trace.session != own and (trace.session in told or (run and trace.run == run))
     ]
-    return [part for part in newer if part is not None]
+    return [report for report in newer if report is not None]
 
 
-def _brought_up(part: Part | None, trace: Trace) -> Part | None:
-    """A part with what its journal knows of it; None where that is nothing new."""
-    rise = beyond(trace, part.taken.uj if part is not None else {}, part.taken.ns if part is not None else 0)
+def _brought_up(report: NodeReport | None, trace: Trace) -> NodeReport | None:
+    """A report with what its journal knows of it; None where that is nothing new."""
+    rise = beyond(trace, report.counted.uj if report is not None else {}, report.counted.ns if report is not None else 0)
     if rise.total_uj == 0:
         return None
     account = [trace.last.stage or "other", trace.last.epoch, rise.device_uj, rise.ns]
-    return Part(
+    return NodeReport(
         session=trace.session,
         rank=trace.rank,
         node=trace.node,
         host=next((about.host for about in trace.devices.values()), ""),
-        ledger=[*(part.ledger if part is not None else []), [*account, 0, 0, 0.0]],
+        ledger=[*(report.ledger if report is not None else []), [*account, 0, 0, 0.0]],
         devices=trace.devices,
-        taken=Taken(rise.known_uj, rise.known_ns),
-        outer_edges=part.outer_edges if part is not None else 0.0,
-        gaps=part.gaps if part is not None else [],
-        missing=part.missing if part is not None else [],
+        counted=Counted(rise.known_uj, rise.known_ns),
+        outer_edges=report.outer_edges if report is not None else 0.0,
+        gaps=report.gaps if report is not None else [],
+        missing=report.missing if report is not None else [],
         final=trace.last.status is not None,
     )
+
+
+# -- with the session --
+
+
+def meet_readers(nodes: Nodes, session: Session | None, run: RunState, *, measures: bool) -> None:
+    """Bring the readers' parts together; every reader comes here at an epoch's end, whatever has failed in it before."""
+    report = None
+    try:
+        if not nodes.leads and session is not None and measures:
+            report = node_report(session.totals(), run.missing)
+    except Exception as error:  # noqa: BLE001 - the one that leads waits for an answer
+        run.warn_once.failed("this node's report", error)
+    for told in nodes.meet(report):
+        if session is not None:
+            session.take_report(told)
+
+
+def end_together(nodes: Nodes, session: Session, run: RunState, status: Status, write: Callable[[], None]) -> None:
+    """Bring the nodes' last parts to rank zero.
+
+    Args:
+        nodes: the run's nodes.
+        session: this process's session, which is over.
+        run: what is known of the run.
+        status: how it ended here.
+        write: writes the record as it stands, should this process be killed while it waits.
+    """
+    if not nodes.leads:
+        nodes.tell_end(node_report(session.totals(), run.missing))
+        return
+    if status != "completed":
+        _add_journals(nodes, session, run)
+    write()
+    for report in nodes.hear_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S):
+        session.take_report(report)
+    _add_journals(nodes, session, run)
+    for sentence in run.untold:
+        run.warn_once.warn(sentence)
+
+
+def _add_journals(nodes: Nodes, session: Session, run: RunState) -> None:
+    """Add what the other nodes' journals know and their readers have not told."""
+    missing = nodes.untold(session.others.nodes)
+    if missing and run.directory is not None:
+        for report in from_journals(run.directory, nodes.run, session.id, session.others.nodes):
+            session.take_report(report)
+    run.untold = [nodes.sentence(rank, session.others.nodes) for rank in missing]

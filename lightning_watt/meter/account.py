@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_watt.meter.marks import Mark
-from lightning_watt.meter.timeline import Gap, Timeline
-from lightning_watt.sources.base import Device, Failure, Reading
+from lightning_watt.meter.timeline import Timeline
+from lightning_watt.sources.base import Device, Failure, Gap, Reading
 from lightning_watt.units import UJ_PER_J, nanoseconds, seconds
 
 STALE_S = 5.0

@@ -17,9 +17,8 @@ from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.account import Complaints
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.reader import END_LIMIT_S, Listener, Measurement
-from lightning_watt.meter.timeline import Gap
 from lightning_watt.meter.window import Window
-from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource
+from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Gap
 from lightning_watt.sources.discover import open_sources
 from lightning_watt.sources.masks import GPU
 from lightning_watt.tables import meter_html

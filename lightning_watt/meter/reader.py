@@ -19,9 +19,8 @@ from lightning_watt.errors import log_safely, shown
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.account import Account, Complaints
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
-from lightning_watt.meter.timeline import Gap
 from lightning_watt.meter.window import Window
-from lightning_watt.sources.base import Clock, Device, EnergySource
+from lightning_watt.sources.base import Clock, Device, EnergySource, Gap
 from lightning_watt.sources.door import let_go, readings_of
 
 MIN_READ_GAP_S = 0.1

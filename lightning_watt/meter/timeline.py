@@ -9,12 +9,11 @@ is bridged with the last known power and reported as a `Gap`, never passed on as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_watt.sources.base import Device, Reading
+from lightning_watt.sources.base import Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
 DEFAULT_TICK_S = 0.1
@@ -29,30 +28,11 @@ MAX_SAMPLES = 10_000
 """Samples kept while a counter does not move: some minutes of them."""
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A stretch whose energy the counter lost.
-
-    Attributes:
-        device: the device's label.
-        start_ns: where it begins (host clock).
-        seconds: how long it is.
-        joules: what was charged for it, from the last known power; its uncertainty is all of it.
-        why: what the counter did.
-    """
-
-    device: str
-    start_ns: int
-    seconds: float
-    joules: float
-    why: str
-
-
 class Timeline:
     """One device's energy over time.
 
     Example:
-        >>> from lightning_watt.sources.base import Device, Reading
+        >>> from lightning_watt.sources.base import Device, Gap, Reading
         >>> line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-counter"))
         >>> _ = line.add(Reading("gpu0", 0, 5_000_000)), line.add(Reading("gpu0", 1_000_000_000, 105_000_000))
         >>> int(line.energy_uj_at([250_000_000])[0])  # a quarter of 100 J, in microjoules
@@ -113,7 +93,7 @@ class Timeline:
         if not 0 <= rise <= min(most, MOST_UJ - self._e[-1]):
             why = "the counter went backwards" if rise < 0 else "the counter rose faster than the device can draw"
             rise = min(self._bridge_uj(start, reading.t_ns), MOST_UJ - self._e[-1])
-            gap = Gap(self.device.label, start, seconds, rise / UJ_PER_J, why)
+            gap = Gap(device=self.device.label, seconds=seconds, joules=rise / UJ_PER_J, why=why)
         self._extend(reading.t_ns, rise)
         self._power_w = rise / UJ_PER_J / seconds
         return gap

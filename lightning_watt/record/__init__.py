@@ -19,7 +19,6 @@ from lightning_watt.record.schema import (
     Epoch,
     Idle,
     Inherited,
-    LostData,
     LostWork,
     NodeEnergy,
     Sam,
@@ -27,6 +26,7 @@ from lightning_watt.record.schema import (
     Status,
     StepPart,
 )
+from lightning_watt.sources.base import Gap
 
 __all__ = [
     "Accuracy",
@@ -34,9 +34,9 @@ __all__ = [
     "DeviceEnergy",
     "Energy",
     "Epoch",
+    "Gap",
     "Idle",
     "Inherited",
-    "LostData",
     "LostWork",
     "NodeEnergy",
     "Record",

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from lightning_watt.errors import RecordError
 from lightning_watt.host import is_process, this_machine
 from lightning_watt.record.files import JOURNAL_NAME, MAX_JOURNAL_BYTES, read_lines
 from lightning_watt.record.schema import Status
+from lightning_watt.sources.base import Device, Word, devices_from
 from lightning_watt.units import UJ_PER_J, seconds
 
 MAX_SESSIONS = 10_000
@@ -28,19 +29,7 @@ IMPOSSIBLE_W = 1e6
 SILENT_S = 30.0
 """A session on another host counts as dead if it wrote nothing for this long beyond three of its intervals."""
 
-Word = Annotated[str, msgspec.Meta(max_length=256)]
 Microjoules = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-
-
-class About(msgspec.Struct, kw_only=True):
-    """What a device is, as a journal and a checkpoint carry it."""
-
-    name: Word
-    uuid: Word
-    source: Word
-    provenance: Literal["measured", "estimated"]
-    gain: Annotated[float, msgspec.Meta(ge=0, le=10)]
-    host: Word = ""
 
 
 class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -79,7 +68,7 @@ class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     device_uj: dict[Word, Microjoules] = {}
     stage_uj: dict[Word, Microjoules] = {}
     ns: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
-    devices: dict[Word, About] | None = None
+    devices: dict[Word, dict[str, Any]] | None = None
     resumes: list[Word] | None = None
     where: Word = ""
     pid: int = 0
@@ -115,7 +104,7 @@ class Trace:
     file: Path
     last: JournalLine
     interval_s: float = 0.0
-    devices: dict[str, About] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
     resumes: set[str] = field(default_factory=set)
     kept: JournalLine | None = None
     where: str = ""
@@ -158,8 +147,12 @@ class Trace:
             return False
         if rise > IMPOSSIBLE_W * UJ_PER_J * max(1, len(line.device_uj)) * (passed_s + 1):
             return False
+        try:
+            devices = devices_from(line.devices or {})
+        except msgspec.ValidationError:
+            return False
         self.last, self.file = line, file
-        self.devices |= line.devices or {}
+        self.devices |= devices
         self.resumes |= set(line.resumes or ())
         if line.where:
             self.where, self.pid, self.born, self.interval_s = line.where, line.pid, line.born, max(0.0, line.interval_s)

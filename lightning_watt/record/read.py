@@ -96,10 +96,12 @@ def _add(record: Record, node: NodeEnergy, trace: Trace) -> None:
     rise = beyond(trace, node.device_uj, node.ns, node.stage_uj)
     for label, uj in rise.device_uj.items():
         name = label if node.node == 0 else f"node{node.node}/{label}"
-        if name not in energy.by_device and label in trace.devices:
-            energy.by_device[name] = DeviceEnergy(joules=0.0, **msgspec.structs.asdict(trace.devices[label]))
-        if name in energy.by_device:
-            energy.by_device[name].joules += joules(uj)
+        row = energy.by_device.get(name)
+        if row is None and label in trace.devices:
+            device = msgspec.structs.replace(trace.devices[label], label=name)
+            row = DeviceEnergy(joules=0.0, **msgspec.structs.asdict(device))
+        if row is not None:
+            energy.by_device[name] = msgspec.structs.replace(row, joules=row.joules + joules(uj))
     # If the journal's stages and devices do not agree, the line's own stage gets what is left.
     left_uj = rise.total_uj
     for stage, uj in [*rise.stage_uj.items(), (last.stage or "other", left_uj)]:

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from lightning_watt.sources.base import Device, Gap, NotNegative, Word
+
 SCHEMA_VERSION = 1
 
 Status = Literal["running", "completed", "interrupted", "failed"]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-"""Joules, seconds and the like. A record with a negative value is refused when it is read."""
 Share = Annotated[float, msgspec.Meta(ge=-1)]
 """Joules or seconds of a part of the run. By a GPU's own clock, a part may end microseconds before it begins."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -30,18 +30,12 @@ class Stage(msgspec.Struct, kw_only=True):
     uncertainty_j: NotNegative = 0.0
 
 
-class DeviceEnergy(msgspec.Struct, kw_only=True):
-    """What one device used, and where that number comes from."""
+class DeviceEnergy(Device, kw_only=True, frozen=True):
+    """What one device used: the device, and its joules."""
 
+    label: Word = ""
     joules: NotNegative
-    name: str
-    uuid: str
-    source: str
-    provenance: Literal["measured", "estimated"]
-    tick_s: float | None = None
-    gain: NotNegative = 0.05
-    host: str = ""
-    note: str = ""
+    tick_s: float | None = None  # type: ignore[assignment]
 
 
 class Energy(msgspec.Struct, kw_only=True):
@@ -109,15 +103,6 @@ class Idle(msgspec.Struct, kw_only=True):
 
     seconds: NotNegative
     power_w: dict[str, NotNegative]
-
-
-class LostData(msgspec.Struct, kw_only=True):
-    """A stretch that a counter lost, and its joules by the last known power: charged, or missing where `why` says so."""
-
-    device: str
-    seconds: NotNegative
-    joules: NotNegative
-    why: str
 
 
 class LostWork(msgspec.Struct, kw_only=True):
@@ -204,6 +189,6 @@ class RecordFields(msgspec.Struct, kw_only=True):
     idle: Idle | None = None
     forecast_kwh: float | None = None
     forecast_uncertainty_kwh: float | None = None
-    gaps: list[LostData] = []
+    gaps: list[Gap] = []
     missing: list[str] = []
     warnings: list[str] = []

@@ -17,7 +17,7 @@ MAX_HISTOGRAM = 10_000
 """Batches of one epoch that a histogram is made of; later ones are left out."""
 
 
-class BatchBook:
+class BatchEnergy:
     """Batches lie end to end: each begins where the one before it ended, so that they add up to their stage.
 
     Attributes:
@@ -86,6 +86,8 @@ class BatchBook:
         start = self._part_from
         if start is None:
             return
-        part = self.parts.setdefault(self._part, StepPart(joules=0.0, seconds=0.0))
-        part.joules += joules(sum(int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True)))
-        part.seconds += seconds(at.t_ns - start.t_ns)
+        before = self.parts.get(self._part, StepPart(joules=0.0, seconds=0.0))
+        uj = sum(int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True))
+        self.parts[self._part] = StepPart(
+            joules=before.joules + joules(uj), seconds=before.seconds + seconds(at.t_ns - start.t_ns)
+        )

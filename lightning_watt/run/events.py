@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lightning_watt.run.forecast import Forecast
-from lightning_watt.run.ledger import Account
+from lightning_watt.meter.marks import Mark
+from lightning_watt.run.forecast import Forecast, LogSpan
+from lightning_watt.run.ledger import Account, Point
 
 
 class Switch(NamedTuple):
@@ -50,7 +51,7 @@ class BatchEnd(NamedTuple):
     samples: int
 
 
-class PartStart(NamedTuple):
+class StepPartStart(NamedTuple):
     """A part of a training step begins here: one of `batches.PARTS`."""
 
     part: str
@@ -76,9 +77,7 @@ class Snapshot:
         uncertainty_j: plus or minus of that.
         stage_j: joules by stage.
         power_w: watts by device, mean since the snapshot before.
-        stretch_j: joules of the current stage since the snapshot before.
-        stretch_batches: its batches.
-        stretch_samples: its samples.
+        span: what the current stage used since the snapshot before.
         forecast: joules at the end of the schedule, if it can be told.
     """
 
@@ -87,7 +86,19 @@ class Snapshot:
     uncertainty_j: float
     stage_j: dict[str, float]
     power_w: dict[str, float]
-    stretch_j: float
-    stretch_batches: int
-    stretch_samples: int
+    span: LogSpan
     forecast: Forecast | None = None
+
+
+def point_of(mark: Mark[Any], before: Point | None) -> Point:
+    """A settled mark as a point of the ledger.
+
+    Args:
+        mark: the mark.
+        before: the last point; a mark without counts has its counts, because no batch ended there.
+    """
+    assert mark.energy_uj is not None
+    assert mark.edge_uj is not None
+    batches = getattr(mark.payload, "batches", before.batches if before else 0)
+    samples = getattr(mark.payload, "samples", before.samples if before else 0)
+    return Point(mark.t_ns, mark.energy_uj.tolist(), mark.edge_uj.tolist(), batches, samples)

@@ -1,14 +1,19 @@
 """How much a run will have used at the end of its schedule, with an interval; and whether that fits a budget.
 
-Pure. Training and validation have their own joules a batch, each learnt from the stretches between log points. The interval
-comes from how much those stretches differ among themselves, so it is wide while little has been seen.
+Pure. Training and validation have their own joules a batch, each learnt from the spans between log points. The interval
+comes from how much those spans differ among themselves, so it is wide while little has been seen.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from lightning_watt.run.ledger import Point, Usage
+from lightning_watt.units import joules as to_joules
+from lightning_watt.units import seconds
 
 Z_95 = 1.96
 """Standard deviations that hold 95 % of a normal distribution."""
@@ -23,7 +28,7 @@ class Forecast(NamedTuple):
 
 @dataclass
 class Rate:
-    """Joules a batch, from stretches of batches: a running mean weighted by batches, and its spread (Welford, West 1979).
+    """Joules a batch, from spans of batches: a running mean weighted by batches, and its spread (Welford, West 1979).
 
     Example:
         >>> rate = Rate()
@@ -34,28 +39,28 @@ class Rate:
     """
 
     batches: int = 0
-    stretches: int = 0
+    spans: int = 0
     mean: float = math.nan
     _spread: float = field(default=0.0, repr=False)
 
     def add(self, joules: float, batches: int) -> None:
-        """Take a stretch of batches; one without batches says nothing."""
+        """Take a span of batches; one without batches says nothing."""
         if batches <= 0:
             return
         self.batches += batches
-        self.stretches += 1
+        self.spans += 1
         rate = joules / batches
-        before = rate if self.stretches == 1 else self.mean
+        before = rate if self.spans == 1 else self.mean
         self.mean = before + (rate - before) * batches / self.batches
         self._spread += batches * (rate - before) * (rate - self.mean)
 
     @property
     def variance(self) -> float:
-        """Variance of one batch's joules around the mean, as far as the stretches show it; infinite from one stretch."""
-        if self.stretches < 2:
+        """Variance of one batch's joules around the mean, as far as the spans show it; infinite from one span."""
+        if self.spans < 2:
             return math.inf
-        # A stretch of n batches has a variance of one batch's over n, so the weighted spread estimates one batch's.
-        return self._spread / (self.stretches - 1)
+        # A span of n batches has a variance of one batch's over n, so the weighted spread estimates one batch's.
+        return self._spread / (self.spans - 1)
 
 
 def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> Forecast | None:
@@ -68,7 +73,7 @@ def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> F
 
     Returns:
         The forecast; None where a stage that is still to come has not been seen yet. A stage that has been seen in one
-        stretch only (the first validation) is taken to scatter as much, for its size, as the others do; where no stage
+        span only (the first validation) is taken to scatter as much, for its size, as the others do; where no stage
         has been seen in two, the interval is infinite.
 
     Example:
@@ -93,9 +98,9 @@ def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> F
 
 def _variance(rate: Rate, rates: dict[str, Rate]) -> float:
     """Variance of one batch's joules; where a stage does not show its own, by the others' relative one."""
-    if rate.stretches >= 2:
+    if rate.spans >= 2:
         return rate.variance
-    relative = [other.variance / other.mean**2 for other in rates.values() if other.stretches >= 2 and other.mean > 0]
+    relative = [other.variance / other.mean**2 for other in rates.values() if other.spans >= 2 and other.mean > 0]
     return max(relative) * rate.mean**2 if relative else math.inf
 
 
@@ -109,3 +114,97 @@ def batches_that_fit(left_j: float, batch_j: float) -> int | None:
     if left_j <= 0:
         return 0
     return math.floor(left_j / batch_j) if batch_j > 0 else None
+
+
+class LogSpan(NamedTuple):
+    """What lies between two log rows of one stage: joules, batches and samples; all zero if no batch ended."""
+
+    joules: float
+    batches: int
+    samples: int
+
+
+@dataclass
+class LogSpans:
+    """The stages' last rows.
+
+    By the stage's own account, so that a validation in between does not cut a span of training in two.
+
+    Attributes:
+        rates: joules a batch by stage, for the forecast.
+        whole_of_own: by stage, all nodes' energy over this one's, when the others told theirs last; None where this is the
+            only one.
+    """
+
+    rates: dict[str, Rate] = field(default_factory=dict)
+    whole_of_own: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        self._from: dict[str, tuple[int, int, int]] = {}
+        self._logged: Point | None = None  # the last log row of the stage, or the stage's beginning
+
+    def begin(self, at: Point | None) -> None:
+        """A stage begins here; None if it is not known yet where."""
+        self._logged = at
+
+    def mean_power_w(self, at: Point, labels: Sequence[str], tick_s: float) -> dict[str, float]:
+        """Watts by device since the last log row, or nothing if that is too short.
+
+        Args:
+            at: where the next row is.
+            labels: the devices.
+            tick_s: the longest update period of their counters, seconds. Over less than this a mean is the noise of the
+                edges, so the span goes on to the next row.
+        """
+        before = self._logged or at
+        passed_s = seconds(at.t_ns - before.t_ns)
+        if passed_s <= tick_s:
+            return {}
+        self._logged = at
+        pairs = zip(labels, at.energy_uj, before.energy_uj, strict=True)
+        return {label: to_joules(int(uj) - int(was)) / passed_s for label, uj, was in pairs}
+
+    def expect_others(self, many: bool) -> None:
+        """Note whether other nodes measure too; until they have told theirs, a batch's energy is not known."""
+        self.whole_of_own = (self.whole_of_own or {}) if many else None
+
+    def take_nodes(self, own: Mapping[str, Usage], nodes: Mapping[str, Usage]) -> None:
+        """Take what the other nodes have reported: a batch's energy is all nodes', and only the own one is known at once.
+
+        Args:
+            own: what this session used by stage.
+            nodes: what the other nodes used by stage.
+        """
+        self.whole_of_own = {
+            stage: 1 + (nodes[stage].total_uj if stage in nodes else 0) / usage.total_uj
+            for stage, usage in own.items()
+            if usage.total_uj > 0
+        }
+
+    def cut(self, stage: str, usage: Usage) -> LogSpan:
+        """Give what a stage has used since its last row.
+
+        Args:
+            stage: the stage.
+            usage: what it has used so far.
+        """
+        standing = (usage.total_uj, usage.batches, usage.samples)
+        uj, batches, samples = (now - was for now, was in zip(standing, self._from.get(stage, (0, 0, 0)), strict=True))
+        if batches > 0:
+            self._from[stage] = standing
+        if self.whole_of_own is not None:
+            if stage not in self.whole_of_own:  # a batch's energy is all nodes'; before they have told theirs, not known
+                return LogSpan(0.0, 0, 0)
+            uj = round(uj * self.whole_of_own[stage])
+        if batches > 0:
+            self.rates.setdefault(stage, Rate()).add(to_joules(uj), batches)
+        return LogSpan(to_joules(uj), batches, samples)
+
+    def known_rates(self, by_stage: Mapping[str, Usage]) -> dict[str, Rate]:
+        """Joules a batch by stage; before the first validation, those of the sanity check stand for its."""
+        check = by_stage.get("sanity_check")
+        if "validate" in self.rates or check is None or not check.batches:
+            return self.rates
+        stand_in = Rate()
+        stand_in.add(to_joules(check.total_uj), check.batches)
+        return {**self.rates, "validate": stand_in}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lightning_watt.units import NS_PER_S, UJ_PER_J
@@ -31,37 +31,47 @@ class Account(NamedTuple):
     epoch: int
 
 
-@dataclass
-class Entry:
-    """What one account has received.
+@dataclass(frozen=True)
+class Usage:
+    """What was used: by one account, or between two points.
 
     Attributes:
         uj: microjoules by device label.
-        ns: nanoseconds that the account was open.
-        batches: batches that ended in it.
+        ns: nanoseconds.
+        batches: batches that ended meanwhile.
         samples: samples in those batches.
-        edge_variance: squared microjoules that may lie on the wrong side of the account's edges.
+        edge_variance: squared microjoules that may lie on the wrong side of the edges.
+
+    Example:
+        >>> (Usage({"gpu0": 3}, ns=1) + Usage({"gpu0": 4, "cpu0": 1})).total_uj
+        8
     """
 
-    uj: dict[str, int] = field(default_factory=dict)
+    uj: Mapping[str, int] = field(default_factory=dict)
     ns: int = 0
     batches: int = 0
     samples: int = 0
     edge_variance: float = 0.0
 
-    def add(self, other: Entry) -> None:
-        """Take another entry into this one."""
-        for label, uj in other.uj.items():
-            self.uj[label] = self.uj.get(label, 0) + uj
-        self.ns += other.ns
-        self.batches += other.batches
-        self.samples += other.samples
-        self.edge_variance += other.edge_variance
+    def __add__(self, other: Usage) -> Usage:
+        uj = dict(self.uj)
+        for label, more in other.uj.items():
+            uj[label] = uj.get(label, 0) + more
+        return Usage(
+            uj,
+            self.ns + other.ns,
+            self.batches + other.batches,
+            self.samples + other.samples,
+            self.edge_variance + other.edge_variance,
+        )
 
     @property
     def total_uj(self) -> int:
         """Microjoules over all devices."""
         return sum(self.uj.values())
+
+
+NOTHING = Usage()
 
 
 class Point(NamedTuple):
@@ -81,6 +91,11 @@ class Point(NamedTuple):
     batches: int
     samples: int
 
+    @property
+    def edge_variance(self) -> float:
+        """Squared microjoules that may lie on the wrong side of this point."""
+        return sum(float(edge) ** 2 for edge in self.edge_uj)
+
 
 class Ledger:
     """Charges energy to accounts.
@@ -96,9 +111,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self.labels: tuple[str, ...] = ()
-        self.entries: dict[Account, Entry] = {}
+        self.accounts: dict[Account, Usage] = {}
         # Running sums, so that a row of a run of a thousand epochs costs no more than one of the first epoch.
-        self._stages: dict[str, Entry] = {}
+        self._stages: dict[str, Usage] = {}
         self._account: Account | None = None
         self._at: Point | None = None
 
@@ -129,20 +144,21 @@ class Ledger:
             raise ValueError("The ledger has no open account: call open() first.")
         before, self._at = self._at, at
         pairs = zip(self.labels, at.energy_uj, before.energy_uj, strict=True)
-        used = Entry({label: int(now_uj) - int(was_uj) for label, now_uj, was_uj in pairs})
-        used.ns = at.t_ns - before.t_ns
-        used.batches = at.batches - before.batches
-        used.samples = at.samples - before.samples
-        self.add(self._account, used)
+        uj = {label: int(now_uj) - int(was_uj) for label, now_uj, was_uj in pairs}
+        batches, samples = at.batches - before.batches, at.samples - before.samples
+        self.add(self._account, Usage(uj, at.t_ns - before.t_ns, batches, samples))
 
-    def add(self, account: Account, entry: Entry) -> None:
-        """Charge what an entry holds to an account."""
-        if account not in self.entries:
-            self.entries[account] = Entry()
-        if account.stage not in self._stages:
-            self._stages[account.stage] = Entry()
-        self.entries[account].add(entry)
-        self._stages[account.stage].add(entry)
+    def add(self, account: Account, usage: Usage) -> None:
+        """Charge what was used to an account."""
+        self.accounts[account] = self.accounts.get(account, NOTHING) + usage
+        self._stages[account.stage] = self._stages.get(account.stage, NOTHING) + usage
+
+    def copy(self) -> Ledger:
+        """The accounts as they are now, in a ledger of their own; costs no more than a copy of the list of accounts."""
+        other = Ledger()
+        other.labels, other.accounts, other._stages = self.labels, dict(self.accounts), dict(self._stages)
+        other._account, other._at = self._account, self._at
+        return other
 
     def switch(self, account: Account, at: Point) -> None:
         """Close the open account and open another, at one and the same point."""
@@ -162,29 +178,26 @@ class Ledger:
     @property
     def total_uj(self) -> int:
         """Everything charged, microjoules."""
-        return sum(entry.total_uj for entry in self._stages.values())
+        return sum(usage.total_uj for usage in self._stages.values())
 
     @property
     def ns(self) -> int:
         """Nanoseconds over all accounts."""
-        return sum(entry.ns for entry in self._stages.values())
+        return sum(usage.ns for usage in self._stages.values())
 
-    def by_stage(self) -> dict[str, Entry]:
-        """Entries summed over epochs, in the order of `STAGES`; stages that never ran are absent."""
-        return {stage: replace(entry, uj=dict(entry.uj)) for stage in STAGES if (entry := self._stages.get(stage))}
+    def by_stage(self) -> dict[str, Usage]:
+        """Usage summed over epochs, in the order of `STAGES`; stages that never ran are absent."""
+        return {stage: usage for stage in STAGES if (usage := self._stages.get(stage))}
 
     def by_device(self) -> dict[str, int]:
         """Microjoules by device label, over all accounts."""
-        total = Entry(dict.fromkeys(self.labels, 0))
-        for entry in self._stages.values():
-            total.add(entry)
-        return total.uj
+        return dict(sum(self._stages.values(), Usage(dict.fromkeys(self.labels, 0))).uj)
 
     def state_dict(self) -> list[list[Any]]:
         """The accounts as plain lists, for a checkpoint."""
         return [
-            [account.stage, account.epoch, dict(e.uj), e.ns, e.batches, e.samples, e.edge_variance]
-            for account, e in self.entries.items()
+            [account.stage, account.epoch, dict(used.uj), used.ns, used.batches, used.samples, used.edge_variance]
+            for account, used in self.accounts.items()
         ]
 
     def absorb(self, state: Sequence[Sequence[Any]], rename: Mapping[str, str] | None = None) -> int:
@@ -200,29 +213,29 @@ class Ledger:
         Raises:
             ValueError: the state is not one of `state_dict`; then nothing was added.
         """
-        entries: list[tuple[Account, Entry]] = []
+        found: list[tuple[Account, Usage]] = []
         try:
             for stage, epoch, uj, ns, batches, samples, variance in state:
                 if stage not in STAGES or not isinstance(uj, Mapping):
                     raise ValueError(f"stage {stage!r}")
-                entry = Entry({}, int(ns), int(batches), int(samples), float(variance))
+                usage = Usage({}, int(ns), int(batches), int(samples), float(variance))
                 # By a GPU's own clock an edge may lie microseconds before the edge that it follows, but no more.
-                numbers = [(entry.ns, NS_PER_S), (entry.batches, 0), (entry.samples, 0)]
+                numbers = [(usage.ns, NS_PER_S), (usage.batches, 0), (usage.samples, 0)]
                 numbers += [(int(value), UJ_PER_J) for value in uj.values()]
-                if not (all(-below <= number < 2**63 for number, below in numbers) and 0 <= entry.edge_variance < math.inf):
+                if not (all(-below <= number < 2**63 for number, below in numbers) and 0 <= usage.edge_variance < math.inf):
                     raise ValueError("a number that is negative or beyond everything")
                 for label, value in uj.items():
-                    # Two labels may become one where a board comes back under its old name: their joules add up.
-                    entry.add(Entry({(rename or {}).get(str(label), str(label)): int(value)}))
-                entries.append((Account(stage, int(epoch)), entry))
+                    # Two labels may become one, if a board comes back under its old name: their joules add up.
+                    usage += Usage({(rename or {}).get(str(label), str(label)): int(value)})
+                found.append((Account(stage, int(epoch)), usage))
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"This is not a ledger's state: {error}. Did lightning_watt write this checkpoint?") from error
-        for account, entry in entries:
-            self.add(account, entry)
-        return sum(entry.total_uj for _, entry in entries)
+        for account, usage in found:
+            self.add(account, usage)
+        return sum(usage.total_uj for _, usage in found)
 
     def _edge(self, account: Account, at: Point) -> None:
-        self.add(account, Entry(edge_variance=sum(float(edge) ** 2 for edge in at.edge_uj)))
+        self.add(account, Usage(edge_variance=at.edge_variance))
 
 
 def merged(ledgers: Iterable[Ledger]) -> Ledger:
@@ -230,6 +243,6 @@ def merged(ledgers: Iterable[Ledger]) -> Ledger:
     whole = Ledger()
     for ledger in ledgers:
         whole.labels = (*whole.labels, *(label for label in ledger.labels if label not in whole.labels))
-        for account, entry in ledger.entries.items():
-            whole.add(account, entry)
+        for account, usage in ledger.accounts.items():
+            whole.add(account, usage)
     return whole

@@ -1,28 +1,80 @@
-"""The parts of a run that this process did not measure: earlier sessions of it, and the other nodes' sessions now.
+"""What the sessions of a run used that this process did not measure: earlier ones, and those of the other nodes now.
 
-Pure: checkpoints' states, losses and what nodes tell go in; sums by stage and device come out. Its user holds the lock.
+Pure: states of checkpoints, wasted work and the nodes' reports go in; sums by stage and device come out. Nothing here is
+ever changed: each step gives a new value, so that a reader in another thread sees all of it or nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lightning_watt.record.journal import About
-from lightning_watt.record.schema import LostData, LostWork, NodeEnergy
-from lightning_watt.run.ledger import WASTED, Account, Entry, Ledger
-from lightning_watt.run.wasted import Loss, Taken, taken_of
+from lightning_watt.record.schema import LostWork, NodeEnergy
+from lightning_watt.run.ledger import NOTHING, WASTED, Account, Ledger, Usage
+from lightning_watt.sources.base import Device, Gap, devices_from
 from lightning_watt.units import joules, seconds
 
-Home = Callable[[str, About], str]
+Home = Callable[[Device], str]
 """Gives a device of another session the label that it has here."""
 
 
-class Part(msgspec.Struct, kw_only=True):
-    """One node's part of the run, as its reader tells it to rank zero.
+class Counted(msgspec.Struct):
+    """How much of a session is in the accounts already: microjoules by its own device labels, and nanoseconds."""
+
+    uj: dict[str, int]
+    ns: int = 0
+
+
+def counted_in(state: Mapping[str, Any]) -> dict[str, Counted]:
+    """How much of each session a checkpoint's accounts hold, by the sessions' ids.
+
+    Raises:
+        ValueError: the state is not one of a session.
+    """
+    try:
+        return msgspec.convert(state["taken"], dict[str, Counted])
+    except (KeyError, msgspec.ValidationError) as error:
+        raise ValueError(f"This is not the state of a run: {error!r}.") from error
+
+
+@dataclass(frozen=True)
+class WastedWork:
+    """What one session used after the checkpoint that the run went on from.
+
+    Attributes:
+        session: its id.
+        directory: where its journal is.
+        status: how it ended: `killed`, `failed` or `interrupted`.
+        uj: microjoules by device.
+        ns: nanoseconds.
+        devices: what the devices are.
+        counted: how much of the session is in the accounts once this is.
+        unseen_s: seconds of a killed session that its last journal line may lack.
+        unseen_j: the joules that its last known power comes to over them.
+    """
+
+    session: str
+    directory: Path
+    status: str
+    uj: Mapping[str, int]
+    ns: int
+    devices: Mapping[str, Device]
+    counted: Counted
+    unseen_s: float = 0.0
+    unseen_j: float = 0.0
+
+    @property
+    def total_uj(self) -> int:
+        """Microjoules over all devices."""
+        return sum(self.uj.values())
+
+
+class NodeReport(msgspec.Struct, kw_only=True):
+    """One node's share of the run so far, as its reader sends it to rank zero.
 
     Attributes:
         session: the id of the reader's session.
@@ -30,8 +82,8 @@ class Part(msgspec.Struct, kw_only=True):
         node: the number of its node.
         host: its host.
         ledger: its accounts, as `Ledger.state_dict` gives them.
-        devices: what its devices are, by its own labels.
-        taken: what of it is in `ledger`.
+        devices: its devices, by its own labels.
+        counted: how much of its session is in `ledger`.
         outer_edges: squared microjoules that may lie beyond its beginning and end.
         gaps: what its counters lost.
         missing: what it could not measure, why, and the remedy.
@@ -43,10 +95,10 @@ class Part(msgspec.Struct, kw_only=True):
     node: int
     host: str
     ledger: list[list[Any]]
-    devices: dict[str, About]
-    taken: Taken
+    devices: dict[str, Device]
+    counted: Counted
     outer_edges: float = 0.0
-    gaps: list[LostData] = []
+    gaps: list[Gap] = []
     missing: list[str] = []
     final: bool = False
 
@@ -57,170 +109,231 @@ class Part(msgspec.Struct, kw_only=True):
     def accounts(self) -> Ledger:
         """Its energy by stage and epoch, devices by their labels in the run's record.
 
-        Its seconds, batches and samples are those that rank zero counts too, and stay away.
+        Its seconds, batches and samples are left out: rank zero counts the same ones.
         """
         ledger = Ledger()
         energy = [[stage, epoch, uj, 0, 0, 0, variance] for stage, epoch, uj, _, _, _, variance in self.ledger]
-        ledger.absorb(energy, {own: self.label(own) for own in (*self.devices, *self.taken.uj)})
+        ledger.absorb(energy, {own: self.label(own) for own in (*self.devices, *self.counted.uj)})
         return ledger
 
 
-@dataclass
-class Parts:
+@dataclass(frozen=True)
+class OtherSessions:
     """What other sessions of this run have used.
 
     Attributes:
-        earlier: accounts of earlier sessions, what they wasted in the stage `wasted`.
-        taken: what of each of them is in there, by their ids.
-        resumed_uj: what they had used at the checkpoint, microjoules, without what was wasted before it.
-        lost: what they used and nobody has the result of.
-        devices: what the devices of all these sessions are.
+        earlier: accounts of earlier sessions; what they wasted is in the stage `wasted`.
+        counted: how much of each of them is in there, by their ids.
+        resumed_uj: microjoules that they had used at the checkpoint, without what was wasted before it.
+        lost: their wasted work, for the record.
+        devices: the devices of all these sessions.
         accuracies: the accuracies at the ends of the earlier sessions' epochs.
         outer_edges: squared microjoules that may lie beyond the beginnings and ends of all these sessions.
         gaps: what their counters lost.
+        reports: the other nodes' last reports and the accounts in them, by session.
     """
 
     earlier: Ledger = field(default_factory=Ledger)
-    taken: dict[str, Taken] = field(default_factory=dict)
+    counted: Mapping[str, Counted] = field(default_factory=dict)
     resumed_uj: int = 0
-    lost: list[LostWork] = field(default_factory=list)
-    devices: dict[str, About] = field(default_factory=dict)
-    accuracies: dict[Account, float | None] = field(default_factory=dict)
+    lost: tuple[LostWork, ...] = ()
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    accuracies: Mapping[Account, float | None] = field(default_factory=dict)
     outer_edges: float = 0.0
-    gaps: list[LostData] = field(default_factory=list)
+    gaps: tuple[Gap, ...] = ()
+    reports: Mapping[str, tuple[NodeReport, Ledger]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._others: dict[str, tuple[Part, Ledger]] = {}
+    # -- changes, each a new value --
 
-    @property
-    def others(self) -> list[Part]:
-        """The other nodes' parts, as they were last told."""
-        return [part for part, _ in self._others.values()]
-
-    def join(self, part: Part) -> None:
-        """Take what a node tells, in the place of what it told before.
+    def with_report(self, report: NodeReport) -> OtherSessions:
+        """Take a node's report in the place of the one before it.
 
         Raises:
-            ValueError: its accounts are none; then what it told before stays.
+            ValueError: its accounts are none.
         """
-        self._others[part.session] = (part, part.accounts())
+        return replace(self, reports={**self.reports, report.session: (report, report.accounts())})
 
-    def nodes(self) -> list[NodeEnergy]:
-        """What the other nodes' readers have used, for the record."""
-        return [
-            NodeEnergy(
-                session=part.session,
-                rank=part.rank,
-                node=part.node,
-                host=part.host,
-                device_uj=part.taken.uj,
-                stage_uj={stage: entry.total_uj for stage, entry in ledger.by_stage().items()},
-                ns=part.taken.ns,
-            )
-            for part, ledger in self._others.values()
-        ]
+    def with_counted(self, counted: Mapping[str, Counted]) -> OtherSessions:
+        """Only note which sessions this run goes on with; another process adds their energy."""
+        return replace(self, counted={**self.counted, **counted})
 
-    def ledgers(self) -> list[Ledger]:
+    def with_checkpoint(self, state: Mapping[str, Any], own: str, home: Home) -> OtherSessions:
+        """Add what a checkpoint holds of this run; if it is here already, this very value comes back.
+
+        Args:
+            state: what `totals.checkpoint_state` gave.
+            own: the id of this process's session.
+            home: gives its devices their labels here.
+
+        Raises:
+            ValueError: the state is none.
+        """
+        sessions = {str(session) for session in state["sessions"]}
+        if own in sessions or sessions & set(self.counted):
+            return self
+        try:
+            # A checkpoint of an older version does not say how much of each session it holds.
+            counted = counted_in(state) if "taken" in state else {session: Counted({}) for session in sessions}
+            devices = devices_from(state["devices"])
+            gaps = msgspec.convert(state.get("gaps", []), tuple[Gap, ...])
+            lost = msgspec.convert(state.get("lost", []), tuple[LostWork, ...])
+            accuracies = {Account(str(stage), int(epoch)): value for stage, epoch, value in state.get("accuracies", [])}
+            edges = float(state.get("outer_edges", 0.0))
+        except msgspec.ValidationError as error:
+            raise ValueError(f"This is not the state of a run: {error}.") from error
+        labels = {label: home(device) for label, device in devices.items()}
+        earlier = self.earlier.copy()
+        earlier.absorb(state["ledger"], labels)
+        resumed_uj = earlier.total_uj - _wasted_uj(earlier)
+        return replace(
+            self,
+            earlier=earlier,
+            counted={**self.counted, **counted},
+            resumed_uj=self.resumed_uj + resumed_uj - (self.earlier.total_uj - self.wasted_uj),
+            lost=(*self.lost, *lost),
+            devices={**_relabelled(devices, labels), **self.devices},
+            accuracies={**self.accuracies, **accuracies},
+            outer_edges=self.outer_edges + edges,
+            gaps=(*self.gaps, *gaps),
+        )
+
+    def with_wasted(self, wasted: Sequence[WastedWork], own: str, home: Home) -> OtherSessions:
+        """Add wasted work, in the stage `wasted`.
+
+        Args:
+            wasted: the work; that of this process's own session is skipped.
+            own: the id of this process's session.
+            home: gives its devices their labels here.
+        """
+        found = self
+        for work in wasted:
+            if work.session != own:
+                found = found._with_one_wasted(work, home)
+        return found
+
+    def _with_one_wasted(self, work: WastedWork, home: Home) -> OtherSessions:
+        labels = {label: home(device) for label, device in work.devices.items()}
+        earlier = self.earlier.copy()
+        earlier.absorb([[WASTED, 0, dict(work.uj), work.ns, 0, 0, 0.0]], labels)
+        lost = LostWork(
+            session=work.session,
+            directory=str(work.directory),
+            status=work.status,
+            joules=joules(work.total_uj),
+            seconds=seconds(work.ns),
+        )
+        gaps = self.gaps
+        if work.unseen_j:
+            why = "this earlier part was killed; what it used after its journal's last line is not known, not charged"
+            gaps = (*gaps, Gap(device="all", seconds=work.unseen_s, joules=work.unseen_j, why=why))
+        return replace(
+            self,
+            earlier=earlier,
+            counted={**self.counted, work.session: work.counted},
+            lost=(*self.lost, lost),
+            devices={**_relabelled(work.devices, labels), **self.devices},
+            gaps=gaps,
+        )
+
+    # -- what all of them come to --
+
+    @property
+    def wasted_uj(self) -> int:
+        """Microjoules in the stage `wasted`."""
+        return _wasted_uj(self.earlier)
+
+    @property
+    def ledgers(self) -> tuple[Ledger, ...]:
         """All accounts, to be summed with this session's own."""
-        return [self.earlier, *(ledger for _, ledger in self._others.values())]
+        return (self.earlier, *(ledger for _, ledger in self.reports.values()))
 
-    def all_devices(self) -> dict[str, About]:
+    @property
+    def nodes(self) -> list[NodeReport]:
+        """The other nodes' last reports."""
+        return [report for report, _ in self.reports.values()]
+
+    @property
+    def all_devices(self) -> dict[str, Device]:
         """All devices, by their labels in `ledgers`."""
-        now = {part.label(own): about for part, _ in self._others.values() for own, about in part.devices.items()}
+        now: dict[str, Device] = {}
+        for report in self.nodes:
+            now |= _relabelled(report.devices, {own: report.label(own) for own in report.devices})
         return {**self.devices, **now}
 
-    def missing(self) -> list[str]:
-        """What the other nodes could not measure, why, and the remedy."""
-        return [f"node{part.node}: {sentence}" for part in self.others for sentence in part.missing]
-
-    def all_gaps(self) -> list[LostData]:
+    @property
+    def all_gaps(self) -> list[Gap]:
         """What all counters lost."""
-        now = [
-            msgspec.structs.replace(gap, device=part.label(gap.device))
-            for part, _ in self._others.values()
-            for gap in part.gaps
-        ]
+        now = [msgspec.structs.replace(gap, device=r.label(gap.device)) for r in self.nodes for gap in r.gaps]
         return [*self.gaps, *now]
 
     @property
     def all_edges(self) -> float:
         """Squared microjoules beyond the ends of all these sessions."""
-        return self.outer_edges + sum(part.outer_edges for part, _ in self._others.values())
-
-    def absorb(self, state: Mapping[str, Any], own: str, home: Home) -> bool:
-        """Add an earlier part of this run, from its checkpoint; a part that is here already is not added again.
-
-        Args:
-            state: what `state_dict` gave.
-            own: the id of this process's session.
-            home: gives its devices their labels here.
-
-        Returns:
-            Whether it was added.
-
-        Raises:
-            ValueError: the state is none; then nothing was added.
-        """
-        sessions = {str(session) for session in state["sessions"]}
-        if own in sessions or sessions & set(self.taken):
-            return False
-        try:
-            # A checkpoint of an older version does not say how much of each session it holds.
-            taken = taken_of(state) if "taken" in state else {session: Taken({}) for session in sessions}
-            about = msgspec.convert(state["devices"], dict[str, About])
-            gaps = msgspec.convert(state.get("gaps", []), list[LostData])
-            lost = msgspec.convert(state.get("lost", []), list[LostWork])
-            accuracies = {Account(str(stage), int(epoch)): value for stage, epoch, value in state.get("accuracies", [])}
-            edges = float(state.get("outer_edges", 0.0))
-        except msgspec.ValidationError as error:
-            raise ValueError(f"This is not the state of a run: {error}.") from error
-        rename = {label: home(label, device) for label, device in about.items()}
-        before_uj = self.earlier.total_uj - self.wasted_uj
-        self.earlier.absorb(state["ledger"], rename)  # raises before it changes anything
-        self.resumed_uj += self.earlier.total_uj - self.wasted_uj - before_uj
-        self.taken |= taken
-        self.accuracies |= accuracies
-        self.gaps += gaps
-        self.lost += lost
-        self.outer_edges += edges
-        for label, device in about.items():
-            self.devices.setdefault(rename[label], device)
-        return True
-
-    def waste(self, losses: Sequence[Loss], own: str, home: Home) -> None:
-        """Add what earlier sessions used and nobody has the result of, in the stage `wasted`."""
-        for loss in losses:
-            if loss.session == own:
-                continue
-            rename = {label: home(label, device) for label, device in loss.devices.items()}
-            self.earlier.absorb([[WASTED, 0, dict(loss.uj), loss.ns, 0, 0, 0.0]], rename)
-            self.taken[loss.session] = loss.taken
-            for label, device in loss.devices.items():
-                self.devices.setdefault(rename[label], device)
-            self.lost.append(
-                LostWork(
-                    session=loss.session,
-                    directory=str(loss.directory),
-                    status=loss.status,
-                    joules=joules(loss.total_uj),
-                    seconds=seconds(loss.ns),
-                )
-            )
-            if loss.unseen_j:
-                why = "this earlier part was killed; what it used after its journal's last line is not known, not charged"
-                self.gaps.append(LostData(device="all", seconds=loss.unseen_s, joules=loss.unseen_j, why=why))
+        return self.outer_edges + sum(report.outer_edges for report in self.nodes)
 
     @property
-    def wasted_uj(self) -> int:
-        """Microjoules in the stage `wasted`."""
-        return self.earlier.by_stage().get(WASTED, Entry()).total_uj
+    def missing(self) -> list[str]:
+        """What the other nodes could not measure, why, and the remedy."""
+        return [f"node{report.node}: {sentence}" for report in self.nodes for sentence in report.missing]
 
-    def state_dict(self, own: Mapping[str, Taken]) -> dict[str, Any]:
-        """What a checkpoint has to know of them, and of this process's session."""
-        taken = {**self.taken, **own, **{part.session: part.taken for part in self.others}}
-        return {
-            "sessions": list(taken),
-            "unfinished": [*own, *(part.session for part in self.others)],
-            "taken": msgspec.to_builtins(taken),
-            "lost": msgspec.to_builtins(self.lost),
-        }
+    def by_stage_of_nodes(self) -> dict[str, Usage]:
+        """What the other nodes used by stage, as far as they have reported it."""
+        found: dict[str, Usage] = {}
+        for _, ledger in self.reports.values():
+            for stage, usage in ledger.by_stage().items():
+                found[stage] = found.get(stage, NOTHING) + usage
+        return found
+
+    def node_energies(self) -> list[NodeEnergy]:
+        """What the other nodes' readers have used, for the record."""
+        return [
+            NodeEnergy(
+                session=report.session,
+                rank=report.rank,
+                node=report.node,
+                host=report.host,
+                device_uj=report.counted.uj,
+                stage_uj={stage: usage.total_uj for stage, usage in ledger.by_stage().items()},
+                ns=report.counted.ns,
+            )
+            for report, ledger in self.reports.values()
+        ]
+
+
+def label_here(device: Device, known: Mapping[str, Device]) -> str:
+    """The label of another session's device in this one.
+
+    Args:
+        device: that device.
+        known: the devices of this session, by label.
+
+    Returns:
+        Its old label if that is free or means the same device; the one that it has now; or the old one and whose it is.
+
+    Example:
+        >>> board = Device("gpu0", "H100", "GPU-1", "nvml-counter")
+        >>> label_here(board, {"gpu0": Device("gpu0", "H100", "GPU-2", "nvml-counter")})
+        'gpu0@GPU-1'
+    """
+    label = device.label
+    if label not in known or _is_same(known[label], device):
+        return label
+    now = next((other for other, there in known.items() if _is_same(there, device)), None)
+    return now or f"{label}@{device.uuid if _is_unique(device) else device.host or device.uuid}"
+
+
+def _is_same(one: Device, other: Device) -> bool:
+    """Whether two descriptions mean one device. Boards' UUIDs are the world's; a CPU package's is its host's."""
+    return one.uuid == other.uuid and (_is_unique(one) or one.host == other.host or not (one.host and other.host))
+
+
+def _is_unique(device: Device) -> bool:
+    return device.uuid.startswith("GPU-")
+
+
+def _relabelled(devices: Mapping[str, Device], labels: Mapping[str, str]) -> dict[str, Device]:
+    return {labels[label]: msgspec.structs.replace(device, label=labels[label]) for label, device in devices.items()}
+
+
+def _wasted_uj(ledger: Ledger) -> int:
+    return ledger.by_stage().get(WASTED, NOTHING).total_uj

@@ -1,8 +1,21 @@
-"""One measured run, without Lightning: marks go in, the ledger, the log rows and the record come out.
+"""One process's session of a run, without Lightning: marks go in; the ledger, the log rows and the totals come out.
 
-The trainer's thread only notes marks and counts batches. The meter's thread settles them here: it charges the ledger, lays
-out what is to be logged, and writes the files. What is to be logged is handed back to the trainer's thread, because loggers
-belong to it.
+The trainer's thread only notes marks and counts batches. The reader's thread settles them here: it charges the ledger, lays
+out what is to be logged, and writes the files. Log rows go back to the trainer's thread, because loggers belong to it.
+
+| thread | what it does here |
+|---|---|
+| the trainer's, and its signal handlers | begin, end, switch, note, resume, totals; waits for the reader at the end only |
+| the reader's (`meter/reader.py`) | `_settle`, and `on_settled`, which writes the files |
+| two others, in `sources/discover.py` and `distributed/nodes.py` | nothing; they wait for a driver or the store |
+
+| lock | what it guards |
+|---|---|
+| `Session._lock` | all attributes of the session but the ones below; no driver is asked while it is held |
+| two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
+
+| two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
+handler may come between any two steps: locks can be taken again by their own thread, and changes are put in place at once.
 """
 
 from __future__ import annotations
@@ -12,77 +25,73 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from time import time as unix_time
 from typing import Any
 
 import msgspec
 
-from lightning_watt.host import keep, process_facts, tell_of_forks
+from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.journal import About, JournalLine
-from lightning_watt.record.schema import BatchRow, DeviceEnergy, Energy, Epoch, LostData, NodeEnergy, Status
-from lightning_watt.run.batches import BatchBook
-from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, PartStart, Snapshot, Switch
-from lightning_watt.run.forecast import Rate, forecast
-from lightning_watt.run.ledger import Account, Entry, Ledger, Point, merged
-from lightning_watt.run.other_sessions import Part, Parts
-from lightning_watt.run.stretches import Stretches
-from lightning_watt.run.totals import about_of, energy_of_all, epochs_of_all, uncertainty, whole_of
-from lightning_watt.run.wasted import Loss, Taken, taken_of
-from lightning_watt.sources.base import Device
+from lightning_watt.record.journal import JournalLine
+from lightning_watt.record.schema import BatchRow, Status
+from lightning_watt.run.batches import BatchEnergy
+from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
+from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
+from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
+from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions, WastedWork, label_here
+from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of, usage_ahead
+from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, seconds
 
 
 @dataclass
 class Session:
-    """The accounts of one run, over all its fits and tests, and the queue of what is to be logged.
+    """The accounts of one process in one run, over all its fits and tests, and the queue of what is to be logged.
 
     Attributes:
         id: tells this process's part of a run from others', so that a joule in two checkpoints is added once.
+        started_unix: when it was made, seconds since 1970.
+        account: the account that the trainer is in.
         ledger: the accounts of what this process measured.
-        parts: what earlier sessions of this run used, and other nodes.
-        place: the run that this is a part of, this process's rank in it, and its node's number.
-        batches: batches so far; the trainer's thread counts here.
-        samples: samples so far; likewise.
+        others: what earlier sessions of this run used, and other nodes.
+        place: where it stands in its run.
+        batches: batches so far, which the trainer's thread counts.
+        samples: samples so far, likewise.
         ready: snapshots that have been settled and wait to be logged.
         histograms: the loggers' step and each batch's joules, of training epochs that wait to be logged.
-        book: each batch's energy, where it is wanted.
+        batch_energy: each batch's energy, if it is wanted.
         accuracies: the accuracy at the end of every finished epoch of every stage.
         gaps: what counters lost.
-        stretches: what was used from one log row to the next.
-        devices: what is known about each device that this process measures, by label.
-        on_settled: called in the meter's thread with the batches that ended, and whether an epoch did.
+        spans: what was used from one log row to the next.
+        devices: the devices that this process measures and has read, by label.
+        on_settled: called in the reader's thread with the batches that ended, and whether an epoch did.
         news: something was settled since the trainer's thread last looked.
     """
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started_unix: float = field(default_factory=unix_time)
+    account: Account = Account("other", 0)  # noqa: RUF009 - a tuple
     ledger: Ledger = field(default_factory=Ledger)
-    parts: Parts = field(default_factory=Parts)
-    place: tuple[str, int, int] = ("", 0, 0)
+    others: OtherSessions = field(default_factory=OtherSessions)
+    place: Place = Place()  # noqa: RUF009 - a tuple
     batches: int = 0
     samples: int = 0
     ready: deque[Snapshot] = field(default_factory=deque)
     histograms: deque[tuple[int, list[float]]] = field(default_factory=deque)
-    book: BatchBook = field(default_factory=BatchBook)
+    batch_energy: BatchEnergy = field(default_factory=BatchEnergy)
     accuracies: dict[Account, float | None] = field(default_factory=dict)
-    gaps: list[LostData] = field(default_factory=list)
-    stretches: Stretches = field(default_factory=Stretches)
-    devices: dict[str, DeviceEnergy] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+    spans: LogSpans = field(default_factory=LogSpans)
+    devices: dict[str, Device] = field(default_factory=dict)
     on_settled: Callable[[Sequence[BatchRow], bool], None] | None = None
     news: bool = False
 
     def __post_init__(self) -> None:
         self._begin_anew()
-        self._account = Account("other", 0)
-        self.began_ns = 0  # the run's first mark
-        self._logged: Point | None = None  # the last log point of the stage, or the stage's beginning
-        # Switches that are noted and not settled: when, to where, and the batches and samples by then.
-        self._entered: deque[tuple[int, Switch]] = deque()
+        self.began_ns = 0  # the first mark of all
+        self._entered: deque[tuple[int, Switch]] = deque()  # when what was entered, of switches that are not settled
         self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
@@ -98,12 +107,80 @@ class Session:
         self._begin_anew()
         self.on_settled = None
 
-    # -- the trainer's thread -----------------------------------------------------------------------------------------
+    # -- either thread ------------------------------------------------------------------------------------------------
+
+    def totals(self) -> Totals:
+        """What the run has used: one frozen value, taken under one lock; waits for no driver."""
+        energy_uj = self._meter.energy_now_uj() if self._meter is not None else []
+        with self._lock:
+            return self._totals(self._ahead(energy_uj))
+
+    def _totals(self, ahead: Sequence[tuple[Account, Usage]] = ()) -> Totals:
+        at, meter = self.ledger.at, self._meter  # the caller holds the lock
+        return Totals(
+            session=self.id,
+            started_unix=self.started_unix,
+            place=self.place,
+            account=self.account,
+            settled=self.ledger.copy(),
+            ahead=tuple(ahead),
+            devices=self._devices_now(),
+            power_w=self.power_w,
+            others=self.others,
+            accuracies=dict(self.accuracies),
+            ended=dict(self._ended),
+            step_parts=dict(self.batch_energy.parts),
+            gaps=tuple(self.gaps),
+            outer_edges=self._outer_edges + (at.edge_variance if at is not None else 0.0),
+            interval_s=meter.interval_s if meter is not None else 0.0,
+            is_over=meter is None,
+        )
+
+    def _devices_now(self) -> dict[str, Device]:
+        """The devices with the update periods that their counters were seen to have."""
+        ticks_s = self._meter.ticks_s if self._meter is not None else {}
+        return {
+            label: msgspec.structs.replace(device, tick_s=ticks_s.get(label, device.tick_s))
+            for label, device in self.devices.items()
+        }
+
+    def _ahead(self, energy_uj: Sequence[int]) -> list[tuple[Account, Usage]]:
+        at, account, meter = self.ledger.at, self.ledger.account, self._meter
+        if at is None or account is None or meter is None or not self.devices:
+            return []
+        here = (at.t_ns, Switch(account, at.batches, at.samples))
+        now = (meter.now_ns(), Switch(account, self.batches, self.samples))
+        return usage_ahead(at, self.ledger.labels, energy_uj, [here, *self._entered, now])
 
     @property
-    def account(self) -> Account:
-        """The account that the trainer is in."""
-        return self._account
+    def energy_j(self) -> float:
+        """Joules that are settled, earlier parts of the run and other nodes included."""
+        with self._lock:
+            return joules(self.ledger.total_uj + sum(ledger.total_uj for ledger in self.others.ledgers))
+
+    @property
+    def power_w(self) -> float:
+        """The last known power over all devices, watts."""
+        return sum(self._meter.power_now_w()) if self._meter is not None else 0.0
+
+    def known_rates(self) -> dict[str, Rate]:
+        """Joules a batch by stage, as far as they are known."""
+        with self._lock:
+            return self.spans.known_rates(self.ledger.by_stage())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The accounts by now as plain values, for a checkpoint."""
+        return checkpoint_state(self.totals())
+
+    def line(self, status: Status | None = None) -> JournalLine:
+        """The journal's line of now, with a heading if what stands there has changed."""
+        with self._lock:
+            totals = self._totals()
+            heading = (tuple(self.devices), tuple(self.others.counted), self.place)
+            is_new, self._heading = heading != self._heading, heading
+            return journal_line(totals, status, with_heading=is_new)
+
+    # -- the trainer's thread -----------------------------------------------------------------------------------------
 
     def begin(
         self,
@@ -114,8 +191,8 @@ class Session:
         on_abandoned: Callable[[], None] | None = None,
     ) -> None:
         """Start to charge what a meter reads; the meter is started here, with `abandoned` and `on_abandoned`."""
-        self._meter, self._account = meter, account
-        self._logged = None
+        self._meter, self.account = meter, account
+        self.spans.begin(None)
         self._entered.clear()
         try:
             meter.start(self._settle, abandoned=abandoned, on_abandoned=on_abandoned)
@@ -128,23 +205,24 @@ class Session:
         """Charge up to now and stop the meter; False if a driver did not answer in time."""
         if self._meter is None:
             return True
-        self.switch(Account("other", self._account.epoch))
+        self.switch(Account("other", self.account.epoch))
         known_ns, end_ns, power_w = self._meter.frontier_ns, self._meter.now_ns(), self.power_w
         answered = self._meter.stop()
         with self._lock:
             if not answered and known_ns:
                 unread_s = max(0.0, seconds(end_ns - known_ns))
                 why = "the driver did not answer at the end; the joules are what its last known power comes to, not charged"
-                self.gaps.append(LostData(device="all", seconds=unread_s, joules=unread_s * power_w, why=why))
+                self.gaps.append(Gap(device="all", seconds=unread_s, joules=unread_s * power_w, why=why))
             if self.ledger.at is not None:
-                self._outer_edges += _square(self.ledger.at)
+                self._outer_edges += self.ledger.at.edge_variance
                 self.ledger.close(self.ledger.at)
+        self.devices = self._devices_now()
         self._meter = None
         return answered
 
     def switch(self, account: Account) -> None:
         """The trainer enters another stage or epoch."""
-        left, self._account = self._account, account
+        left, self.account = self.account, account
         if self._meter is not None:
             with self._lock:
                 switch = Switch(account, self.batches, self.samples)
@@ -152,66 +230,28 @@ class Session:
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge tells best what lies on either side
 
-    def note(self, payload: LogPoint | BatchEnd | PartStart | EpochEnd) -> None:
+    def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd) -> None:
         """Note a moment."""
         if self._meter is not None:
             self._meter.mark(payload)
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
-        self._ended[self._account] = accuracy
-        self.note(EpochEnd(self._account, accuracy, step, self.batches, self.samples))
+        self._ended[self.account] = accuracy
+        self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples))
         if self._meter is not None:
             self._meter.ask()
 
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now: what is settled, and the last moment's energy by the last known power.
 
-        Nothing waits for a driver here; the exact value follows in the log.
+        It waits for no driver; the exact value follows in the log.
         """
-        energy = self._energy_now_uj()
-        with self._lock:
-            stage_uj = {stage: entry.total_uj for stage, entry in self._whole().by_stage().items()}
-            for account, entry in self._unsettled(energy):
-                stage_uj[account.stage] = stage_uj.get(account.stage, 0) + entry.total_uj
-            power = dict(zip(self.ledger.labels, self._meter.power_now_w() if self._meter else [], strict=False))
-            stage_j = {stage: joules(uj) for stage, uj in stage_uj.items()}
-            total_j = sum(stage_j.values())
-            return Snapshot(
-                point=point,
-                total_j=total_j,
-                uncertainty_j=self._uncertainty_j(),
-                stage_j=stage_j,
-                power_w=power,
-                stretch_j=0.0,
-                stretch_batches=0,
-                stretch_samples=0,
-                forecast=forecast(total_j, point.ahead, self._rates()),
-            )
-
-    def _energy_now_uj(self) -> list[int]:
-        return self._meter.energy_now_uj() if self._meter is not None else []
-
-    def _unsettled(self, energy_uj: Sequence[int]) -> list[tuple[Account, Entry]]:
-        """What has been used since the last settled point, shared out by time among the accounts entered since."""
-        at, account = self.ledger.at, self.ledger.account
-        if at is None or account is None or self._meter is None or not self.devices:
-            return []
-        ahead_uj = [max(0, now - int(was)) for now, was in zip(energy_uj, at.energy_uj, strict=True)]
-        now_ns = self._meter.now_ns()
-        here = (at.t_ns, Switch(account, at.batches, at.samples))
-        edges = [here, *self._entered, (now_ns, Switch(account, self.batches, self.samples))]
-        whole_ns = max(1, now_ns - at.t_ns)
-        found, used_uj = [], [0] * len(ahead_uj)
-        for (since_ns, entered), (until_ns, left) in pairwise(edges):
-            # Cumulative, so that the shares add up to the last microjoule.
-            passed_ns = min(whole_ns, max(0, until_ns - at.t_ns))
-            by_then_uj = [uj * passed_ns // whole_ns for uj in ahead_uj]
-            uj = {label: now - was for label, now, was in zip(self.ledger.labels, by_then_uj, used_uj, strict=True)}
-            used_uj = by_then_uj
-            entry = Entry(uj, max(0, until_ns - since_ns), left.batches - entered.batches, left.samples - entered.samples)
-            found.append((entered.account, entry))
-        return found
+        power_w = self._meter.power_now_w() if self._meter is not None else []
+        totals = self.totals()
+        totals = replace(totals, settled=totals.until_now(), ahead=())
+        power = dict(zip(totals.settled.labels, power_w, strict=False))
+        return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
     def resume(self, state: Mapping[str, Any]) -> bool:
         """Add an earlier part of this run, from its checkpoint; a part that is here already is not added again.
@@ -223,228 +263,69 @@ class Session:
             ValueError: the state is not one of `state_dict`.
         """
         with self._lock:
-            parts = deepcopy(self.parts)  # and in one step: whoever saves a checkpoint meanwhile has all of it or nothing
-            added = parts.absorb(state, self.id, self._home)
-            self.parts = parts
-            return added
+            before, self.others = self.others, self.others.with_checkpoint(state, self.id, self._home)
+            return self.others is not before
 
-    def note_earlier(self, state: Mapping[str, Any]) -> None:
-        """Only note which sessions this run goes on with; another process adds their energy.
-
-        Raises:
-            ValueError: the state is not one of `state_dict`.
-        """
+    def note_earlier(self, counted: Mapping[str, Counted]) -> None:
+        """Only note which sessions this run goes on with; another process adds their energy."""
         with self._lock:
-            self.parts.taken |= taken_of(state)
+            self.others = self.others.with_counted(counted)
 
-    def waste(self, losses: Sequence[Loss]) -> None:
-        """Add what earlier sessions used and nobody has the result of."""
+    def add_wasted(self, wasted: Sequence[WastedWork]) -> None:
+        """Add what earlier sessions used after the checkpoint."""
         with self._lock:
-            parts = deepcopy(self.parts)  # likewise
-            parts.waste(losses, self.id, self._home)
-            self.parts = parts
+            self.others = self.others.with_wasted(wasted, self.id, self._home)
 
-    def join(self, part: Part) -> None:
-        """Take what another node tells of its part of this run, in the place of what it told before."""
+    def take_report(self, report: NodeReport) -> None:
+        """Take another node's report in the place of its last one."""
         with self._lock:
-            self.parts.join(part)
-            others: dict[str, int] = {}
-            for ledger in self.parts.ledgers()[1:]:
-                for stage, entry in ledger.by_stage().items():
-                    others[stage] = others.get(stage, 0) + entry.total_uj
-            own = {stage: entry.total_uj for stage, entry in self.ledger.by_stage().items()}
-            self.stretches.whole_of_own = {stage: 1 + others.get(stage, 0) / uj for stage, uj in own.items() if uj > 0}
+            self.others = self.others.with_report(report)
+            self.spans.take_nodes(self.ledger.by_stage(), self.others.by_stage_of_nodes())
 
-    def part(self, missing: Sequence[str] = ()) -> Part:
-        """This process's part of the run by now, for rank zero; the last moment by its last known power."""
-        energy = self._energy_now_uj()
-        with self._lock:
-            ledger = self._by_now(energy)
-            return Part(
-                session=self.id,
-                rank=self.place[1],
-                node=self.place[2],
-                host=platform.node(),
-                ledger=ledger.state_dict(),
-                devices=self._about(),
-                taken=Taken(ledger.by_device(), ledger.ns),
-                outer_edges=self._own_edges(),
-                gaps=list(self.gaps),
-                missing=list(missing),
-                final=self._meter is None,
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The accounts by now as plain values, which load without running code.
-
-        What is not settled yet is in them by the last known power; a resume that finds the journal sets the sum right.
-        """
-        energy = self._energy_now_uj()
-        with self._lock:
-            ledger = self._by_now(energy)
-            taken = Taken(ledger.by_device(), ledger.ns)
-            unsettled_uj = sum(entry.total_uj for _, entry in self._unsettled(energy))
-            accuracies = {**self.parts.accuracies, **self.accuracies, **self._ended}
-            return {
-                **self.parts.state_dict({self.id: taken}),
-                "ledger": merged([ledger, *self.parts.ledgers()]).state_dict(),
-                "devices": msgspec.to_builtins({**self.parts.all_devices(), **self._about()}),
-                "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],
-                "outer_edges": self._own_edges() + float(unsettled_uj) ** 2 + self.parts.all_edges,
-                "gaps": msgspec.to_builtins([*self.parts.all_gaps(), *self.gaps]),
-            }
-
-    def line(self, status: Status | None = None) -> JournalLine:
-        """The journal's line of now, with a heading where what stands there has changed."""
-        with self._lock:
-            own = self.ledger
-            line = JournalLine(
-                t=unix_time(),
-                total_j=joules(self._total_uj()),
-                power_w=self.power_w,
-                stage=self._account.stage,
-                epoch=self._account.epoch,
-                session=self.id,
-                device_uj=own.by_device() if self.devices else {},
-                stage_uj={stage: entry.total_uj for stage, entry in own.by_stage().items()},
-                ns=own.ns,
-                status=status,
-            )
-            heading = (tuple(self.devices), tuple(self.parts.taken), self.place)
-            if heading != self._heading:
-                self._heading = heading
-                line.devices, line.resumes = self._about(), list(self.parts.taken)
-                line.where, line.pid, line.born = process_facts()
-                line.run, line.rank, line.node = self.place
-                line.interval_s = self._meter.interval_s if self._meter is not None else 0.0
-            return line
-
-    def _by_now(self, energy_uj: Sequence[int]) -> Ledger:
-        """A copy of the ledger with what is not settled yet."""
-        ledger = merged([self.ledger])
-        for account, entry in self._unsettled(energy_uj):
-            ledger.add(account, entry)
-        return ledger
-
-    def _home(self, label: str, about: About) -> str:
-        """The label of an earlier session's device here: its old one, the one that it has now, or the old one and whose."""
+    def _home(self, device: Device) -> str:
         here = platform.node()
-        known = {device.label: _about(device, here) for device in (self._meter.devices if self._meter else ())}
-        known = {**self.parts.devices, **self._about(), **known}
-        if label not in known or _is_same(known[label], about):
-            return label
-        now = next((other for other, device in known.items() if _is_same(device, about)), None)
-        return now or f"{label}@{about.uuid if _is_unique(about) else about.host or about.uuid}"
+        measured = {d.label: msgspec.structs.replace(d, host=here) for d in (self._meter.devices if self._meter else ())}
+        return label_here(device, {**self.others.devices, **self.devices, **measured})
 
-    def _about(self) -> dict[str, About]:
-        return {label: about_of(device) for label, device in self.devices.items()}
-
-    def _whole(self) -> Ledger:
-        return whole_of(self.ledger, self.parts)
-
-    def _total_uj(self) -> int:
-        return self.ledger.total_uj + sum(ledger.total_uj for ledger in self.parts.ledgers())
-
-    def _edges(self) -> float:
-        return self._own_edges() + self.parts.all_edges
-
-    def _own_edges(self) -> float:
-        return self._outer_edges + (_square(self.ledger.at) if self.ledger.at is not None else 0.0)
-
-    # -- either thread ------------------------------------------------------------------------------------------------
-
-    def energy(self) -> Energy:
-        """The energy part of the record."""
-        with self._lock:
-            ticks_s = self._meter.ticks_s if self._meter is not None else {}
-            return energy_of_all(self.ledger, self.devices, self.parts, ticks_s, self._edges(), self.gaps)
-
-    def epochs(self) -> list[Epoch]:
-        """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
-        with self._lock:
-            return epochs_of_all(self.ledger, self.parts, self.accuracies)
-
-    def nodes(self) -> list[NodeEnergy]:
-        """What each node's reader has used in this run, this one first."""
-        with self._lock:
-            own, (_, rank, node) = self.ledger, self.place
-            ns = own.ns
-            mine = NodeEnergy(session=self.id, rank=rank, node=node, host=platform.node(), device_uj=own.by_device(), ns=ns)
-            mine.stage_uj = {stage: entry.total_uj for stage, entry in own.by_stage().items()}
-            return [mine, *self.parts.nodes()]
-
-    def all_gaps(self) -> list[LostData]:
-        """What counters lost, in this run's earlier and other parts too."""
-        with self._lock:
-            return [*self.parts.all_gaps(), *self.gaps]
-
-    @property
-    def energy_j(self) -> float:
-        """Joules that are settled, earlier parts of the run and other nodes included."""
-        with self._lock:
-            return joules(self._total_uj())
-
-    @property
-    def power_w(self) -> float:
-        """The last known power over all devices, watts."""
-        return sum(self._meter.power_now_w()) if self._meter is not None else 0.0
-
-    # -- the meter's thread -------------------------------------------------------------------------------------------
+    # -- the reader's thread ------------------------------------------------------------------------------------------
 
     def _settle(self, marks: Sequence[Mark[Any]]) -> None:
         epoch_over = False
         with self._lock:
-            self._meet_devices()
+            self._enter_devices()
+            gains = [device.gain for device in self._meter.devices] if self._meter is not None else []
             for mark in marks:
                 payload = mark.payload
                 if self.ledger.at is None and not isinstance(payload, Switch):
                     continue  # a mark of the meter's own, before the run's first
-                point = self._point(mark)
+                point = point_of(mark, self.ledger.at)
                 if isinstance(payload, Switch):
                     self._take_switch(payload, point)
                     continue
                 self.ledger.charge(point)
                 if isinstance(payload, LogPoint) and self.devices:
                     self.ready.append(self._snapshot(payload, point))
-                elif isinstance(payload, PartStart):
-                    self.book.start_part(payload.part, point)
+                elif isinstance(payload, StepPartStart):
+                    self.batch_energy.start_part(payload.part, point)
                 elif isinstance(payload, BatchEnd):
-                    self.book.end_batch(payload, point, self._gains())
+                    self.batch_energy.end_batch(payload, point, gains)
                 elif isinstance(payload, EpochEnd):
-                    if payload.account.stage == "train" and (values := self.book.take_epoch()):
+                    if payload.account.stage == "train" and (values := self.batch_energy.take_epoch()):
                         self.histograms.append((payload.step, values))
                     self.accuracies[payload.account] = payload.accuracy
                     epoch_over = True
             if self._meter is not None:
                 lost, self._meter.gaps = self._meter.gaps, []
-                self.gaps += [LostData(device=g.device, seconds=g.seconds, joules=g.joules, why=g.why) for g in lost]
+                self.gaps += lost
         self.news = True
         if self.on_settled is not None:
-            self.on_settled(self.book.take_rows(), epoch_over)
+            self.on_settled(self.batch_energy.take_rows(), epoch_over)
 
-    def _meet_devices(self) -> None:
+    def _enter_devices(self) -> None:
         """Enter the devices that have been read for the first time."""
         for device in self._meter.answered if self._meter is not None else ():
             if device.label not in self.devices or self.devices[device.label].uuid != device.uuid:
-                self.devices[device.label] = DeviceEnergy(
-                    joules=0.0,
-                    name=device.name,
-                    uuid=device.uuid,
-                    source=device.source,
-                    provenance=device.provenance,
-                    gain=device.gain,
-                    host=platform.node(),
-                    note=device.note,
-                )
-
-    def _point(self, mark: Mark[Any]) -> Point:
-        """A settled mark as a point of the ledger; a mark without counts ended no batch."""
-        assert mark.energy_uj is not None
-        assert mark.edge_uj is not None
-        before = self.ledger.at
-        batches = getattr(mark.payload, "batches", before.batches if before else 0)
-        samples = getattr(mark.payload, "samples", before.samples if before else 0)
-        return Point(mark.t_ns, mark.energy_uj.tolist(), mark.edge_uj.tolist(), batches, samples)
+                self.devices[device.label] = msgspec.structs.replace(device, host=platform.node())
 
     def _take_switch(self, switch: Switch, point: Point) -> None:
         if self._entered:
@@ -453,74 +334,17 @@ class Session:
         if self.ledger.at is None:
             assert self._meter is not None
             self.began_ns = self.began_ns or point.t_ns
-            self._outer_edges += _square(point)
+            self._outer_edges += point.edge_variance
             self.ledger.open([device.label for device in self._meter.devices], switch.account, point)
         else:
             self.ledger.switch(switch.account, point)
         if left is None or left.stage != switch.account.stage:
-            self._logged = point
-        self.book.enter(switch.account, point)
+            self.spans.begin(point)
+        self.batch_energy.enter(switch.account, point)
 
     def _snapshot(self, log_point: LogPoint, point: Point) -> Snapshot:
-        before = self._logged or point
-        passed_s = seconds(point.t_ns - before.t_ns)
-        power: dict[str, float] = {}
-        # Over less than a tick of the slowest counter a mean is the edges' noise: the stretch goes on to the next log point.
-        if passed_s > max(self._meter.ticks_s.values() if self._meter is not None else (), default=0.0):
-            self._logged = point
-            power = {
-                label: joules(int(uj) - int(was)) / passed_s
-                for label, uj, was in zip(self.ledger.labels, point.energy_uj, before.energy_uj, strict=True)
-            }
+        ticks_s = self._meter.ticks_s if self._meter is not None else {}
+        power = self.spans.mean_power_w(point, self.ledger.labels, max(ticks_s.values(), default=0.0))
         stage = self.ledger.account.stage if self.ledger.account else "other"
-        stretch = self.stretches.cut(stage, self.ledger.by_stage().get(stage, Entry()))
-        return Snapshot(
-            point=log_point,
-            total_j=joules(self._total_uj()),
-            uncertainty_j=self._uncertainty_j(),
-            stage_j={name: joules(entry.total_uj) for name, entry in self._whole().by_stage().items()},
-            power_w=power,
-            stretch_j=stretch.joules,
-            stretch_batches=stretch.batches,
-            stretch_samples=stretch.samples,
-            forecast=forecast(joules(self._total_uj()), log_point.ahead, self._rates()),
-        )
-
-    def known_rates(self) -> dict[str, Rate]:
-        """Joules a batch by stage, as far as they are known."""
-        with self._lock:
-            return self._rates()
-
-    def _rates(self) -> dict[str, Rate]:
-        return self.stretches.known_rates(self.ledger.by_stage())
-
-    def _gains(self) -> list[float]:
-        return [device.gain for device in self._meter.devices] if self._meter is not None else []
-
-    def _uncertainty_j(self) -> float:
-        about = {**self.parts.all_devices(), **self._about()}
-        return uncertainty(self._whole(), about, self._edges(), [*self.parts.all_gaps(), *self.gaps])[0]
-
-
-def _about(device: Device, host: str) -> About:
-    return About(
-        name=device.name,
-        uuid=device.uuid,
-        source=device.source,
-        provenance=device.provenance,
-        gain=device.gain,
-        host=host,
-    )
-
-
-def _is_same(one: About, other: About) -> bool:
-    """Whether two descriptions mean one device. Boards' UUIDs are the world's; a CPU package's is its host's."""
-    return one.uuid == other.uuid and (_is_unique(one) or one.host == other.host or not (one.host and other.host))
-
-
-def _is_unique(about: About) -> bool:
-    return about.uuid.startswith("GPU-")
-
-
-def _square(point: Point) -> float:
-    return sum(float(edge) ** 2 for edge in point.edge_uj)
+        span = self.spans.cut(stage, self.ledger.by_stage().get(stage, NOTHING))
+        return snapshot_of(self._totals(), log_point, power, span, self.spans.known_rates(self.ledger.by_stage()))

@@ -15,6 +15,7 @@ from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherit
 from lightning_watt.run.forecast import Forecast
 from lightning_watt.run.lineage import energy_of
 from lightning_watt.run.session import Session
+from lightning_watt.run.totals import record_energy, record_epochs, record_nodes
 from lightning_watt.sam import Scoring
 from lightning_watt.units import joules, kwh
 from lightning_watt.warn_once import WarnOnce
@@ -89,7 +90,8 @@ class RunState:
 
     def to_record(self, session: Session, scoring: Scoring) -> Record:
         """The record as of now."""
-        energy = session.energy()
+        totals = session.totals()
+        energy = record_energy(totals)
         own_j = energy.total_j or 0.0
         value, shifted = scoring.sam(self.metric.last, own_j)
         whole_value, whole_shifted = scoring.sam(self.metric.last, own_j + sum(run.total_j for run in self.inherited))
@@ -107,23 +109,23 @@ class RunState:
                 value_with_inherited=whole_value,
                 shifted_with_inherited=whole_shifted,
             ),
-            epochs=session.epochs(),
-            parts=dict(session.book.parts) if len(session.book.parts) > 1 else {},  # only where they were marked
+            epochs=record_epochs(totals),
+            parts=dict(totals.step_parts) if len(totals.step_parts) > 1 else {},  # only if they were marked
             inherited=list(self.inherited),
             hardware=self.hardware,
             model=self.model,
             software=self.software,
-            session=session.id,
+            session=totals.session,
             marks=self.marks,
-            started_unix=session.started_unix,
+            started_unix=totals.started_unix,
             updated_unix=unix_time(),
             interval_s=self.interval_s,
-            run=session.place[0] or session.id,
-            nodes=session.nodes(),
-            resumes=list(session.parts.taken),
-            resumed_j=joules(session.parts.resumed_uj),
-            wasted_j=joules(session.parts.wasted_uj),
-            lost=list(session.parts.lost),
+            run=totals.place.run or totals.session,
+            nodes=record_nodes(totals),
+            resumes=list(totals.others.counted),
+            resumed_j=joules(totals.others.resumed_uj),
+            wasted_j=joules(totals.others.wasted_uj),
+            lost=list(totals.others.lost),
             pue=scoring.pue,
             carbon_intensity=scoring.carbon_intensity,
             co2e_g=scoring.co2e_g(own_j),
@@ -132,7 +134,7 @@ class RunState:
             idle=self.idle,
             forecast_kwh=self.forecast_kwh,
             forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
-            gaps=session.all_gaps(),
-            missing=[*self.missing, *self.unknown, *self.untold, *session.parts.missing()],
+            gaps=totals.all_gaps(),
+            missing=[*self.missing, *self.unknown, *self.untold, *totals.others.missing],
             warnings=list(self.warn_once.said.values()),
         )

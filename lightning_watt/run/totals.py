@@ -1,120 +1,338 @@
-"""The energy part of a record, from a session's accounts and those of the run's other parts. Its user holds the lock."""
+"""What a run has used at one moment: a frozen value, and the pure functions that make everything else of it.
+
+`Session.totals()` takes it under one lock. The record, the log rows, the journal's line, a node's report and the state in a
+checkpoint are made of it afterwards, so that each of them is of one moment, whatever other threads do meanwhile.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from time import time as unix_time
+from typing import Any, NamedTuple
 
 import msgspec
 
-from lightning_watt.record.journal import About
-from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, LostData, Stage
-from lightning_watt.run.ledger import Account, Ledger, merged
-from lightning_watt.run.other_sessions import Parts
+from lightning_watt.host import process_facts
+from lightning_watt.record.journal import JournalLine
+from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
+from lightning_watt.run.events import LogPoint, Snapshot, Switch
+from lightning_watt.run.forecast import LogSpan, Rate, forecast
+from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
+from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions
+from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
 
 
-def about_of(device: DeviceEnergy) -> About:
-    """What a device is, of its row in a record."""
-    return About(**{name: getattr(device, name) for name in About.__struct_fields__})
+class Place(NamedTuple):
+    """Where a session stands in its run: the run's id (empty if it has one session), its global rank, its node's number."""
+
+    run: str = ""
+    rank: int = 0
+    node: int = 0
 
 
-def whole_of(own: Ledger, parts: Parts) -> Ledger:
-    """All sessions' sums by stage and device, without their epochs; to be read only."""
-    others = [ledger for ledger in parts.ledgers() if ledger.entries]
-    if not others:
-        return own
-    whole = Ledger()
-    whole.labels = own.labels
-    for ledger in (own, *others):
-        for stage, entry in ledger.by_stage().items():
-            whole.add(Account(stage, 0), entry)
-    return whole
+class Uncertainty(NamedTuple):
+    """Plus or minus in joules: all of it, the part of the edges and gaps, the part of the devices' scales."""
+
+    total_j: float
+    boundary_j: float
+    gain_j: float
 
 
-def energy_of_all(
-    own: Ledger,
-    devices: Mapping[str, DeviceEnergy],
-    parts: Parts,
-    ticks_s: Mapping[str, float],
-    edges: float,
-    own_gaps: Iterable[LostData],
-) -> Energy:
-    """The energy of the run.
+@dataclass(frozen=True)
+class Totals:
+    """What a run has used at one moment.
+
+    Attributes:
+        session: the id of this process's session.
+        started_unix: when it was made, seconds since 1970.
+        place: where it stands in its run.
+        account: the account that the trainer is in.
+        settled: this session's accounts as far as they are settled; a copy that nobody changes.
+        ahead: what has been used since, by the devices' last known power, account by account.
+        devices: this session's devices, by label.
+        power_w: their last known power over all of them, watts.
+        others: what other sessions of the run have used.
+        accuracies: the accuracy at the end of each finished epoch of each stage.
+        ended: the same of epochs whose end is noted, settled or not.
+        step_parts: what the parts of the training steps used, if that is measured.
+        gaps: what this session's counters lost.
+        outer_edges: squared microjoules that may lie beyond this session's beginnings and ends.
+        interval_s: seconds between two reads.
+        is_over: the session does not measure any more.
+    """
+
+    session: str
+    started_unix: float
+    place: Place
+    account: Account
+    settled: Ledger
+    ahead: tuple[tuple[Account, Usage], ...]
+    devices: Mapping[str, Device]
+    power_w: float
+    others: OtherSessions
+    accuracies: Mapping[Account, float | None]
+    ended: Mapping[Account, float | None]
+    step_parts: Mapping[str, StepPart]
+    gaps: tuple[Gap, ...]
+    outer_edges: float
+    interval_s: float
+    is_over: bool
+
+    def until_now(self) -> Ledger:
+        """This session's accounts, what is ahead of the settled ones included."""
+        ledger = self.settled.copy()
+        for account, usage in self.ahead:
+            ledger.add(account, usage)
+        return ledger
+
+    @property
+    def ahead_uj(self) -> int:
+        """Microjoules that are ahead of the settled accounts."""
+        return sum(usage.total_uj for _, usage in self.ahead)
+
+    @property
+    def total_uj(self) -> int:
+        """Microjoules of the whole run that are settled."""
+        return self.settled.total_uj + sum(ledger.total_uj for ledger in self.others.ledgers)
+
+    @property
+    def total_j(self) -> float:
+        """Joules of the whole run that are settled."""
+        return joules(self.total_uj)
+
+    def by_stage(self) -> dict[str, Usage]:
+        """What the whole run used by stage, in the order of `STAGES`; stages that never ran are absent."""
+        stages = [ledger.by_stage() for ledger in (self.settled, *self.others.ledgers)]
+        return {
+            stage: sum((found[stage] for found in stages if stage in found), NOTHING)
+            for stage in STAGES
+            if any(stage in found for found in stages)
+        }
+
+    def by_device(self) -> dict[str, int]:
+        """Microjoules of the whole run by device label."""
+        return dict(sum((Usage(ledger.by_device()) for ledger in (self.settled, *self.others.ledgers)), NOTHING).uj)
+
+    def all_devices(self) -> dict[str, Device]:
+        """The devices of the whole run by label, this session's first."""
+        return {**self.devices, **{label: d for label, d in self.others.all_devices.items() if label not in self.devices}}
+
+    def all_gaps(self) -> list[Gap]:
+        """What the counters of all sessions lost."""
+        return [*self.others.all_gaps, *self.gaps]
+
+    def uncertainty(self) -> Uncertainty:
+        """Plus or minus of the settled total.
+
+        Only the sessions' own beginnings and ends count: what an inner edge takes from one account, the next one gets.
+        """
+        edges = self.outer_edges + self.others.all_edges
+        boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in self.all_gaps())
+        gain_j = joules(_gain_uj(self.by_device(), self.all_devices()))
+        return Uncertainty(math.hypot(boundary_j, gain_j), boundary_j, gain_j)
+
+
+def _gain_uj(uj: Mapping[str, int], devices: Mapping[str, Device]) -> float:
+    """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""
+    return sum(devices[label].gain * value for label, value in uj.items() if label in devices)
+
+
+def usage_ahead(
+    at: Point, labels: Sequence[str], energy_uj: Sequence[int], edges: Sequence[tuple[int, Switch]]
+) -> list[tuple[Account, Usage]]:
+    """What has been used since the last settled point, shared out by time among the accounts entered since.
 
     Args:
-        own: the session's accounts.
-        devices: the session's devices, whose joules and ticks are brought up to date.
-        parts: the run's other parts.
-        ticks_s: the devices' update periods, seconds.
-        edges: squared microjoules that may lie beyond the beginnings and ends of all sessions.
-        own_gaps: what the session's counters lost.
+        at: that point.
+        labels: the devices.
+        energy_uj: each device's energy now, by its last known power; microjoules.
+        edges: when an account was entered (ns), which, and the batches and samples by then: the account that was open at
+            the point first; last, now.
     """
-    about = {label: about_of(device) for label, device in devices.items()}
-    about = {**about, **{label: facts for label, facts in parts.all_devices().items() if label not in about}}
-    if not about:
-        return Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
-    whole = whole_of(own, parts)
-    by_device = whole.by_device()
-    rows: dict[str, DeviceEnergy] = {}
-    for label, facts in about.items():
-        row = devices.get(label) or DeviceEnergy(joules=0.0, **msgspec.structs.asdict(facts))
-        row.joules = joules(by_device.get(label, 0))
-        row.tick_s = ticks_s.get(label, row.tick_s)
-        rows[label] = row
-    kinds = {row.provenance for row in rows.values()}
-    total_j = joules(whole.total_uj)
-    uncertainty_j, boundary_j, gain_j = uncertainty(whole, about, edges, [*parts.all_gaps(), *own_gaps])
-    return Energy(
-        total_j=total_j,
-        total_kwh=kwh(total_j),
-        uncertainty_j=uncertainty_j,
-        provenance="mixed" if len(kinds) > 1 else kinds.pop(),
-        boundary_j=boundary_j,
-        gain_j=gain_j,
-        by_stage={
-            stage: Stage(
-                joules=joules(entry.total_uj),
-                seconds=seconds(entry.ns),
-                batches=entry.batches,
-                samples=entry.samples,
-                uncertainty_j=math.hypot(joules(math.sqrt(entry.edge_variance)), gain_uj(entry.uj, about) / UJ_PER_J),
-            )
-            for stage, entry in whole.by_stage().items()
-        },
-        by_device=rows,
+    ahead_uj = [max(0, now - int(was)) for now, was in zip(energy_uj, at.energy_uj, strict=True)]
+    whole_ns = max(1, edges[-1][0] - at.t_ns)
+    found, used_uj = [], [0] * len(ahead_uj)
+    for (since_ns, entered), (until_ns, left) in pairwise(edges):
+        # Cumulative, so that the shares add up to the last microjoule.
+        passed_ns = min(whole_ns, max(0, until_ns - at.t_ns))
+        by_then_uj = [uj * passed_ns // whole_ns for uj in ahead_uj]
+        uj = {label: now - was for label, now, was in zip(labels, by_then_uj, used_uj, strict=True)}
+        used_uj = by_then_uj
+        usage = Usage(uj, max(0, until_ns - since_ns), left.batches - entered.batches, left.samples - entered.samples)
+        found.append((entered.account, usage))
+    return found
+
+
+# -- log rows --
+
+
+def snapshot_of(
+    totals: Totals, point: LogPoint, power_w: dict[str, float], span: LogSpan, rates: dict[str, Rate]
+) -> Snapshot:
+    """The snapshot for a log point.
+
+    Args:
+        totals: the totals at that point.
+        point: the point.
+        power_w: watts by device.
+        span: what the current stage used since the snapshot before.
+        rates: joules a batch by stage.
+    """
+    return Snapshot(
+        point=point,
+        total_j=totals.total_j,
+        uncertainty_j=totals.uncertainty().total_j,
+        stage_j={stage: joules(usage.total_uj) for stage, usage in totals.by_stage().items()},
+        power_w=power_w,
+        span=span,
+        forecast=forecast(totals.total_j, point.ahead, rates),
     )
 
 
-def epochs_of_all(own: Ledger, parts: Parts, own_accuracies: Mapping[Account, float | None]) -> list[Epoch]:
+# -- the record --
+
+
+def record_energy(totals: Totals) -> Energy:
+    """The energy part of the record; `total_j` is None if no device was ever read."""
+    devices = totals.all_devices()
+    if not devices:
+        return Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
+    by_device = totals.by_device()
+    kinds = {device.provenance for device in devices.values()}
+    uncertainty = totals.uncertainty()
+    return Energy(
+        total_j=totals.total_j,
+        total_kwh=kwh(totals.total_j),
+        uncertainty_j=uncertainty.total_j,
+        provenance="mixed" if len(kinds) > 1 else kinds.pop(),
+        boundary_j=uncertainty.boundary_j,
+        gain_j=uncertainty.gain_j,
+        by_stage={
+            stage: Stage(
+                joules=joules(usage.total_uj),
+                seconds=seconds(usage.ns),
+                batches=usage.batches,
+                samples=usage.samples,
+                uncertainty_j=math.hypot(joules(math.sqrt(usage.edge_variance)), _gain_uj(usage.uj, devices) / UJ_PER_J),
+            )
+            for stage, usage in totals.by_stage().items()
+        },
+        by_device={
+            label: DeviceEnergy(joules=joules(by_device.get(label, 0)), **msgspec.structs.asdict(device))
+            for label, device in devices.items()
+        },
+    )
+
+
+def record_epochs(totals: Totals) -> list[Epoch]:
     """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
-    accuracies = {**parts.accuracies, **own_accuracies}
-    earlier, *others = parts.ledgers()
+    accuracies = {**totals.others.accuracies, **totals.accuracies}
+    earlier, *nodes = totals.others.ledgers
     return [
         Epoch(
             epoch=account.epoch,
             stage=account.stage,
-            joules=joules(entry.total_uj),
-            seconds=seconds(entry.ns),
+            joules=joules(usage.total_uj),
+            seconds=seconds(usage.ns),
             accuracy=accuracies[account],
         )
-        for account, entry in merged([earlier, own, *others]).entries.items()
+        for account, usage in merged([earlier, totals.settled, *nodes]).accounts.items()
         if account in accuracies
     ]
 
 
-def uncertainty(
-    whole: Ledger, about: Mapping[str, About], edges: float, gaps: Iterable[LostData]
-) -> tuple[float, float, float]:
-    """Plus or minus of the total in joules: all, its boundary part, its gain part.
+def record_nodes(totals: Totals) -> list[NodeEnergy]:
+    """What each node's reader has used in this run, this one first."""
+    own = totals.settled
+    mine = NodeEnergy(
+        session=totals.session,
+        rank=totals.place.rank,
+        node=totals.place.node,
+        host=platform.node(),
+        device_uj=own.by_device(),
+        stage_uj={stage: usage.total_uj for stage, usage in own.by_stage().items()},
+        ns=own.ns,
+    )
+    return [mine, *totals.others.node_energies()]
 
-    Only the sessions' own beginnings and ends count: what an inner edge takes from one account the next one gets.
+
+# -- what others are sent, or find --
+
+
+def journal_line(totals: Totals, status: Status | None = None, *, with_heading: bool) -> JournalLine:
+    """The journal's line.
+
+    Args:
+        totals: the totals.
+        status: how the run ended, in its last line.
+        with_heading: add the devices, the process and its place, as in a first line.
     """
-    boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in gaps)
-    gain_j = joules(gain_uj(whole.by_device(), about))
-    return math.hypot(boundary_j, gain_j), boundary_j, gain_j
+    own = totals.settled
+    line = JournalLine(
+        t=unix_time(),
+        total_j=totals.total_j,
+        power_w=totals.power_w,
+        stage=totals.account.stage,
+        epoch=totals.account.epoch,
+        session=totals.session,
+        device_uj=own.by_device() if totals.devices else {},
+        stage_uj={stage: usage.total_uj for stage, usage in own.by_stage().items()},
+        ns=own.ns,
+        status=status,
+    )
+    if with_heading:
+        line.devices, line.resumes = msgspec.to_builtins(totals.devices), list(totals.others.counted)
+        line.where, line.pid, line.born = process_facts()
+        line.run, line.rank, line.node = totals.place
+        line.interval_s = totals.interval_s
+    return line
 
 
-def gain_uj(uj: Mapping[str, int], about: Mapping[str, About]) -> float:
-    """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""
-    return sum(about[label].gain * value for label, value in uj.items() if label in about)
+def node_report(totals: Totals, missing: Sequence[str] = ()) -> NodeReport:
+    """This session's share of the run until now, for rank zero.
+
+    Args:
+        totals: the totals.
+        missing: what could not be measured here, why, and the remedy.
+    """
+    ledger = totals.until_now()
+    return NodeReport(
+        session=totals.session,
+        rank=totals.place.rank,
+        node=totals.place.node,
+        host=platform.node(),
+        ledger=ledger.state_dict(),
+        devices=dict(totals.devices),
+        counted=Counted(ledger.by_device(), ledger.ns),
+        outer_edges=totals.outer_edges,
+        gaps=list(totals.gaps),
+        missing=list(missing),
+        final=totals.is_over,
+    )
+
+
+def checkpoint_state(totals: Totals) -> dict[str, Any]:
+    """The accounts until now as plain values, which load without running code.
+
+    What is not settled yet is in them by the last known power. A resume that finds the journal corrects the sum.
+    """
+    ledger, others = totals.until_now(), totals.others
+    own = {totals.session: Counted(ledger.by_device(), ledger.ns)}
+    counted = {**others.counted, **own, **{report.session: report.counted for report in others.nodes}}
+    accuracies = {**others.accuracies, **totals.accuracies, **totals.ended}
+    return {
+        "sessions": list(counted),
+        "unfinished": [*own, *(report.session for report in others.nodes)],
+        "taken": msgspec.to_builtins(counted),
+        "lost": msgspec.to_builtins(others.lost),
+        "ledger": merged([ledger, *others.ledgers]).state_dict(),
+        "devices": msgspec.to_builtins(totals.all_devices()),
+        "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],
+        "outer_edges": totals.outer_edges + float(totals.ahead_uj) ** 2 + others.all_edges,
+        "gaps": msgspec.to_builtins(totals.all_gaps()),
+    }

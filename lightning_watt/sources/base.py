@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
+import msgspec
+
+Word = Annotated[str, msgspec.Meta(max_length=256)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Provenance = Literal["measured", "estimated"]
 
 
@@ -34,9 +38,8 @@ class HostClock:
 HOST_CLOCK = HostClock()
 
 
-@dataclass(frozen=True)
-class Device:
-    """Something whose energy is read.
+class Device(msgspec.Struct, frozen=True):
+    """Something whose energy is read; the same value stands in journals, checkpoints and records.
 
     Attributes:
         label: its name in tags and records: `gpu0`, `cpu0`, `dram0`.
@@ -49,18 +52,46 @@ class Device:
         max_power_w: more than this cannot be drawn; a reading that says so is refused.
         always_draws: the device draws power whenever it is on, so a counter that stands still is a fault.
         note: one sentence for the record: shared with others, MIG parent, and the like.
+        host: the host that it is on; a source leaves this empty, the run fills it in.
     """
 
-    label: str
-    name: str
-    uuid: str
-    source: str
+    label: Word
+    name: Word
+    uuid: Word
+    source: Word
     provenance: Provenance = "measured"
     tick_s: float = 0.0
-    gain: float = 0.05
+    gain: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.05
     max_power_w: float = 10_000.0
     always_draws: bool = True
     note: str = ""
+    host: Word = ""
+
+
+def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:
+    """Devices by label, from the plain values that a journal or a checkpoint holds.
+
+    Raises:
+        msgspec.ValidationError: they are none.
+    """
+    plain = msgspec.convert(raw, dict[Word, dict[str, Any]])
+    return {label: msgspec.convert({**fields, "label": label}, Device) for label, fields in plain.items()}
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch whose energy a counter lost.
+
+    Attributes:
+        device: the device's label.
+        seconds: how long it is.
+        joules: what the last known power comes to over it: charged, or missing if `why` says so. All of it is uncertain.
+        why: what the counter did.
+    """
+
+    device: str
+    seconds: NotNegative
+    joules: NotNegative
+    why: str
 
 
 @dataclass(frozen=True)

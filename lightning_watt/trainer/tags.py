@@ -38,10 +38,10 @@ def tags(snapshot: Snapshot, scoring: Scoring) -> dict[str, float]:
     }
     if snapshot.power_w:
         found["watt/power_w"] = sum(snapshot.power_w.values())
-    if snapshot.stretch_batches and snapshot.point.per_batch:
-        found["watt/joules_per_batch"] = snapshot.stretch_j / snapshot.stretch_batches
-    if snapshot.stretch_samples and snapshot.point.per_batch:
-        found["watt/joules_per_sample"] = snapshot.stretch_j / snapshot.stretch_samples
+    if snapshot.span.batches and snapshot.point.per_batch:
+        found["watt/joules_per_batch"] = snapshot.span.joules / snapshot.span.batches
+    if snapshot.span.samples and snapshot.point.per_batch:
+        found["watt/joules_per_sample"] = snapshot.span.joules / snapshot.span.samples
     found["watt/sam"], found["watt/sam_shifted"] = scoring.sam(snapshot.point.accuracy, snapshot.total_j)
     if snapshot.forecast is not None:
         found["watt/forecast_kwh"] = kwh(snapshot.forecast.joules)

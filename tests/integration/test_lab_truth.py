@@ -82,7 +82,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         # The session's first mark is its own `began_ns`; its accounts follow each other without a gap, so their summed
         # nanoseconds end at its last mark.
         begin_ns = session.began_ns
-        end_ns = begin_ns + sum(entry.ns for entry in session.ledger.entries.values())
+        end_ns = begin_ns + sum(entry.ns for entry in session.ledger.accounts.values())
         fit_record = read_record(logger.log_dir)
         fit_raw = json.loads((Path(logger.log_dir) / "watt.json").read_text())
         tiny.step_s = 0.05

@@ -13,12 +13,14 @@ from lightning_watt.distributed import nodes
 from lightning_watt.distributed.nodes import KEPT, Nodes, Values
 from lightning_watt.distributed.ranks import Agreement, Arrangement
 from lightning_watt.distributed.store import SharedStore
-from lightning_watt.run.other_sessions import Part
-from lightning_watt.run.wasted import Taken
+from lightning_watt.run.other_sessions import NodeReport
+from lightning_watt.run.resume import Counted
 
 
-def part(rank: int, uj: int = 1, **said: Any) -> Part:
-    return Part(session=f"s{rank}", rank=rank, node=rank, host="h", ledger=[], devices={}, taken=Taken({"gpu0": uj}), **said)
+def part(rank: int, uj: int = 1, **said: Any) -> NodeReport:
+    return NodeReport(
+        session=f"s{rank}", rank=rank, node=rank, host="h", ledger=[], devices={}, counted=Counted({"gpu0": uj}), **said
+    )
 
 
 def of_ranks(world: int, readers: Sequence[int] = (0,), ranks: Sequence[int] | None = None) -> list[Nodes]:
@@ -86,7 +88,7 @@ def test_the_readers_parts_reach_the_one_that_leads():
     ranks = of_ranks(4, readers=[0, 2])
     for uj in (5, 9):
         heard, nothing = at_once([lambda: ranks[0].meet(None), lambda uj=uj: ranks[2].meet(part(2, uj))])
-        assert ([told.taken.uj for told in heard], nothing) == ([{"gpu0": uj}], [])
+        assert ([told.counted.uj for told in heard], nothing) == ([{"gpu0": uj}], [])
 
 
 def test_a_reader_without_a_part_is_not_waited_for(monkeypatch):
@@ -107,7 +109,7 @@ def test_the_last_parts_are_heard_within_a_limit():
     ranks = of_ranks(3, readers=[0, 1, 2])
     ranks[2].tell_end(part(2, 7, final=True))
     heard = ranks[0].hear_ends(0.1)
-    assert [(told.rank, told.taken.uj) for told in heard] == [(2, {"gpu0": 7})]
+    assert [(told.rank, told.counted.uj) for told in heard] == [(2, {"gpu0": 7})]
     assert ranks[0].untold(heard) == [1]
 
 

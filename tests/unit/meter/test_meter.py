@@ -199,7 +199,6 @@ def test_a_reset_counter_is_bridged_and_said_once():
     assert meter.joules == pytest.approx(truth, rel=0.03)
     [gap] = meter.gaps
     assert gap.device == "gpu0"
-    assert gap.start_ns <= lab.t0_ns + 11 * S <= gap.start_ns + gap.seconds * S + 0.02 * S
     assert gap.joules == pytest.approx(250 * gap.seconds, rel=0.05)
     [complaint] = meter.complaints
     assert "went backwards" in complaint

@@ -8,13 +8,14 @@ from typing import Any
 
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Epoch, Inherited, Record, Sam, Stage
 from lightning_watt.record.files import JOURNAL_NAME
-from lightning_watt.record.journal import About, JournalLine, to_line
+from lightning_watt.record.journal import JournalLine, to_line
 from lightning_watt.record.schema import SCHEMA_VERSION
 from lightning_watt.record.writer import to_json
+from lightning_watt.sources.base import Device
 
 J = 1_000_000
 NOW = 1_000_000.0
-BOARD = About(name="a board", uuid="GPU-0", source="nvml-counter", provenance="measured", gain=0.05)
+BOARD = Device(label="gpu0", name="a board", uuid="GPU-0", source="nvml-counter", provenance="measured", gain=0.05)
 
 
 def a_record(**changes: Any) -> Record:

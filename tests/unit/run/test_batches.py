@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_watt.run.batches import BatchBook
+from lightning_watt.run.batches import BatchEnergy
 from lightning_watt.run.events import BatchEnd
 from lightning_watt.run.ledger import Account, Point
 
@@ -14,7 +14,7 @@ def at(seconds: float, joules: float, edge_j: float = 0.0) -> Point:
 
 
 def test_batches_lie_end_to_end():
-    book = BatchBook()
+    book = BatchEnergy()
     book.enter(TRAIN, at(10, 100))
     book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(11, 130), [0.0])
     book.end_batch(BatchEnd(TRAIN, 1, 2, 16), at(13, 150), [0.0])
@@ -25,7 +25,7 @@ def test_batches_lie_end_to_end():
 
 
 def test_a_stage_begins_anew():
-    book = BatchBook()
+    book = BatchEnergy()
     book.enter(TRAIN, at(0, 0))
     book.enter(VALIDATE, at(5, 500))
     book.end_batch(BatchEnd(VALIDATE, 0, 1, 8), at(6, 510), [0.0])
@@ -34,14 +34,14 @@ def test_a_stage_begins_anew():
 
 @pytest.mark.parametrize(("edge_j", "gain", "stated"), [(3.0, 0.0, 18**0.5), (30.0, 0.0, 10.0), (0.0, 0.05, 0.5)])
 def test_uncertainty_is_edges_and_gain_and_at_most_the_batch(edge_j, gain, stated):
-    book = BatchBook()
+    book = BatchEnergy()
     book.enter(TRAIN, at(0, 0, edge_j))
     book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(1, 10, edge_j), [gain])
     assert book.take_rows()[0].uncertainty_j == pytest.approx(stated)
 
 
 def test_parts_take_each_joule_of_training_once():
-    book = BatchBook()
+    book = BatchEnergy()
     book.enter(TRAIN, at(0, 0))
     book.start_part("forward", at(1, 5))
     book.start_part("backward", at(2, 25))
@@ -54,7 +54,7 @@ def test_parts_take_each_joule_of_training_once():
 
 
 def test_a_histogram_is_of_training_batches_and_taken_once():
-    book = BatchBook()
+    book = BatchEnergy()
     book.enter(TRAIN, at(0, 0))
     book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(1, 10), [0.0])
     book.enter(VALIDATE, at(1, 10))

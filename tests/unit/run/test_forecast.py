@@ -37,9 +37,9 @@ def test_the_variance_is_the_weighted_spread_of_the_stretches(stretches):
     assert rate_of(*stretches).variance == pytest.approx(expected, rel=1e-6, abs=1e-3)
 
 
-def test_a_stretch_without_batches_says_nothing():
+def test_a_span_without_batches_says_nothing():
     rate = rate_of((30, 10), (99, 0), (50, 10))
-    assert (rate.mean, rate.batches, rate.stretches) == (4.0, 20, 2)
+    assert (rate.mean, rate.batches, rate.spans) == (4.0, 20, 2)
 
 
 def test_it_adds_what_each_stage_has_ahead():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_watt.meter.timeline import Timeline
-from lightning_watt.run.ledger import STAGES, WASTED, Account, Entry, Ledger, Point
+from lightning_watt.run.ledger import STAGES, WASTED, Account, Ledger, Point, Usage
 from lightning_watt.sources.base import Device, Reading
 
 S = 1_000_000_000
@@ -28,8 +28,8 @@ def test_an_account_gets_what_was_used_while_it_was_open():
     ledger.switch(TRAIN, at(150, 6100, 90, batches=9, samples=70))
     ledger.close(at(160, 6500, 91, batches=10, samples=78))
     assert ledger.by_stage() == {
-        "train": Entry({"gpu0": 1400, "cpu0": 21}, ns=30, batches=5, samples=38),
-        "validate": Entry({"gpu0": 100, "cpu0": 0}, ns=30, batches=5, samples=40),
+        "train": Usage({"gpu0": 1400, "cpu0": 21}, ns=30, batches=5, samples=38),
+        "validate": Usage({"gpu0": 100, "cpu0": 0}, ns=30, batches=5, samples=40),
     }
     assert ledger.by_device() == {"gpu0": 1500, "cpu0": 21}
     assert ledger.total_uj == 1521
@@ -44,7 +44,7 @@ def test_stages_are_summed_over_epochs_and_stand_in_lightnings_order():
     ledger.close(at(9, 100))
     assert list(ledger.by_stage()) == [stage for stage in STAGES if stage != WASTED]
     assert ledger.by_stage()["train"].total_uj == 10 + 10 + 30
-    assert ledger.entries[Account("train", 7)].total_uj == 30
+    assert ledger.accounts[Account("train", 7)].total_uj == 30
 
 
 def test_edges_count_for_the_accounts_on_both_sides_and_only_where_the_account_changes():
@@ -94,7 +94,7 @@ def test_the_state_survives_a_checkpoint_and_adds_up():
     state = msgspec.json.decode(msgspec.json.encode(first.state_dict()))
     second = Ledger()
     assert second.absorb(state) == 100
-    assert second.entries == first.entries
+    assert second.accounts == first.accounts
     assert second.absorb(state) == 100
     assert second.total_uj == 200
     assert second.by_stage()["train"].batches == 8
@@ -137,7 +137,7 @@ def test_a_state_that_is_none_is_refused_whole(broken):
     with pytest.raises(ValueError, match="not a ledger's state"):
         ledger.absorb(broken)
     assert ledger.total_uj == 0
-    assert ledger.entries == {}
+    assert ledger.accounts == {}
 
 
 # ---- for any run ----
@@ -222,7 +222,7 @@ def test_the_stages_sum_to_the_curves_own_rise(run):
     ledger.close(point(end))
     rise = int(np.diff(line.energy_uj_at([start, end]))[0])
     assert sum(entry.total_uj for entry in ledger.by_stage().values()) == sum(ledger.by_device().values()) == rise
-    assert all(uj >= 0 for entry in ledger.entries.values() for uj in entry.uj.values())
+    assert all(uj >= 0 for entry in ledger.accounts.values() for uj in entry.uj.values())
     # The curve's rise is what the counter rose by where it was believed, and what was bridged where it was not.
     believed, counter, frontier = 0, readings[0].energy_uj, readings[0].t_ns
     for reading in readings[1:]:
@@ -242,12 +242,7 @@ def test_the_running_sums_are_the_sums_of_the_accounts():
         ledger.switch(account, Point(10 * n, [70 * n, 11 * n], [1.0, 2.0], 4 * n, 64 * n))
     ledger.close(Point(100, [900, 100], [1.0, 1.0], 40, 640))
     ledger.absorb(ledger.state_dict(), {"gpu1": "gpu9"})
-    for stage, entry in ledger.by_stage().items():
-        whole = Entry()
-        for account, own in ledger.entries.items():
-            if account.stage == stage:
-                whole.add(own)
-        assert entry == whole
-        entry.add(whole)  # what was handed out is a copy
+    for stage, usage in ledger.by_stage().items():
+        assert usage == sum((own for account, own in ledger.accounts.items() if account.stage == stage), Usage())
     assert (ledger.total_uj, ledger.ns) == (2 * 1000, 2 * 100)
     assert ledger.by_device() == {"gpu0": 1800, "gpu1": 100, "gpu9": 100}

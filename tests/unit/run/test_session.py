@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 
 from lightning_watt import EnergyMeter
-from lightning_watt.record.journal import About
 from lightning_watt.run.events import LogPoint
 from lightning_watt.run.ledger import Account, Ledger, Point
-from lightning_watt.run.other_sessions import Part, Parts
+from lightning_watt.run.other_sessions import NodeReport, OtherSessions
+from lightning_watt.run.resume import Counted, WastedWork
 from lightning_watt.run.session import Session
-from lightning_watt.run.wasted import Loss, Taken
+from lightning_watt.run.totals import node_report
+from lightning_watt.sources.base import Device
 from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 from tests.unit.forking import in_a_child
 from tests.unit.signals import Interruptions, interrupted_by
 
 POINT = LogPoint(step=1, epoch=0, accuracy=None, batches=1, samples=4, ahead={}, trained=1)
-BOARD = About(name="a board", uuid="GPU-1", source="nvml-counter", provenance="measured", gain=0.05, host="here")
+BOARD = Device(
+    label="gpu0", name="a board", uuid="GPU-1", source="nvml-counter", provenance="measured", gain=0.05, host="here"
+)
 OLD_J = 5.0
 
 
@@ -33,16 +36,16 @@ def old_state() -> dict[str, Any]:
     return old.state_dict()
 
 
-def a_part() -> Part:
+def a_report() -> NodeReport:
     ledger = [["train", 0, {"gpu0": 7_000_000}, 10**9, 1, 4, 0.0]]
-    return Part(
+    return NodeReport(
         session="node",
         rank=1,
         node=1,
         host="there",
         ledger=ledger,
         devices={"gpu0": BOARD},
-        taken=Taken({"gpu0": 7_000_000}),
+        counted=Counted({"gpu0": 7_000_000}),
     )
 
 
@@ -57,7 +60,7 @@ class LoudLedger(Ledger):
         return super().__getattribute__(name)
 
 
-class LoudParts(Parts):
+class LoudOthers(OtherSessions):
     """Likewise."""
 
     def __getattribute__(self, name: str) -> Any:
@@ -69,7 +72,7 @@ class LoudParts(Parts):
 def session() -> Iterator[Session]:
     """One that has measured two seconds of a training at 100 W, and goes on."""
     clock = FakeClock()
-    session = Session(id="mine", ledger=LoudLedger(), parts=LoudParts())
+    session = Session(id="mine", ledger=LoudLedger(), others=LoudOthers())
     meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
     session.begin(meter, Account("train", 0))
     assert meter.wait_for(meter.mark())
@@ -82,21 +85,17 @@ def session() -> Iterator[Session]:
     session.end()
 
 
-LOSS = Loss("old", Path("old"), "killed", {"gpu0": 5_000_000}, 1, {"gpu0": BOARD}, Taken({}))
+WASTED = WastedWork("old", Path("old"), "killed", {"gpu0": 5_000_000}, 1, {"gpu0": BOARD}, Counted({}))
 STEPS: dict[str, Callable[[Session], Any]] = {
     "now": lambda session: session.now(POINT),
-    "energy": lambda session: session.energy(),
-    "epochs": lambda session: session.epochs(),
-    "nodes": lambda session: session.nodes(),
-    "gaps": lambda session: session.all_gaps(),
+    "totals": lambda session: session.totals(),
     "joules": lambda session: session.energy_j,
     "rates": lambda session: session.known_rates(),
     "line": lambda session: session.line(),
-    "part": lambda session: session.part(),
     "state": lambda session: session.state_dict(),
     "resume": lambda session: session.resume(old_state()),
-    "waste": lambda session: session.waste([LOSS]),
-    "join": lambda session: session.join(a_part()),
+    "waste": lambda session: session.add_wasted([WASTED]),
+    "join": lambda session: session.take_report(a_report()),
     "end": lambda session: session.end(),
 }
 
@@ -113,7 +112,7 @@ def test_a_checkpoint_saved_by_a_signal_handler_waits_for_nothing_and_is_whole(s
     for state in states:
         later = Session()
         assert later.resume(state)
-        total_j = later.parts.earlier.total_uj / 1e6
+        total_j = later.others.earlier.total_uj / 1e6
         # 300 J of its own; and of the others all or nothing, which the list of sessions says.
         others_j = {"old": OLD_J, "node": 7.0}
         assert total_j == pytest.approx(300.0 + sum(others_j.get(other, 0.0) for other in state["sessions"]), abs=1e-3)
@@ -124,7 +123,7 @@ def test_a_session_whose_owner_is_gone_is_settled_and_ends_as_ever():
     session, found = Session(id="mine"), []
 
     def over() -> None:
-        found.append(session.energy().total_j)
+        found.append(session.totals().total_j)
         told.set()
 
     meter = EnergyMeter(sources=[ScriptedSource()], clock=clock)
@@ -139,9 +138,9 @@ def test_a_session_whose_owner_is_gone_is_settled_and_ends_as_ever():
     for _ in range(2):
         assert Session().resume(session.state_dict())
         assert session.end()
-    assert session.energy().total_j == 200.0
-    assert session.energy().by_stage["train"].joules == 200.0
-    assert session.all_gaps() == []
+    assert session.totals().total_j == 200.0
+    assert session.totals().by_stage()["train"].total_uj == 200_000_000
+    assert session.totals().all_gaps() == []
 
 
 def test_a_session_that_ends_itself_when_it_is_told_that_its_owner_is_gone():
@@ -162,22 +161,23 @@ def test_in_a_child_a_session_charges_and_waits_for_nothing(session):
     """Forked where another thread, which the child does not have, holds the lock."""
     holds, go_on = threading.Event(), threading.Event()
 
-    class Slow(Parts):
-        def all_gaps(self) -> Any:
+    class Slow(OtherSessions):
+        @property
+        def ledgers(self) -> Any:
             holds.set()
             assert go_on.wait(30)
-            return []
+            return ()
 
-    session.parts = Slow()
-    other = threading.Thread(target=session.all_gaps)
+    session.others = Slow()
+    other = threading.Thread(target=lambda: session.energy_j)
     other.start()
     assert holds.wait(10)
-    session.parts = Parts()
+    session.others = OtherSessions()
 
     def look() -> list[Any]:
         session.switch(Account("test", 0))
         session.note(POINT)
-        return [session.energy_j, session.end(), session.account.stage, session.part().final]
+        return [session.energy_j, session.end(), session.account.stage, node_report(session.totals()).final]
 
     assert in_a_child(look) == [200.0, True, "test", True]
     go_on.set()

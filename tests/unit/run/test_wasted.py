@@ -12,8 +12,8 @@ import pytest
 from lightning_watt.host import this_machine
 from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.journal import JournalLine
-from lightning_watt.run import wasted
-from lightning_watt.run.wasted import Losses, Taken, find_losses
+from lightning_watt.run import resume
+from lightning_watt.run.resume import Counted, Found, find_wasted
 from tests.unit.record.made import NOW, J, a_journal, a_session
 
 
@@ -22,13 +22,13 @@ def beside(directory: Path, session: str, resumes: list[str]) -> None:
     (directory / RECORD_NAME).write_bytes(msgspec.json.encode({"session": session, "resumes": resumes}))
 
 
-def lost(found: Losses) -> dict[str, tuple[str, float]]:
-    return {loss.session: (loss.status, loss.total_uj / J) for loss in found.found}
+def lost(found: Found) -> dict[str, tuple[str, float]]:
+    return {loss.session: (loss.status, loss.total_uj / J) for loss in found.work}
 
 
-def find(taken: dict[str, float], unfinished: list[str], *directories: Path, own: str = "me") -> Losses:
-    return find_losses(
-        {session: Taken({"gpu0": round(j * J)}, 0) for session, j in taken.items()}, unfinished, directories, {own}, NOW
+def find(taken: dict[str, float], unfinished: list[str], *directories: Path, own: str = "me") -> Found:
+    return find_wasted(
+        {session: Counted({"gpu0": round(j * J)}, 0) for session, j in taken.items()}, unfinished, directories, {own}, NOW
     )
 
 
@@ -37,8 +37,8 @@ def test_what_a_session_used_after_its_checkpoint(tmp_path, status):
     a_journal(tmp_path, a_session("a", 0, 100, 200, 300, status=status))
     found = find({"a": 220.0}, ["a"], tmp_path)
     assert lost(found) == {"a": (status or "killed", 80.0)}
-    (loss,) = found.found
-    assert loss.taken.uj == {"gpu0": 300 * J}
+    (loss,) = found.work
+    assert loss.counted.uj == {"gpu0": 300 * J}
     # What a kill cut off is at most an interval, and is said; a session that told its end lacks nothing.
     assert (loss.unseen_s, loss.unseen_j) == ((1.0, 100.0) if status is None else (0.0, 0.0))
     assert found.unknown == []
@@ -65,7 +65,7 @@ def test_a_checkpoint_that_was_ahead_of_the_journal_stands(tmp_path):
     a_journal(tmp_path, a_session("a", 0, 100))
     found = find({"a": 130.0}, ["a"], tmp_path)
     assert lost(found) == {"a": ("killed", 0.0)}
-    assert found.found[0].taken.uj == {"gpu0": 130 * J}
+    assert found.work[0].counted.uj == {"gpu0": 130 * J}
 
 
 def test_what_was_settled_before_is_not_lost_again(tmp_path):
@@ -104,7 +104,7 @@ def test_what_is_no_record_beside_is_not_looked_into(tmp_path, monkeypatch, kind
         record.mkdir()
     elif kind == "too large":
         record.write_bytes(raw)
-        monkeypatch.setattr(wasted, "MAX_RECORD_BYTES", len(raw) - 1)
+        monkeypatch.setattr(resume, "MAX_RECORD_BYTES", len(raw) - 1)
     else:
         record.write_bytes(raw[:-5])
     assert set(lost(find({"a": 60.0}, ["a"], tmp_path / "0"))) == {"a"}
@@ -117,11 +117,11 @@ def test_what_came_after_the_checkpoint_and_after_a_good_end_is_lost(tmp_path):
         line.device_uj["cpu0"] = j * J
     after = JournalLine(t=NOW - 400, session="a", device_uj={"gpu0": 260 * J, "cpu0": 90 * J}, ns=9 * 10**9)
     a_journal(tmp_path, lines, [after])
-    found = find_losses({"a": Taken({"gpu0": 150 * J, "cpu0": 30 * J}, 3 * 10**9)}, ["a"], [tmp_path], {"me"}, NOW)
-    (loss,) = found.found
+    found = find_wasted({"a": Counted({"gpu0": 150 * J, "cpu0": 30 * J}, 3 * 10**9)}, ["a"], [tmp_path], {"me"}, NOW)
+    (loss,) = found.work
     assert loss.uj == {"gpu0": 60 * J, "cpu0": 60 * J}
     assert loss.ns == 6 * 10**9
-    assert (loss.taken.uj, loss.taken.ns) == (after.device_uj, after.ns)
+    assert (loss.counted.uj, loss.counted.ns) == (after.device_uj, after.ns)
 
 
 def test_a_branch_that_lives_on_is_nobodys_loss(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from lightning_watt import sustainable_accuracy
 from lightning_watt.run.events import LogPoint, Snapshot
-from lightning_watt.run.forecast import Forecast
+from lightning_watt.run.forecast import Forecast, LogSpan
 from lightning_watt.sam import Scoring
 from lightning_watt.trainer.tags import tags, tags_over_energy
 
@@ -20,9 +20,7 @@ SNAPSHOT = Snapshot(
     uncertainty_j=5 * KWH,
     stage_j={"train": 90 * KWH, "other": 10 * KWH},
     power_w={"gpu0": 300.0, "cpu0": 50.0},
-    stretch_j=400.0,
-    stretch_batches=20,
-    stretch_samples=320,
+    span=LogSpan(400.0, 20, 320),
     forecast=Forecast(500 * KWH, 20 * KWH),
 )
 PLAIN = Scoring(alpha=5, beta=5, unit="kWh")
@@ -51,9 +49,7 @@ def test_the_contracts_tags_and_their_values():
 
 
 def test_what_is_not_known_has_no_tag():
-    unknown = replace(
-        SNAPSHOT, point=POINT._replace(accuracy=None), power_w={}, stretch_batches=0, stretch_samples=0, forecast=None
-    )
+    unknown = replace(SNAPSHOT, point=POINT._replace(accuracy=None), power_w={}, span=LogSpan(0.0, 0, 0), forecast=None)
     assert set(tags(unknown, PLAIN)) == {
         "watt/energy_kwh",
         "watt/uncertainty_kwh",
