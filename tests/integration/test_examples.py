@@ -13,13 +13,10 @@ from typing import Any
 import pytest
 
 from lightning_watt import read_record
-from lightning_watt.meter.window import Window
 from tests.integration.tiny import QUIET, ROOT
 
 EXAMPLES = ROOT / "examples"
 JOULES = r"\d[\d.e+-]* J ± \d[\d.e+-]* J"
-HAS_BEGIN = hasattr(Window, "begin")
-WITHOUT_BEGIN = "a window has no begin() and end() yet"
 
 pytestmark = [
     *(pytest.mark.filterwarnings(entry) for entry in QUIET),
@@ -73,14 +70,12 @@ def test_plain_loop(run):
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason='for this test: pip install "transformers[torch]"')
-@pytest.mark.xfail(not HAS_BEGIN, reason=WITHOUT_BEGIN)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_hugging_face(run):
     out = run("hugging_face.py")
     assert re.findall(rf"^epoch (\d): {JOULES} in [\d.]+ s$", out, re.MULTILINE) == ["0", "1", "2"]
 
 
-@pytest.mark.xfail(not HAS_BEGIN, reason=WITHOUT_BEGIN)
 def test_the_callback_of_the_hugging_face_example(monkeypatch, capsys):
     """Over a stand-in that calls the hooks as the Trainer of transformers does: positional, then keywords."""
     stand_in = ModuleType("transformers")
