@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import socket
 import subprocess
@@ -255,3 +256,10 @@ def finished(process: Process, limit_s: float = 240.0) -> str:
         process.kill()
     assert process.returncode == 0, out[-5000:]
     return out
+
+
+def columns(directory: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Every metric of a `metrics.csv` as (step, value)."""
+    with (Path(directory) / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in rows[0]}
