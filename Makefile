@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
+WORKERS ?= 2
 # uv installs in a third of pip's time; --compile-bytecode because importing Lightning otherwise takes three times as long.
 UV := $(VENV)/bin/uv
 
@@ -40,8 +41,9 @@ gpu-families: install ## on a machine with a GPU: the eight families at small, a
 demo: install ## train a small ResNet on real digits and say what it cost
 	$(PY) -m experiments.run model=resnet phase=pretrain data=digits scale=tiny
 
-test: install ## run the whole test suite
-	$(PY) -m pytest
+test: install ## run the whole test suite, WORKERS files at a time
+	@# A file's tests stay in one process; the slow files are named first in the alphabet, and begin first.
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lightning-suite: install ## Lightning's own tests with and without us in every Trainer: LIGHTNING=a checkout (1 hour on two cores)
 	@test -n "$(LIGHTNING)" || { echo "say LIGHTNING=DIR, a checkout of Lightning's repository" >&2; exit 2; }

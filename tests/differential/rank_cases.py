@@ -78,3 +78,12 @@ OTHERS = {
     ),
 }
 CASES = LOGGING | OTHERS
+
+MISBEHAVING = {
+    "Reduces": "all_reduce(torch.float32 (1,))",  # of no other tensor here
+    "ReducesBelow": "collectives of the group",
+    "Broadcasts": "all collectives",
+    "ComputesEarly": "to_be_computed",
+    "Draws": "random",
+}
+"""Callbacks of `arms.misbehaving`, and a word of what the harness finds."""

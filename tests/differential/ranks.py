@@ -21,6 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests import forked
+
 ROOT = Path(__file__).parents[2]
 RANKS = 2
 # Starting two processes takes long where many others do.
@@ -32,7 +34,7 @@ class StuckError(AssertionError):
 
 
 def start(
-    directory: Path, cases: Sequence[str], arms: Sequence[str], limit_s: float = 60.0, *, nodes: int = 1
+    directory: Path, cases: Sequence[str], arms: Sequence[str], limit_s: float = 60.0, *, nodes: int = 1, fresh: bool = False
 ) -> list[dict[str, Any]]:
     """What differed, by rank: case, arm, sentences.
 
@@ -42,6 +44,7 @@ def start(
         arms: names in `arms`, or of misbehaving callbacks.
         limit_s: for one training.
         nodes: 2: each rank is a node of its own.
+        fresh: start Python anew for each rank, instead of forking from a process that has the imports.
 
     Raises:
         StuckError: a rank waits longer than the limit, or died; with the stacks of all.
@@ -53,15 +56,11 @@ def start(
     shared = {"WORLD_SIZE": str(RANKS), "LOCAL_WORLD_SIZE": str(RANKS // nodes), "TORCHELASTIC_RUN_ID": "ranks"}
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     outs = [directory / f"out{rank}.txt" for rank in range(RANKS)]
-    processes = []
+    processes: list[subprocess.Popen[bytes] | forked.Forked] = []
     for rank, out in enumerate(outs):
         env = os.environ | shared | {"RANK": str(rank)}
         env |= {"GROUP_RANK": str(rank * nodes // RANKS), "LOCAL_RANK": str(rank if nodes == 1 else 0)}
-        command = [sys.executable, "-m", "tests.differential.ranks", options]
-        with out.open("w") as file:
-            processes.append(
-                subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
-            )
+        processes.append(_rank(options, env, out, fresh=fresh))
     try:
         _wait(processes, time.monotonic() + START_S + limit_s * (1 + len(cases) * (1 + len(arms))))
     finally:
@@ -75,7 +74,16 @@ def start(
     return [json.loads((directory / f"rank{rank}.json").read_text()) for rank in range(RANKS)]
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], deadline: float) -> None:
+def _rank(options: str, env: dict[str, str], out: Path, *, fresh: bool) -> subprocess.Popen[bytes] | forked.Forked:
+    if not fresh:
+        imports = "tests.differential.installed"
+        return forked.start("tests.differential.ranks", options, env=env, file=out, new_session=True, imports=imports)
+    command = [sys.executable, "-m", "tests.differential.ranks", options]
+    with out.open("w") as file:
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes] | forked.Forked], deadline: float) -> None:
     """Until all have ended, or shortly after one has failed: the others wait for it, and are to say so."""
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         if any(process.returncode for process in processes):
@@ -84,12 +92,10 @@ def _wait(processes: list[subprocess.Popen[bytes]], deadline: float) -> None:
 
 
 def main(options: dict[str, Any]) -> None:
-    from tests.differential.collectives import Collectives, group_count
-
-    collectives = Collectives()
-    collectives.install()
+    from tests.differential.installed import collectives  # isort: skip - first, because it wraps what the others take
 
     from tests.differential import arms, training
+    from tests.differential.collectives import group_count
     from tests.differential.compare import differences
     from tests.differential.rank_cases import CASES
     from tests.differential.trace import Trace

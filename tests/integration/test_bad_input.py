@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import subprocess
 import time
 import warnings
 from contextlib import suppress
@@ -119,10 +118,10 @@ def test_an_unknown_argument_is_refused():
 
 
 @pytest.mark.parametrize("gpus", [[7], [-1], ["GPU-ffffffff"], [0, 7], ["MIG-ffffffff"], ["nvidia0"], ["GPU-"]])
-def test_an_unknown_board_is_refused_in_setup_with_those_that_are_there(pl, tmp_path, lab, gpus):
-    trained = trainer(pl, tmp_path, watt(gpus=gpus))
+def test_an_unknown_board_is_refused_in_setup_with_those_that_are_there(ptl, tmp_path, lab, gpus):
+    trained = trainer(ptl, tmp_path, watt(gpus=gpus))
     with pytest.raises(ValueError, match=r"gpus: .*Boards here: ") as caught:
-        trained.fit(module(pl), loader(2), loader(1))
+        trained.fit(module(ptl), loader(2), loader(1))
     for index in range(2):
         assert f"{index}: {lab.uuid(index)} (NVIDIA Lab Board)" in str(caught.value)
 
@@ -191,9 +190,9 @@ def test_a_source_that_opens_nothing_is_told(ptl, tmp_path, words):
 
 
 @pytest.mark.parametrize("wanted", ["auto", "val_acccc"])
-def test_an_accuracy_that_is_never_logged_is_told_once_with_the_metrics_that_are(pl, tmp_path, words, wanted):
+def test_an_accuracy_that_is_never_logged_is_told_once_with_the_metrics_that_are(ptl, tmp_path, words, wanted):
     tiny = {"accuracy": [0.3], "name": "val_f1"} if wanted == "auto" else {}
-    trained = fit(pl, tmp_path, steady(accuracy=wanted), tiny)
+    trained = fit(ptl, tmp_path, steady(accuracy=wanted), tiny)
     sentence = words.take("was logged, so there is no SAM")
     assert "train_loss" in sentence
     assert ("val_f1" if wanted == "auto" else "val_acc") in sentence
@@ -206,8 +205,8 @@ def test_an_accuracy_that_is_never_logged_is_told_once_with_the_metrics_that_are
     assert not {"watt/accuracy", "watt/sam", "watt/sam_shifted"} & set(trained.callback_metrics)
 
 
-def test_an_accuracy_in_percent_is_told_once_and_has_no_sam(pl, tmp_path, words):
-    trained = fit(pl, tmp_path, steady(), {"accuracy": [50.0, 60.0, 70.0]}, max_epochs=3)
+def test_an_accuracy_in_percent_is_told_once_and_has_no_sam(ptl, tmp_path, words):
+    trained = fit(ptl, tmp_path, steady(), {"accuracy": [50.0, 60.0, 70.0]}, max_epochs=3)
     assert "percent" in words.take("'val_acc' is 50")
     record = read_record(tmp_path)
     assert (record.sam.value, record.sam.shifted, record.accuracy.last) == (None, None, None)
@@ -252,12 +251,12 @@ def test_an_accuracy_that_stays_not_a_number_has_no_sam(ptl, tmp_path, words):
 # ---- the disk ----
 
 
-def test_a_record_that_cannot_be_written_is_told_and_the_logging_goes_on(pl, tmp_path, words):
+def test_a_record_that_cannot_be_written_is_told_and_the_logging_goes_on(ptl, tmp_path, words):
     """Root may write anywhere, so a file stands where the directory should be."""
     (tmp_path / "runs").write_text("in the way")
-    logger = pl.loggers.CSVLogger(tmp_path, name="csv")
-    trained = trainer(pl, tmp_path / "runs", steady(batches=True), logger=[Elsewhere(pl, tmp_path / "runs" / "x"), logger])
-    trained.fit(module(pl), loader(4), loader(2))
+    logger = ptl.loggers.CSVLogger(tmp_path, name="csv")
+    trained = trainer(ptl, tmp_path / "runs", steady(batches=True), logger=[Elsewhere(ptl, tmp_path / "runs" / "x"), logger])
+    trained.fit(module(ptl), loader(4), loader(2))
     assert trained.state.finished
     for name in ("watt.json ", "watt.jsonl ", "watt_batches.csv "):
         assert "go on" in words.take(f"{name}cannot be written")
@@ -272,20 +271,6 @@ def Elsewhere(pl: Any, directory: Path) -> Any:  # noqa: N802 - it stands for a 
         save_dir = log_dir = str(directory)
 
     return NowhereLogger()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Any:
-    """A file system of 64 KiB."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(directory)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a tmpfs cannot be mounted here ({error}); run as root with CAP_SYS_ADMIN to have this test")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
 
 
 def test_a_full_disk_is_told_and_the_training_goes_on(ptl, small_disk, words):

@@ -20,7 +20,7 @@ from lightning_watt.sources import discover as discovering
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.testing import Fault, Lab
 from lightning_watt.trainer import facts as trainer_facts
-from tests.integration.test_faults import board, seconds
+from tests.integration.short_fit import board, seconds
 from tests.integration.tiny import QUIET, loader, module, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]

@@ -13,8 +13,7 @@ from lightning_watt import energy_of, read_record
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant
 from lightning_watt.units import J_PER_KWH, UJ_PER_J, kwh
-from tests.integration.test_loggers import columns
-from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
+from tests.integration.tiny import QUIET, Steady, columns, loader, module, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 WATTS, STEP_S = 200.0, 0.02

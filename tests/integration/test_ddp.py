@@ -12,16 +12,29 @@ import pytest
 from lightning_watt import energy_of, read_record
 from lightning_watt.record import read_journal
 from lightning_watt.testing import Board, Lab, constant
-from tests.integration.tiny import finished, start_child
+from tests.integration.tiny import ended, finished, free_port, ranks_env, start_child
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 DDP = {"strategy": "ddp", "devices": 2}
 
 
-def run(directory: Path, trainer: dict[str, Any], **options: Any) -> SimpleNamespace:
-    """A training on two ranks in the lab; what it printed and what each rank left."""
+def run(directory: Path, trainer: dict[str, Any], *, launched: bool = False, **options: Any) -> SimpleNamespace:
+    """A training on two ranks in the lab; what it printed and what each rank left.
+
+    Args:
+        directory: where it writes.
+        trainer: the Trainer's arguments.
+        launched: Lightning starts the second rank, in a program that was started anew; otherwise as torchrun would.
+        **options: child.py's.
+    """
     lab = Lab([Board(power=constant(250), counter_ms=10), Board(power=constant(50), counter_ms=10)])
-    out = finished(start_child(directory, lab.env(), **options, trainer={**DDP, **trainer}))
+    options["trainer"] = {**DDP, **trainer}
+    if launched:
+        out = finished(start_child(directory, lab.env(), fresh=True, **options))
+    else:
+        processes = [start_child(directory, lab.env() | place, **options) for place in ranks_env(2, free_port())]
+        out = "\n".join(ended(processes))
+        assert [process.returncode for process in processes] == [0, 0], out[-5000:]
     ranks = [json.loads((directory / f"rank{rank}.json").read_text()) for rank in range(2)]
     return SimpleNamespace(out=out, ranks=ranks, lab=lab, directory=directory)
 
@@ -31,6 +44,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A fit and a test on two ranks, with a checkpoint on the shifted SAM."""
     return run(
         tmp_path_factory.mktemp("ddp"),
+        launched=True,
         runs=["fit", "test"],
         monitor="watt/sam_shifted",
         module={"step_s": 0.05, "accuracy": [0.3, 0.8, 0.5]},

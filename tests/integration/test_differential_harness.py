@@ -12,7 +12,7 @@ from tests.differential import arms, training
 from tests.differential.cases import CASES, RAISING
 from tests.differential.compare import differences
 from tests.differential.plain import IncomparableError, plain
-from tests.integration.test_differential_ranks import MISBEHAVING
+from tests.differential.rank_cases import MISBEHAVING
 from tests.integration.tiny import PACKAGES, package
 
 # What each misbehaving callback does, in which training it is to be caught, and a word of what is told of it.

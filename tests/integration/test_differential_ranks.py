@@ -9,18 +9,9 @@ from typing import Any
 import pytest
 
 from tests.differential import ranks
-from tests.differential.rank_cases import LOGGING, OTHERS
+from tests.differential.rank_cases import LOGGING, MISBEHAVING, OTHERS
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow, pytest.mark.timeout(600)]
-MISBEHAVING = {
-    "Reduces": "all_reduce(torch.float32 (1,))",  # of no other tensor here
-    "ReducesBelow": "collectives of the group",
-    "Broadcasts": "all collectives",
-    "ComputesEarly": "to_be_computed",
-    "Draws": "random",
-}
-
-
 ON_NODES = ["Synced", "SyncedLate", "MetricOnBoth", "stopping on validation", "saving on training", "every entry", "resumed"]
 
 
@@ -38,7 +29,7 @@ def test_two_ranks_are_the_same_with_it(tmp_path, cases):
 
 
 def test_two_ranks_are_the_same_with_a_budget_that_is_not_used_up(tmp_path):
-    assert apart(tmp_path, ON_NODES, ["budget"]) == {}
+    assert apart(tmp_path, ON_NODES, ["budget"], fresh=True) == {}
 
 
 def test_two_nodes_are_the_same_with_it(tmp_path):

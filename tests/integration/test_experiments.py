@@ -21,8 +21,7 @@ from experiments.weights import WeightsError, read_weights
 from experiments.zoo import ZOO
 from lightning_watt import energy_of, read_record
 from tests.integration.conftest import Words
-from tests.integration.test_experiments_configs import composed
-from tests.integration.test_experiments_data import write_images
+from tests.integration.study import composed, write_images
 from tests.tab_runs import hparams_table
 
 pytestmark = [

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from experiments.job import Job
 from experiments.models import build_model, count_gflops, model_info, size_of
@@ -24,23 +23,11 @@ from experiments.run import CONF
 from experiments.settings import options_of, recipe_of
 from experiments.zoo import SCALES, ZOO
 from lightning_watt import WattCallback
+from tests.integration.study import composed, options
 
 pytestmark = pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
 GROUPS = ("model", "phase", "scale", "data", "device", "watt", "study")
 LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm", "ray")
-
-
-def composed(*overrides: str, hydra: bool = False) -> DictConfig:
-    """The config of a command line, with Hydra's own part if asked for; model and phase are filled in if not given."""
-    given = {override.split("=")[0] for override in overrides}
-    rest = [f"{group}={option}" for group, option in (("model", "resnet"), ("phase", "pretrain")) if group not in given]
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return compose("run", [*overrides, *rest], return_hydra_config=hydra)
-
-
-def options(group: str) -> list[str]:
-    """Every option of a group, as the files name them."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])

@@ -12,26 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from experiments.data.base import DataMissingError, ImageData
 from experiments.job import Job
 from experiments.modules.recipe import Recipe
 from experiments.run import CONF
-from tests.integration.test_experiments_configs import composed, options
+from tests.integration.study import composed, options, write_images
 
 CIFAR_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-
-
-def write_images(root: Path) -> None:
-    """Two classes in ImageNet's layout, six pictures each to train on and two to test on."""
-    for part, count in (("train", 6), ("val", 2)):
-        for label, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
-            folder = root / part / label
-            folder.mkdir(parents=True)
-            for index in range(count):
-                Image.new("RGB", (40, 30), colour).save(folder / f"n0_{index}.JPEG")
 
 
 def write_fashion(root: Path) -> None:

@@ -23,10 +23,9 @@ from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.testing import Fault, Lab
 from lightning_watt.testing.nvml_lab.boards import symbol
-from tests.integration.test_bad_input import small_disk  # noqa: F401 - a fixture
-from tests.integration.test_faults import board, fit, seconds
+from tests.integration.short_fit import board, fit, seconds
 from tests.integration.tiny import QUIET, ROOT, loader, module, trainer, watt
-from tests.unit.sources.test_rapl import zone
+from tests.unit.powercap import zone
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 
@@ -239,7 +238,7 @@ def test_no_function_of_the_driver_is_needed_to_go_on(function, how):
 # ---- disks ----
 
 
-def test_a_file_system_that_may_not_be_written_is_told_and_the_training_goes_on(ptl, small_disk, words):  # noqa: F811
+def test_a_file_system_that_may_not_be_written_is_told_and_the_training_goes_on(ptl, small_disk, words):
     """Read-only for root as well, as a disk becomes after an error."""
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     trained = trainer(ptl, small_disk, watt(gpus="all", batches=True), max_epochs=1)

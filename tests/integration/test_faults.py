@@ -14,46 +14,23 @@ import pytest
 import torch
 
 from lightning_watt import energy_of, read_record
-from lightning_watt.record import Record, read_journal
+from lightning_watt.record import read_journal
 from lightning_watt.run.session import Session
 from lightning_watt.sources.base import Failure, Reading
-from lightning_watt.testing import Board, Fault, Lab, constant
+from lightning_watt.testing import Fault, Lab
+from tests.integration.short_fit import board, fit, seconds
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 
 
-def board(watts: float, *faults: Fault, **options: Any) -> Board:
-    return Board(power=constant(watts), faults=faults, **{"counter_ms": 10} | options)
-
-
-def fit(pl: Any, directory: Path, callback: Any, *others: Any, step_s: float = 0.05, **options: Any) -> Record:
-    """A fit of some two seconds; returns its record, the sums found right."""
-    trained = trainer(pl, directory, callback, *others, **options)
-    trained.fit(module(pl, step_s=step_s), loader(12), loader(4))
-    assert trained.state.finished
-    record = read_record(directory)
-    assert record.status == "completed"
-    if record.energy.total_j is not None:
-        assert sum(stage.joules for stage in record.energy.by_stage.values()) == pytest.approx(record.energy.total_j)
-        assert sum(device.joules for device in record.energy.by_device.values()) == pytest.approx(record.energy.total_j)
-        assert all(device.joules >= 0 for device in record.energy.by_device.values())
-    totals = [line["total_j"] for line in read_journal(directory)]
-    assert totals == sorted(totals)
-    return record
-
-
-def seconds(record: Record) -> float:
-    return sum(stage.seconds for stage in record.energy.by_stage.values())
-
-
 # ---- boards ----
 
 
-def test_a_board_that_is_lost_is_told_and_the_other_goes_on(pl, tmp_path, words):
+def test_a_board_that_is_lost_is_told_and_the_other_goes_on(ptl, tmp_path, words):
     with Lab([board(300, Fault("lost", at_s=0.8)), board(120)]).running():
-        record = fit(pl, tmp_path, watt())
+        record = fit(ptl, tmp_path, watt())
         lost, well = (record.energy.by_device[label].joules for label in ("gpu0", "gpu1"))
         sentence = words.take("gpu0 could not be read")
         assert "fell off the bus" in sentence
@@ -78,9 +55,9 @@ def test_a_passing_error_loses_nothing(ptl, tmp_path, words):
     assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.06)
 
 
-def test_a_counter_that_starts_over_is_bridged_and_told(pl, tmp_path, words):
+def test_a_counter_that_starts_over_is_bridged_and_told(ptl, tmp_path, words):
     with Lab([board(200, Fault("reset", at_s=0.9))]).running():
-        record = fit(pl, tmp_path, watt())
+        record = fit(ptl, tmp_path, watt())
     assert "went backwards" in words.take("gpu0: the counter")
     assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.1)
     (gap,) = record.gaps
@@ -123,9 +100,9 @@ class Watched:
         return Watching()
 
 
-def test_the_training_never_calls_the_driver(pl, tmp_path, lab):
-    watched = Watched(pl, lab)
-    fit(pl, tmp_path, watt(batches=True), watched, step_s=0.02)
+def test_the_training_never_calls_the_driver(ptl, tmp_path, lab):
+    watched = Watched(ptl, lab)
+    fit(ptl, tmp_path, watt(batches=True), watched, step_s=0.02)
     assert lab.calls(ENERGY) > 5
     assert len(watched.callers) == 1
     assert watched.thread not in watched.callers
@@ -214,11 +191,11 @@ def test_a_fault_of_ours_in_setup_does_not_reach_the_training(ptl, tmp_path, wor
 # ---- sources ----
 
 
-def test_nothing_measurable_is_an_estimate_that_says_so(pl, tmp_path, capsys, words):
+def test_nothing_measurable_is_an_estimate_that_says_so(ptl, tmp_path, capsys, words):
     """No board, no RAPL: what this machine has without the lab."""
     with Lab([], init_error=9).running():
-        trained = trainer(pl, tmp_path, watt(), max_epochs=1)
-        trained.fit(module(pl), loader(6), loader(2))
+        trained = trainer(ptl, tmp_path, watt(), max_epochs=1)
+        trained.fit(module(ptl), loader(6), loader(2))
     words.take("^nvml: NVML does not start")  # every board was asked for
     record = read_record(tmp_path)
     if "cpu0" in record.energy.by_device and record.energy.by_device["cpu0"].source == "rapl":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 from lightning_watt import read_record
 from lightning_watt.arguments import VARIABLE
 from lightning_watt.testing import Board, Lab, constant
-from tests.integration.tiny import ROOT
+from tests import forked
+from tests.integration.tiny import ROOT, Process, free_port, ranks_env
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow, pytest.mark.timeout(600)]
 ON = "gpus=all,interval=0.1"
@@ -24,12 +24,17 @@ LIMIT_S = 200.0
 LAB = Lab([Board(power=constant(250), counter_ms=10), Board(power=constant(50), counter_ms=10)])
 
 
-def begin(directory: Path, variable: str, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start a training, in a process group of its own."""
+def begin(
+    directory: Path, variable: str, env: dict[str, str] | None = None, *, fresh: bool = False, **options: Any
+) -> Process:
+    """Start a training, in a process group of its own; unless `fresh`, forked from one that has imported Lightning alone."""
     given = json.dumps({"directory": str(directory), "limit_s": LIMIT_S, **options})
     settings = LAB.env() | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", VARIABLE: variable} | (env or {})
+    module = "tests.integration.launched"
+    if not fresh:
+        return forked.start(module, given, env=settings, new_session=True, imports="pytorch_lightning")
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.launched", given],
+        [sys.executable, "-m", module, given],
         cwd=ROOT,
         env=settings,
         text=True,
@@ -39,7 +44,7 @@ def begin(directory: Path, variable: str, env: dict[str, str] | None = None, **o
     )
 
 
-def ended(process: subprocess.Popen[str]) -> str:
+def ended(process: Process) -> str:
     """What it printed, once it has ended; whoever still waits is ended, and has said where it stood."""
     try:
         out, _ = process.communicate(timeout=LIMIT_S + 60)
@@ -56,7 +61,7 @@ def answers(directory: Path, count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("strategy", "devices"), [("ddp_spawn", 2), ("ddp_fork", 4), ("ddp_notebook", 2)])
 def test_no_rank_waits_and_each_board_is_counted_once(tmp_path, strategy, devices):
-    process = begin(tmp_path, ON, strategy=strategy, devices=devices)
+    process = begin(tmp_path, ON, strategy=strategy, devices=devices, fresh=strategy == "ddp_spawn")
     out = ended(process)
     assert process.returncode == 0, out[-6000:]
     found = answers(tmp_path, devices)
@@ -86,11 +91,7 @@ def test_a_training_whose_first_rank_fails_ends_by_that(tmp_path, variable):
 
 @pytest.mark.parametrize("variables", [(ON, "0"), ("0", ON)], ids=["first", "second"])
 def test_a_variable_that_reaches_one_rank_only_makes_nobody_wait(tmp_path, variables):
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(door.getsockname()[1]), "TORCHELASTIC_RUN_ID": "ranks"}
-    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    own = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    own = ranks_env(2, free_port())
     processes = [
         begin(tmp_path, variable, env, strategy="ddp", devices=2) for variable, env in zip(variables, own, strict=True)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -19,7 +18,7 @@ from lightning_watt import read_record
 from lightning_watt.record import Record, record_from_json
 from lightning_watt.record.writer import to_json
 from lightning_watt.units import J_PER_KWH
-from tests.integration.tiny import QUIET, ROOT, Steady, loader, module, trainer, watt
+from tests.integration.tiny import QUIET, ROOT, Steady, columns, loader, module, trainer, watt
 from tests.integration.wandb_file import read_wandb
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
@@ -40,13 +39,6 @@ def fit(pl, directory: Path, loggers: Any, batches: int = 8, callback: Any = Non
 
 def events(directory: str | Path) -> EventAccumulator:
     return EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0}).Reload()
-
-
-def columns(directory: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Every metric of a `metrics.csv` as (step, value)."""
-    with (Path(directory) / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in rows[0]}
 
 
 def record_of(trained: Any) -> Record:
@@ -87,9 +79,9 @@ def test_csv(ptl, tmp_path):
     assert all(not math.isnan(value) for values in found.values() for _, value in values)
 
 
-def test_two_loggers_get_the_same(pl, tmp_path):
-    loggers = [pl.loggers.CSVLogger(tmp_path, name="csv"), pl.loggers.TensorBoardLogger(tmp_path, name="board")]
-    trained = fit(pl, tmp_path, loggers)
+def test_two_loggers_get_the_same(ptl, tmp_path):
+    loggers = [ptl.loggers.CSVLogger(tmp_path, name="csv"), ptl.loggers.TensorBoardLogger(tmp_path, name="board")]
+    trained = fit(ptl, tmp_path, loggers)
     one, other = columns(loggers[0].log_dir), events(loggers[1].log_dir)
     for tag in sorted(WANTED):
         if tag.startswith("watt/"):

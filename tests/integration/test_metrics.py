@@ -72,12 +72,12 @@ def test_at_the_end_of_a_validation_its_own_energy_is_known(ptl, tmp_path, inter
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("at", ["validation_step", "on_validation_epoch_end"])
 @pytest.mark.parametrize(("accuracy", "best_epoch"), [(RISING, 2), (FALLING, 0)])
-def test_model_checkpoint_keeps_the_best_sam(pl, tmp_path, place, at, accuracy, best_epoch):
+def test_model_checkpoint_keeps_the_best_sam(ptl, tmp_path, place, at, accuracy, best_epoch):
     """At equal energy SAM follows the accuracy of the same epoch, not that of the one before."""
-    best = pl.callbacks.ModelCheckpoint(tmp_path / "best", "{epoch}", monitor="watt/sam_shifted", mode="max")
+    best = ptl.callbacks.ModelCheckpoint(tmp_path / "best", "{epoch}", monitor="watt/sam_shifted", mode="max")
     callbacks = [best, steady()] if place == "before" else [steady(), best]
-    trained = trainer(pl, tmp_path, *callbacks, max_epochs=3, enable_checkpointing=True)
-    trained.fit(module(pl, accuracy=accuracy, at=at), loader(), loader(3))
+    trained = trainer(ptl, tmp_path, *callbacks, max_epochs=3, enable_checkpointing=True)
+    trained.fit(module(ptl, accuracy=accuracy, at=at), loader(), loader(3))
     assert f"epoch={best_epoch}" in best.best_model_path
     assert float(best.best_model_score) == pytest.approx(5 * max(accuracy) ** 5, rel=0.01)
 
@@ -155,10 +155,10 @@ def test_tqdm_shows_watts_and_watt_hours(pl, tmp_path, capsys):
     assert not [name for name in re.findall(r"([\w/]+)=", shown) if name.startswith("watt/")]  # short: no tags in the bar
 
 
-def test_rich_shows_watts_and_watt_hours_and_leaves_the_table_whole(pl, tmp_path, capsys):
-    bar = pl.callbacks.RichProgressBar(refresh_rate=1, console_kwargs={"force_terminal": True, "width": 240})
-    trained = trainer(pl, tmp_path, bar, steady(), enable_progress_bar=True)
-    trained.fit(module(pl, step_s=0.05), loader(8), loader(3))
+def test_rich_shows_watts_and_watt_hours_and_leaves_the_table_whole(ptl, tmp_path, capsys):
+    bar = ptl.callbacks.RichProgressBar(refresh_rate=1, console_kwargs={"force_terminal": True, "width": 240})
+    trained = trainer(ptl, tmp_path, bar, steady(), enable_progress_bar=True)
+    trained.fit(module(ptl, step_s=0.05), loader(8), loader(3))
     shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().out)
     assert re.search(r"\bW: 1?\d\d\.\d+", shown)
     assert re.search(r"\bWh: 0\.\d+", shown)

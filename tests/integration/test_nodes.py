@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from lightning_watt import energy_of, read_record
 from lightning_watt.record import Record
 from lightning_watt.record.journal import read_traces
 from lightning_watt.testing import Board, Lab, constant
-from tests.integration.tiny import ROOT, finished, start_child
+from tests.integration.tiny import ROOT, Process, ended, finished, free_port, ranks_env, start_child
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 INTERVAL = 0.25
@@ -31,29 +30,25 @@ def lab(name: str) -> Lab:
     return Lab([Board(power=constant(w), counter_ms=10, uuid=f"GPU-{name}{i}") for i, w in enumerate(WATTS[name])])
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def settings(**options: Any) -> dict[str, Any]:
+    """A training on two nodes of two ranks."""
+    made: dict[str, Any] = {"watt": {"interval": INTERVAL}, "module": MODULE, "batches": [24, 16]} | options
+    made["trainer"] = {"strategy": "ddp", "devices": 2, "num_nodes": 2, "max_epochs": 2}
+    return made
 
 
-def start_nodes(directory: Path, labs: Sequence[Lab], **options: Any) -> list[subprocess.Popen[str]]:
+def start_nodes(directory: Path, labs: Sequence[Lab], *, fresh: bool = False, **options: Any) -> list[Process]:
     """One process a node, each of which starts its second rank."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    settings: dict[str, Any] = {"watt": {"interval": INTERVAL}, "module": MODULE, "batches": [24, 16]} | options
-    settings["trainer"] = {"strategy": "ddp", "devices": 2, "num_nodes": 2, "max_epochs": 2} | options.get("trainer", {})
-    return [
-        start_child(directory, lab.env() | place | {"NODE_RANK": str(node)}, **settings) for node, lab in enumerate(labs)
-    ]
+    envs = [lab.env() | place | {"NODE_RANK": str(node)} for node, lab in enumerate(labs)]
+    return [start_child(directory, env, fresh=fresh, **settings(**options)) for env in envs]
 
 
-def ended(processes: Sequence[subprocess.Popen[str]], limit_s: float = 120.0) -> list[str]:
-    """What they printed; none of them is left behind."""
-    try:
-        return [process.communicate(timeout=limit_s)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+def start_ranks(directory: Path, labs: Sequence[Lab], **options: Any) -> list[Process]:
+    """One process a rank, as torchrun starts them."""
+    places = ranks_env(4, free_port(), nodes=2)
+    envs = [labs[rank // 2].env() | place for rank, place in enumerate(places)]
+    return [start_child(directory, env, **settings(**options)) for env in envs]
 
 
 def whole(directory: Path, watts: Sequence[float]) -> Record:
@@ -71,7 +66,7 @@ def whole(directory: Path, watts: Sequence[float]) -> Record:
 def test_two_nodes_with_boards_of_their_own(tmp_path):
     """Validation has another number of batches on each rank; the second node's end reaches the record."""
     labs = [lab("a"), lab("b")]
-    out = ended(start_nodes(tmp_path, labs, uneven=[3, 1, 5, 2], keep=str(tmp_path / "kept")))
+    out = ended(start_nodes(tmp_path, labs, fresh=True, uneven=[3, 1, 5, 2], keep=str(tmp_path / "kept")))
     assert (tmp_path / "rank3.json").exists(), "\n".join(out)[-6000:]
     record = whole(tmp_path, [300, 150])
     assert record.status == "completed"
@@ -102,7 +97,7 @@ def test_two_nodes_with_boards_of_their_own(tmp_path):
 
 def test_two_nodes_that_see_the_same_boards_count_them_once(tmp_path):
     shared = lab("a")
-    out = ended(start_nodes(tmp_path, [shared, shared]))
+    out = ended(start_ranks(tmp_path, [shared, shared]))
     assert (tmp_path / "rank3.json").exists(), "\n".join(out)[-6000:]
     record = whole(tmp_path, [300])
     assert list(record.energy.by_device) == ["gpu0", "gpu1"]
@@ -113,9 +108,10 @@ def test_two_nodes_that_see_the_same_boards_count_them_once(tmp_path):
 def test_a_rank_that_is_killed_leaves_the_others_numbers_right(tmp_path, rank):
     """The reader of one of the nodes dies in the second epoch; what both had used by then is in the directory's record."""
     labs = [lab("a"), lab("b")]
-    processes = start_nodes(tmp_path, labs, kill=[1, 3, rank], keep=str(tmp_path / "kept"))
+    begin = start_nodes if rank == 0 else start_ranks
+    processes = begin(tmp_path, labs, kill=[1, 3, rank], keep=str(tmp_path / "kept"))
     out = ended(processes)
-    assert processes[rank // 2].returncode == -signal.SIGKILL, "\n".join(out)[-6000:]
+    assert processes[rank].returncode == -signal.SIGKILL, "\n".join(out)[-6000:]
     (span,) = tmp_path.glob(f"span{rank}.*")
     killed_ns = int(span.read_text().split()[1])
     killed_unix = time.time() - (time.monotonic_ns() - killed_ns) / 1e9

@@ -15,8 +15,7 @@ import pytest
 
 from lightning_watt import read_record
 from lightning_watt.testing import Board, Lab, constant
-from tests.integration.test_nodes import ended, free_port
-from tests.integration.tiny import start_child
+from tests.integration.tiny import ended, free_port, ranks_env, start_child
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 WATTS = (250.0, 120.0)
@@ -31,13 +30,10 @@ def labs(count: int = 2) -> list[Lab]:
 
 def by_hand(directory: Path, seen: Sequence[Lab], **options: Any) -> SimpleNamespace:
     """Run two ranks that see these labs; what each left, and printed."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "TORCHELASTIC_RUN_ID": "by hand"}
     settings = {"module": {"step_s": 0.05}, "batches": [16, 8]} | options
     settings["trainer"] = {"strategy": "ddp", "devices": 2, "max_epochs": 2} | options.get("trainer", {})
-    processes = []
-    for rank, lab in enumerate(seen):
-        me = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-        processes.append(start_child(directory, lab.env() | place | me | {"OMP_NUM_THREADS": "1"}, **settings))
+    places = ranks_env(2, free_port())
+    processes = [start_child(directory, lab.env() | place, **settings) for lab, place in zip(seen, places, strict=True)]
     out = ended(processes)
     files = [directory / f"rank{rank}.json" for rank in range(2)]
     ranks = [json.loads(file.read_text()) if file.exists() else None for file in files]

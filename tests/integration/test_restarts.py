@@ -96,7 +96,7 @@ def test_six_epochs_killed_twice(tmp_path, place):
     again = 4 if one else 2
     killed(start_child(directories[1], kill=[again, 6, 0], ckpt_path=first, **shared))
     second = str(tmp_path / "kept" / f"epoch={again - 1}.ckpt")
-    out = finished(start_child(directories[2], ckpt_path=second, **shared))
+    out = finished(start_child(directories[2], fresh=one, ckpt_path=second, **shared))
     ended_ns = time.monotonic_ns()
     record = summed(directories[2])
     lines = read_journal(directories[2])
@@ -184,10 +184,10 @@ def fit(
     return summed(directory)
 
 
-def test_what_a_failed_run_used_after_its_checkpoint_is_in_the_total_to_the_microjoule(pl, tmp_path):
-    first = fit(pl, tmp_path / "1", fails=(2, 4))
+def test_what_a_failed_run_used_after_its_checkpoint_is_in_the_total_to_the_microjoule(ptl, tmp_path):
+    first = fit(ptl, tmp_path / "1", fails=(2, 4))
     path = tmp_path / "1" / "kept" / "epoch=1.ckpt"
-    second = fit(pl, tmp_path / "2", ckpt_path=path, epochs=4)
+    second = fit(ptl, tmp_path / "2", ckpt_path=path, epochs=4)
     assert (first.status, second.status) == ("failed", "completed")
     assert second.resumed_j == pytest.approx(energy_of(path).own_j, abs=1e-6)
     assert second.resumed_j + second.wasted_j == pytest.approx(first.energy.total_j, abs=1e-6)

@@ -94,9 +94,9 @@ def test_each_stage_alone(pl, tmp_path, stage):
     assert float(trained.callback_metrics[f"watt/{stage}/energy_kwh"]) > 0
 
 
-def test_several_runs_with_one_callback_add_up(pl, tmp_path):
-    trained = trainer(pl, tmp_path, steady(), max_epochs=1)
-    tiny, totals = module(pl, step_s=0.005), []
+def test_several_runs_with_one_callback_add_up(ptl, tmp_path):
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
+    tiny, totals = module(ptl, step_s=0.005), []
     for go in (
         lambda: trained.fit(tiny, loader(4), loader(2)),
         lambda: trained.test(tiny, loader(3), verbose=False),
@@ -337,7 +337,7 @@ def test_hooks_have_lightnings_own_parameter_names(pl):
 @pytest.mark.ddp
 @pytest.mark.parametrize("name", PACKAGES)
 def test_each_package_works_where_the_other_is_not_loaded(tmp_path, name):
-    finished(start_child(tmp_path, package=name, steady=WATTS, runs=["fit", "test", "predict"]))
+    finished(start_child(tmp_path, fresh=True, package=name, steady=WATTS, runs=["fit", "test", "predict"]))
     answer = json.loads((tmp_path / "rank0.json").read_text())
     assert answer["loaded"] == [name]
     assert answer["said"] == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from lightning_watt import WattCallback
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant, square
+from tests import forked
 
 PACKAGES = ("pytorch_lightning", "lightning.pytorch")
 # Lightning's own advice, which small runs on a CPU cannot follow: more loader workers, shuffling, a validation loader,
@@ -29,6 +32,7 @@ QUIET = (
 )
 BATCH = 4
 ROOT = Path(__file__).parents[2]
+Process = subprocess.Popen[str] | forked.Forked
 
 
 @cache
@@ -200,14 +204,51 @@ def package(name: str) -> ModuleType:
     return import_module(name)
 
 
-def start_child(directory: Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start a training in a process of its own; child.py says what the options are."""
+def start_child(directory: Path, env: dict[str, str] | None = None, *, fresh: bool = False, **options: Any) -> Process:
+    """Start a training in a process of its own; child.py says what the options are.
+
+    Args:
+        directory: where it writes.
+        env: its whole environment; without it, this process's.
+        fresh: start Python anew, instead of forking from a process that has pytorch_lightning imported.
+        **options: child.py's.
+    """
     directory.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.integration.child", json.dumps({"directory": str(directory), **options})]
+    given = json.dumps({"directory": str(directory), **options})
+    if not fresh:
+        return forked.start("tests.integration.child", given, env=env)
+    command = [sys.executable, "-m", "tests.integration.child", given]
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def finished(process: subprocess.Popen[str], limit_s: float = 240.0) -> str:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ranks_env(ranks: int, port: int, nodes: int = 1) -> list[dict[str, str]]:
+    """What torchrun sets for each rank, of as many on every node."""
+    each = ranks // nodes
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "ranks", "OMP_NUM_THREADS": "1"}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(each)}
+    return [
+        shared | {"RANK": str(rank), "LOCAL_RANK": str(rank % each), "GROUP_RANK": str(rank // each)}
+        for rank in range(ranks)
+    ]
+
+
+def ended(processes: Sequence[Process], limit_s: float = 120.0) -> list[str]:
+    """What they printed; none of them is left behind."""
+    try:
+        return [process.communicate(timeout=limit_s)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def finished(process: Process, limit_s: float = 240.0) -> str:
     """What it printed, once it has ended well."""
     try:
         out, _ = process.communicate(timeout=limit_s)
@@ -215,3 +256,10 @@ def finished(process: subprocess.Popen[str], limit_s: float = 240.0) -> str:
         process.kill()
     assert process.returncode == 0, out[-5000:]
     return out
+
+
+def columns(directory: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Every metric of a `metrics.csv` as (step, value)."""
+    with (Path(directory) / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in rows[0]}

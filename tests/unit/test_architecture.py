@@ -387,3 +387,26 @@ def test_examples_are_there_to_run():
     }
     expected = "sam run.ledger meter.timeline meter.meter run.forecast trainer.accuracy sources.replay"
     assert with_examples >= set(expected.split())
+
+
+# ---- the tests ----
+
+
+def test_no_test_module_imports_from_another():
+    """Fixtures stand in conftest.py, what several test modules need in modules of its own."""
+    files = [*(ROOT / "tests").rglob("*.py")]
+    imported = {
+        (str(file.relative_to(ROOT)), name)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in (
+            [f"{node.module}.{alias.name}" for alias in node.names if node.module]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+    assert any(name == "tests.integration.tiny.loader" for _, name in imported)
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files if file.stem.startswith("test_")}
+    assert [(file, name) for file, name in sorted(imported) if {name, name.rpartition(".")[0]} & modules] == []

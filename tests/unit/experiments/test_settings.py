@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from experiments.settings import settings_of
-from tests.integration.test_experiments_configs import composed
+from tests.integration.study import composed
 
 VIT = ("model=vit", "phase=pretrain")
 

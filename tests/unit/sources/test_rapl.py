@@ -13,18 +13,7 @@ from lightning_watt.sources import rapl
 from lightning_watt.sources.base import Failure, Reading
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.testing.doubles import FakeClock
-
-RANGE_UJ = 262_143_328_850
-
-
-def zone(root: Path, path: str, name: str, energy_uj: int = 0, range_uj: int = RANGE_UJ) -> Path:
-    """One powercap zone as the kernel shows it; returns its counter's file."""
-    directory = root / path
-    directory.mkdir(parents=True)
-    (directory / "name").write_text(f"{name}\n")
-    (directory / "max_energy_range_uj").write_text(f"{range_uj}\n")
-    (directory / "energy_uj").write_text(f"{energy_uj}\n")
-    return directory / "energy_uj"
+from tests.unit.powercap import RANGE_UJ, zone
 
 
 @pytest.fixture
