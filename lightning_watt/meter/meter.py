@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning_watt.errors import SourceUnavailable, WattError
 from lightning_watt.host import keep, tell_of_forks
-from lightning_watt.meter.account import Complaints
+from lightning_watt.meter.curves import Complaints
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.reader import END_LIMIT_S, Listener, Measurement
 from lightning_watt.meter.window import Window
@@ -180,7 +180,7 @@ class EnergyMeter:
             return meter_html([], 0.0, "EnergyMeter: nothing has been measured yet.")
         rows = [
             (line.device.label, joules, line.device.gain, line.device.source, line.device.name)
-            for line, joules in zip(run.account.timelines, _used_j(run), strict=True)
+            for line, joules in zip(run.curves.timelines, _used_j(run), strict=True)
             if line.started
         ]
         state = "so far" if run.total.end_mark is None else "in all"
@@ -202,7 +202,7 @@ class EnergyMeter:
     @property
     def ticks_s(self) -> dict[str, float]:
         """Each device's counter update period in seconds, as far as it is known."""
-        return {line.device.label: line.tick_s for line in self._run.account.timelines}
+        return {line.device.label: line.tick_s for line in self._run.curves.timelines}
 
     @property
     def interval_s(self) -> float:
@@ -257,7 +257,7 @@ class EnergyMeter:
 
     def power_now_w(self) -> list[float]:
         """Each device's last known power, watts."""
-        return [line.power_w for line in self._run.account.timelines]
+        return [line.power_w for line in self._run.curves.timelines]
 
     def now_ns(self) -> int:
         """The clock that marks and readings are on."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from lightning_watt.errors import log_safely, shown
 from lightning_watt.host import keep, tell_of_forks
-from lightning_watt.meter.account import Account, Complaints
+from lightning_watt.meter.curves import Complaints, Curves
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.window import Window
 from lightning_watt.sources.base import Clock, Device, EnergySource, Gap
@@ -110,7 +110,7 @@ class Measurement:
         latest: returns the meter's current measurement, whose sources a late thread of this one must not close.
 
     Attributes:
-        account: what it has read.
+        curves: what it has read.
         total: the window from start to stop; None before the start.
     """
 
@@ -127,7 +127,7 @@ class Measurement:
         self._opened = opened
         self.interval_s = min([interval_s, *(source.due_s for source, _ in opened)])
         self._marker, self._clock, self._latest = marker, clock, latest
-        self.account = Account([device for _, devices in opened for device in devices], complaints, gaps)
+        self.curves = Curves([device for _, devices in opened for device in devices], complaints, gaps)
         self.complaints = complaints
         self.total: Window | None = None
         self._without_end: list[Window] = []
@@ -153,7 +153,7 @@ class Measurement:
         self._new_locks()
         self._marks, self._marker = deque(), HostMarker(self._clock)
         self._opened, self._listener = [], None
-        self.account.forked()
+        self.curves.forked()
 
     # -- the other threads ----------------------------------------------------------------------------------------------
 
@@ -165,16 +165,16 @@ class Measurement:
     @property
     def devices(self) -> tuple[Device, ...]:
         """The devices that are read."""
-        return tuple(line.device for line in self.account.timelines)
+        return tuple(line.device for line in self.curves.timelines)
 
     @property
     def answered(self) -> tuple[Device, ...]:
         """The devices that have been read at least once."""
-        return tuple(line.device for line in self.account.timelines if line.started)
+        return tuple(line.device for line in self.curves.timelines if line.started)
 
     def leave_out(self, labels: Collection[str]) -> None:
         """Do not read these devices. A source that has none left is closed."""
-        self.account.leave_out(labels)
+        self.curves.leave_out(labels)
         kept = [(source, [d for d in devices if d.label not in labels]) for source, devices in self._opened]
         for source, devices in kept:
             if not devices:
@@ -190,7 +190,7 @@ class Measurement:
         """Begin to read."""
         self._listener = listener
         self._marks.clear()
-        self.account.started_ns = self._clock.now_ns()
+        self.curves.started_ns = self._clock.now_ns()
         self.total = Window("total", self).begin()
         self._without_end = [self.total]
         thread = Reader(lambda: self._run(abandoned, on_abandoned), self._wake)
@@ -253,12 +253,12 @@ class Measurement:
     def energy_now_uj(self) -> list[int]:
         """Microjoules of each device by now: what is known and, during the run, from there on at the last known power."""
         with self._lock:
-            return self.account.energy_now_uj(self._clock.now_ns(), runs=self._thread is not None)
+            return self.curves.energy_now_uj(self._clock.now_ns(), runs=self._thread is not None)
 
     @property
     def frontier_ns(self) -> int:
         """The time up to which every answering device's energy is known."""
-        return self.account.frontier_ns(self._clock.now_ns())
+        return self.curves.frontier_ns(self._clock.now_ns())
 
     # -- the reader's thread --------------------------------------------------------------------------------------------
 
@@ -272,11 +272,11 @@ class Measurement:
                 try:
                     for source, devices in opened:
                         labels = [device.label for device in devices]
-                        found = readings_of(source, labels, self._clock, self.account.started_ns)
+                        found = readings_of(source, labels, self._clock, self.curves.started_ns)
                         if self._given_up:
                             return  # the run is over, and did not wait for this driver
                         for reading in found:
-                            self.account.take(reading, labels, self._lock)
+                            self.curves.take(reading, labels, self._lock)
                     self._settle(everything=stopping)
                     if not stopping:
                         leaves = isinstance(thread, Reader) and thread.asked_to_end
@@ -334,7 +334,7 @@ class Measurement:
         if frontier and not everything:
             ready.append(Mark(frontier, None))
         if ready:
-            energy, edge = self.account.energies(ready)
+            energy, edge = self.curves.energies(ready)
             with self._settled:
                 for row, mark in enumerate(ready):
                     mark.edge_uj = edge[row]
@@ -344,5 +344,5 @@ class Measurement:
             self._listener(ready)
         oldest = min(frontier, self._marks[0].t_ns) if self._marks else frontier
         with self._lock:
-            for line in self.account.timelines:
+            for line in self.curves.timelines:
                 line.forget_before(oldest)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from lightning_watt.sources.base import Device, Gap, NotNegative, Word
+from lightning_watt.sources.base import Device, Gap, NotNegative
 
 SCHEMA_VERSION = 1
 
@@ -33,9 +33,10 @@ class Stage(msgspec.Struct, kw_only=True):
 class DeviceEnergy(Device, kw_only=True, frozen=True):
     """What one device used: the device, and its joules."""
 
-    label: Word = ""
+    label: str = ""
     joules: NotNegative
     tick_s: float | None = None  # type: ignore[assignment]
+    max_power_w: float | None = None  # type: ignore[assignment]
 
 
 class Energy(msgspec.Struct, kw_only=True):

@@ -315,8 +315,8 @@ class Session:
                     self.accuracies[payload.account] = payload.accuracy
                     epoch_over = True
             if self._meter is not None:
-                lost, self._meter.gaps = self._meter.gaps, []
-                self.gaps += lost
+                self.gaps += self._meter.gaps
+                self._meter.gaps.clear()  # in place: the reader adds to this very list
         self.news = True
         if self.on_settled is not None:
             self.on_settled(self.batch_energy.take_rows(), epoch_over)

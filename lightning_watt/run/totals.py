@@ -329,7 +329,7 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
         "sessions": list(counted),
         "unfinished": [*own, *(report.session for report in others.nodes)],
         "taken": msgspec.to_builtins(counted),
-        "lost": msgspec.to_builtins(others.lost),
+        "lost": msgspec.to_builtins(list(others.lost)),
         "ledger": merged([ledger, *others.ledgers]).state_dict(),
         "devices": msgspec.to_builtins(totals.all_devices()),
         "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],

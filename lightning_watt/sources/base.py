@@ -55,17 +55,17 @@ class Device(msgspec.Struct, frozen=True):
         host: the host that it is on; a source leaves this empty, the run fills it in.
     """
 
-    label: Word
-    name: Word
-    uuid: Word
-    source: Word
+    label: str
+    name: str
+    uuid: str
+    source: str
     provenance: Provenance = "measured"
     tick_s: float = 0.0
     gain: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.05
     max_power_w: float = 10_000.0
     always_draws: bool = True
     note: str = ""
-    host: Word = ""
+    host: str = ""
 
 
 def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:
@@ -75,7 +75,9 @@ def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:
         msgspec.ValidationError: they are none.
     """
     plain = msgspec.convert(raw, dict[Word, dict[str, Any]])
-    return {label: msgspec.convert({**fields, "label": label}, Device) for label, fields in plain.items()}
+    # An infinite number is null in a file: then the default stands.
+    known = {label: {key: value for key, value in fields.items() if value is not None} for label, fields in plain.items()}
+    return {label: msgspec.convert({**fields, "label": label}, Device) for label, fields in known.items()}
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):

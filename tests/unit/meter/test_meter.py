@@ -17,7 +17,7 @@ import pytest
 from lightning_watt import EnergyMeter
 from lightning_watt.errors import WattError
 from lightning_watt.host import tell_of_forks
-from lightning_watt.meter.account import STALE_S
+from lightning_watt.meter.curves import STALE_S
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.reader import Latch
 from lightning_watt.meter.timeline import Timeline

@@ -180,7 +180,7 @@ def a_device(**options: Any) -> Device:
         (None, "It opened None for a `Device`"),
         (3, "type `int` for a `Device`"),
         (["gpu0"], "type `str` for a `Device`"),
-        ([Device], "type `type` for a `Device`"),
+        ([Device], "for a `Device`"),
         ([a_device(), a_device()], "more than one device named gpu0"),
         ([a_device(label=None)], "label is None"),
         ([a_device(label="")], "label is ''"),

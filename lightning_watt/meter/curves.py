@@ -34,7 +34,7 @@ class Complaints(deque[str]):
             self.append(sentence)
 
 
-class Account:
+class Curves:
     """The timelines of one run.
 
     Args:
