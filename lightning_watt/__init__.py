@@ -1,6 +1,16 @@
 """What did that training cost in electricity? An energy callback for PyTorch Lightning.
 
 Importing this package imports nothing else; each public name is loaded when it is first asked for.
+
+- `callback`: `WattCallback`, its arguments and hooks; `settings` checks the arguments.
+- `sources`: where readings come from: NVML, RAPL, an estimate, your own.
+- `meter`: `EnergyMeter` and its windows; works without Lightning.
+- `run`: the accounts of one run.
+- `record`: the files that a run leaves.
+- `distributed`: the ranks and nodes of one run.
+- `trainer`: all that knows a Trainer.
+- `tensorboard`: the Watt tab.
+- `testing`: a clock, sources and an NVML to test with.
 """
 
 from __future__ import annotations
@@ -10,16 +20,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_watt.callback import WattCallback
+    from lightning_watt.errors import WattError, WattWarning
     from lightning_watt.meter.meter import EnergyMeter
+    from lightning_watt.meter.window import Window
     from lightning_watt.record.read import read_record
+    from lightning_watt.record.record import Record
     from lightning_watt.run.lineage import energy_of
     from lightning_watt.sam import SustainableAccuracy, sustainable_accuracy
     from lightning_watt.sources.discover import discover
 
+    __version__: str
+
 __all__ = [
     "EnergyMeter",
+    "Record",
     "SustainableAccuracy",
     "WattCallback",
+    "WattError",
+    "WattWarning",
+    "Window",
+    "__version__",
     "discover",
     "energy_of",
     "read_record",
@@ -27,8 +47,12 @@ __all__ = [
 ]
 _HOMES = {
     "EnergyMeter": "meter.meter",
+    "Record": "record.record",
     "SustainableAccuracy": "sam",
     "WattCallback": "callback",
+    "WattError": "errors",
+    "WattWarning": "errors",
+    "Window": "meter.window",
     "discover": "sources.discover",
     "energy_of": "run.lineage",
     "read_record": "record.read",
@@ -37,6 +61,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "WattCallback":
@@ -45,5 +71,15 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
+def _version() -> str:
+    """The installed version; "unknown" for a package that was put on the path and not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lightning_watt")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -6,51 +6,16 @@ The variable is `1`, or arguments of `WattCallback` as `name=value`, with commas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
 
-from lightning_watt.arguments import OFF, ON, VARIABLE
+from lightning_watt.arguments import ON, VARIABLE
 from lightning_watt.callback import WattCallback
-from lightning_watt.distributed.ranks import Share
 from lightning_watt.errors import ArgumentError
-from lightning_watt.sources.base import Device
-from lightning_watt.sources.masks import GPU
+from lightning_watt.settings import READERS, Settings
 from lightning_watt.warn_once import WarnOnce
-
-
-def _gpus(text: str) -> str | list[GPU]:
-    if text in ("auto", "all"):
-        return text
-    return [int(part) if part.isdigit() else part for part in text.split("+") if part]
-
-
-def _switch(text: str) -> bool:
-    if text.lower() in ON:
-        return True
-    if text.lower() in OFF:
-        return False
-    raise ValueError
-
-
-OPTIONS: dict[str, Callable[[str], Any]] = {
-    "accuracy": str,
-    "gpus": _gpus,
-    "alpha": float,
-    "beta": float,
-    "sam_unit": str,
-    "interval": float,
-    "log_every_n_steps": int,
-    "budget_kwh": float,
-    "pue": float,
-    "carbon_intensity": float,
-    "electricity_price": float,
-    "idle_s": float,
-    "record": _switch,
-    "batches": _switch,
-}
-"""The arguments of `WattCallback` that can be given in the variable, and how each is read."""
 
 
 class EnvironmentCallback(WattCallback):
@@ -63,7 +28,7 @@ class EnvironmentCallback(WattCallback):
     @override
     def state_key(self) -> str:
         """Its own until a run begins, because a Trainer refuses two callbacks of one key; from then on `WattCallback`'s."""
-        return super().state_key if self._run.directory is not None else f"{super().state_key} {id(self)}"
+        return super().state_key if self._run.state.directory is not None else f"{super().state_key} {id(self)}"
 
     @override
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -76,13 +41,10 @@ class EnvironmentCallback(WattCallback):
         super().setup(trainer, pl_module, stage)
 
     @override
-    def _open_sources(self, trainer: Any, share: Share, own: Sequence[str] = ()) -> Sequence[Device]:
-        try:
-            return super()._open_sources(trainer, share, own)
-        except ArgumentError as error:
-            self._run.warn_once.warn(f"{VARIABLE}: {error} The boards that this Trainer uses are measured instead.")
-            self.gpus = "auto"
-            return super()._open_sources(trainer, share, own)
+    def _settings_instead(self, error: ArgumentError) -> Settings:
+        self._run.state.warn_once.warn(f"{VARIABLE}: {error} The boards that this Trainer uses are measured instead.")
+        self.settings = replace(self.settings, gpus="auto")
+        return self.settings
 
 
 def callback_for(asked: str) -> EnvironmentCallback:
@@ -100,18 +62,17 @@ def callback_for(asked: str) -> EnvironmentCallback:
         name, is_option, value = (text.strip() for text in part.partition("="))
         if not part or part.lower() in ON:
             continue
-        if not is_option or name not in OPTIONS:
-            names = ", ".join(OPTIONS)
+        if not is_option or name not in READERS:
+            names = ", ".join(READERS)
             warn_once.warn(
                 f"{VARIABLE}: {part!r} is left out: give 1, or name=value pairs with commas between them, of {names}."
             )
             continue
         try:
-            option = {name: OPTIONS[name](value)}
-            WattCallback(**option)
+            option = {name: READERS[name](value)}
+            Settings(**option)
         except ValueError as error:
-            why = str(error) or f"{value!r} is neither 1 nor 0"
-            warn_once.warn(f"{VARIABLE}: {part!r} is left out, and {name} is as without it: {why}")
+            warn_once.warn(f"{VARIABLE}: {part!r} is left out, and {name} is as without it: {error}")
         else:
             found |= option
     return EnvironmentCallback(**found)

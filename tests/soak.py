@@ -148,8 +148,8 @@ def one_training(rng: random.Random, root: Path, seen: Counter[str]) -> None:
     seen[f"end: {end or 'well'}"] += 1
     for board in lab.boards:
         seen.update(fault.kind for fault in board.faults)
-    seen["sentences"] += len(callback._run.warn_once.said)
-    for sentence in callback._run.warn_once.said.values():
+    seen["sentences"] += len(callback._run.state.warn_once.said)
+    for sentence in callback._run.state.warn_once.said.values():
         assert "Please report it" not in sentence, sentence
     where = Path(logger.log_dir) if logger else directory
     try:

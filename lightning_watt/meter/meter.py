@@ -18,6 +18,7 @@ from lightning_watt.meter.curves import Complaints
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.reader import END_LIMIT_S, Listener, Measurement
 from lightning_watt.meter.window import Window
+from lightning_watt.settings import check
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource, Gap
 from lightning_watt.sources.discover import open_sources
 from lightning_watt.sources.masks import GPU
@@ -29,7 +30,8 @@ class EnergyMeter:
     """Measures energy, with or without Lightning.
 
     Args:
-        gpus: `"visible"`: the boards that `CUDA_VISIBLE_DEVICES` leaves; `"all"`: every board; or NVML indices and UUIDs.
+        gpus: `"visible"`, or `"auto"`: the boards that `CUDA_VISIBLE_DEVICES` leaves; `"all"`: every board, whatever the
+            mask; or NVML indices and UUIDs.
         sources: `"auto"`: those boards and the CPU's RAPL, or an estimate where there is neither; or your own sources.
         interval: seconds between two reads of the counters.
         marker: what a moment is: the host's clock by default; `marks.CudaMarker` for a GPU's own stream.
@@ -40,7 +42,7 @@ class EnergyMeter:
             others are measured.
 
     Raises:
-        ValueError: an interval that is not above zero.
+        ValueError: a value of `gpus`, `sources` or `interval` that means nothing, in a sentence.
 
     Example:
         >>> import time
@@ -64,8 +66,7 @@ class EnergyMeter:
         processes: Sequence[int] = (),
         required: bool = True,
     ) -> None:
-        if not interval > 0:
-            raise ValueError(f"interval is {interval}: give the seconds between two reads, above zero.")
+        check(gpus=gpus, sources=sources, interval=interval)
         self._gpus = gpus
         self._sources = sources
         self._processes = tuple(processes)

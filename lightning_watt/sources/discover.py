@@ -79,7 +79,7 @@ def open_sources(
     anything, so that it never joins a measured total unasked.
 
     Args:
-        gpus: `"all"`, `"visible"`, or indices and UUIDs; an empty sequence is none.
+        gpus: `"all"`, `"visible"` (`"auto"` means the same), or indices and UUIDs; an empty sequence is none.
         sources: `"auto"` or the sources themselves.
         clock: the host's clock.
         processes: other processes of the run: an estimate counts their work, and on a board they are no strangers.
@@ -96,7 +96,8 @@ def open_sources(
     if isinstance(sources, str):
         wanted: list[EnergySource] = [RaplSource()]
         if isinstance(gpus, str) or gpus:
-            wanted.insert(0, NvmlSource(gpus, required=required, processes=processes))
+            boards = "visible" if gpus == "auto" else gpus
+            wanted.insert(0, NvmlSource(boards, required=required, processes=processes))
     else:
         wanted = list(sources)
     try:

@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from lightning_watt.sam import Scoring
-from lightning_watt.trainer import metrics as trainer_metrics
+from lightning_watt.trainer import facts
 from lightning_watt.trainer.tags import PLACE_TAGS, TAGS
 from lightning_watt.warn_once import WarnOnce
 
@@ -74,11 +74,11 @@ class Monitors:
             warn_once: says which tag still has no value; None where it is too early to say.
         """
         for other, tag in _monitoring(trainer):
-            value = trainer_metrics.computed(trainer).get(tag)
+            value = facts.computed_metrics(trainer).get(tag)
             if value is not None and not math.isnan(float(value)):
                 self._release(other)
                 continue
-            trainer_metrics.give(trainer, {tag: math.nan})
+            facts.give_metrics(trainer, {tag: math.nan})
             self._hold(other)
             if warn_once is not None:
                 _say(warn_once, other, tag, "it has no value yet; for SAM, was an accuracy logged?")

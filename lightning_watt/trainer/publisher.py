@@ -13,9 +13,8 @@ from lightning_watt.run.events import LogPoint, Snapshot
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.sam import Scoring
-from lightning_watt.trainer import metrics as trainer_metrics
+from lightning_watt.trainer import facts
 from lightning_watt.trainer.budget import Budget
-from lightning_watt.trainer.facts import logger_step
 from lightning_watt.trainer.loggers import log_histogram, log_record, log_snapshot, save
 from lightning_watt.trainer.tags import tags
 from lightning_watt.units import wh
@@ -45,7 +44,7 @@ class Publisher:
             self._introduced = True
             if run.status == "running" and trainer.is_global_zero:
                 # So that a run that is still going can be told from an estimate, by whoever has only the event files.
-                log_record(trainer.loggers, run.to_record(session, self._scoring), logger_step(trainer), run.warn_once)
+                log_record(trainer.loggers, run.to_record(session, self._scoring), facts.logger_step(trainer), run.warn_once)
         while session.ready:
             last = session.ready.popleft()
             if trainer.is_global_zero:
@@ -61,10 +60,10 @@ class Publisher:
             if self.budget is not None:
                 self.budget.foretell(trainer, last, run.warn_once)
             if trainer.world_size == 1:  # several ranks take their values and their plan together, at the ends of epochs
-                trainer_metrics.give(trainer, tags(last, self._scoring))
+                facts.give_metrics(trainer, tags(last, self._scoring))
                 if self.budget is not None:
                     self.budget.plan(trainer, last, session.known_rates())
-        trainer_metrics.show(trainer, {"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
+        facts.show_in_bar(trainer, {"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
 
     def set_budget(self, budget_kwh: float | None) -> None:
         """Take the budget of this run: over several ranks it is rank zero's on all of them."""
@@ -104,7 +103,7 @@ class Publisher:
         if budget is not None and trainer.state.fn == "fit":
             budget.stop_at = values.stop_at
             budget.mind(trainer, run.warn_once)
-        trainer_metrics.give(trainer, values.tags)
+        facts.give_metrics(trainer, values.tags)
 
 
 def _short(value: float) -> float:

@@ -98,7 +98,7 @@ def main(options: dict[str, Any]) -> None:
         "best": best.best_model_path if best is not None else None,
         "score": float(best.best_model_score) if best is not None and best.best_model_score is not None else None,
         "nvml_calls": nvml_calls("nvmlDeviceGetTotalEnergyConsumption"),
-        "said": list(callback._run.warn_once.said.values()),
+        "said": list(callback._run.state.warn_once.said.values()),
         "loaded": sorted({"pytorch_lightning", "lightning.pytorch"} & set(sys.modules)),
     }
     (directory / f"rank{trained.global_rank}.json").write_text(json.dumps(answer))

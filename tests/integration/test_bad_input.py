@@ -43,7 +43,7 @@ def steady(**options: Any) -> WattCallback:
         ({"accuracy": ""}, r'"auto"'),
         ({"accuracy": None}, r'"auto"'),
         ({"accuracy": 0.9}, r"name of a logged metric"),
-        ({"gpus": "al"}, r"gpus is 'al'.*'auto' or 'all', or a list"),
+        ({"gpus": "al"}, r"gpus is 'al'.*'auto' or 'visible' or 'all', or a list"),
         ({"gpus": 0}, r"gpus is 0.*or a list"),
         ({"gpus": None}, r"gpus is None.*or a list"),
         ({"gpus": [0.5]}, r"gpus.*0\.5"),

@@ -435,7 +435,7 @@ def test_a_child_forked_in_a_hook_leaves_its_parents_record_alone(ptl, tmp_path,
         trained.fit(module(ptl, step_s=0.01), loader(12), loader(4))
     finally:
         if forking.is_child:
-            os._exit(7 if callback._session is None else 1)
+            os._exit(7 if callback._run.session is None else 1)
     assert os.waitstatus_to_exitcode(forking.status) == 7
     assert forking.record == "running"
     record = read_record(tmp_path)

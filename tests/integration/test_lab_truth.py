@@ -78,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         trained = trainer(pl, directory, callback, stopwatch, max_epochs=EPOCHS, logger=logger, log_every_n_steps=3)
         tiny = module(pl, step_s=STEP_S)
         trained.fit(tiny, loader(TRAIN), loader(VALIDATE))
-        session = callback._session
+        session = callback._run.session
         # The session's first mark is its own `began_ns`; its accounts follow each other without a gap, so their summed
         # nanoseconds end at its last mark.
         begin_ns = session.began_ns

@@ -28,7 +28,7 @@ def watt(source: Any = None, **options: Any) -> WattCallback:
 
 
 def said(callback: WattCallback) -> list[str]:
-    return [sentence for sentence in callback._run.warn_once.said.values() if "monitors" in sentence]
+    return [sentence for sentence in callback._run.state.warn_once.said.values() if "monitors" in sentence]
 
 
 def checkpoint(directory: Any, monitor: str, **options: Any) -> Any:

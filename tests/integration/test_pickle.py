@@ -67,7 +67,7 @@ def test_it_can_be_copied_in_the_middle_of_a_run(ptl, tmp_path, copied):
     tiny = module(ptl, on_batch=lambda stage, index: twins.append(copied(callback)))
     trainer(ptl, tmp_path, callback, max_epochs=1).fit(tiny, loader(3), loader(1))
     assert len(twins) == 5
-    assert all(state(twin)["interval"] == 0.1 for twin in twins)
+    assert all(twin.interval == 0.1 for twin in twins)
     assert read_record(tmp_path).status == "completed"
 
 

@@ -17,8 +17,9 @@ from sklearn.datasets import load_digits
 from lightning_watt import WattCallback, energy_of, read_record
 from lightning_watt.arguments import VARIABLE
 from lightning_watt.entry_point import callbacks
+from lightning_watt.settings import READERS
 from lightning_watt.testing import Board, Lab, constant
-from lightning_watt.zero_code import OPTIONS, EnvironmentCallback
+from lightning_watt.zero_code import EnvironmentCallback
 from tests.integration.tiny import PACKAGES, QUIET, ROOT, Steady, loader, module, trainer
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
@@ -145,12 +146,12 @@ def test_every_option_is_an_argument_and_is_taken(monkeypatch):
         "record": ("0", False),
         "batches": ("yes", True),
     }
-    assert values.keys() == OPTIONS.keys()
+    assert values.keys() == READERS.keys()
     monkeypatch.setenv(VARIABLE, " , ".join(f"{name} = {text}" for name, (text, _) in values.items()))
     [callback] = callbacks()
     assert isinstance(callback, EnvironmentCallback)
     for name, (_, value) in values.items():
-        assert getattr(callback, name, getattr(callback.scoring, name, None)) == value, name
+        assert getattr(callback, name) == value, name
 
 
 @pytest.mark.parametrize(

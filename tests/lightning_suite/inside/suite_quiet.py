@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning_watt import callback
+from lightning_watt.trainer import ending, hparams
 from lightning_watt.trainer import facts as trainer_facts
-from lightning_watt.trainer import hparams
-from lightning_watt.trainer import metrics as trainer_metrics
 from lightning_watt.trainer import publisher as outlet
 from lightning_watt.zero_code import EnvironmentCallback
 
@@ -21,10 +19,10 @@ def silence() -> None:
 
     Files are shut by `record=False`. A sentence that warns is not shut: it is there in every training.
     """
-    outlet.log_record = outlet.log_snapshot = outlet.log_histogram = outlet.save = callback.log_record = nothing
-    trainer_metrics.give = trainer_metrics.show = nothing
+    outlet.log_record = outlet.log_snapshot = outlet.log_histogram = outlet.save = ending.log_record = nothing
+    trainer_facts.give_metrics = trainer_facts.show_in_bar = nothing
     hparams.HParamsTable.begin = hparams.HParamsTable.end = nothing
-    callback.print_summary = nothing
+    ending.print_summary = nothing
     trainer_facts.stop_live_bar = nothing  # it makes room for the printed table
 
 

@@ -591,7 +591,7 @@ def test_a_board_that_is_not_there_is_the_callers_mistake():
 
 @pytest.mark.parametrize("interval", [0, -1.0, float("nan")])
 def test_an_interval_that_cannot_be_is_refused(interval):
-    with pytest.raises(ValueError, match="above zero"):
+    with pytest.raises(ValueError, match="above 0"):
         EnergyMeter(interval=interval)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_watt.trainer import metrics as trainer_metrics
+from lightning_watt.trainer import facts
 from tests.integration.tiny import PACKAGES, QUIET, package
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
@@ -21,11 +21,11 @@ def trainer(request: Any, tmp_path: Any) -> Any:
 
 
 def test_what_is_given_is_what_the_trainer_shows(trainer):
-    trainer_metrics.give(trainer, {"watt/energy_kwh": 0.5})
-    trainer_metrics.show(trainer, {"W": 3.0})
+    facts.give_metrics(trainer, {"watt/energy_kwh": 0.5})
+    facts.show_in_bar(trainer, {"W": 3.0})
     assert trainer.callback_metrics == {"watt/energy_kwh": torch.tensor(0.5, dtype=torch.float64)}
     assert trainer.progress_bar_metrics == {"W": 3.0}
-    assert trainer_metrics.computed(trainer) is trainer.callback_metrics
+    assert facts.computed_metrics(trainer) is trainer.callback_metrics
 
 
 def test_nothing_is_computed(trainer, monkeypatch):
@@ -36,12 +36,12 @@ def test_nothing_is_computed(trainer, monkeypatch):
 
     for name in ("metrics", "callback_metrics", "logged_metrics", "progress_bar_metrics"):
         monkeypatch.setattr(type(trainer._logger_connector), name, property(computes))
-    trainer_metrics.give(trainer, {"watt/energy_kwh": 0.5})
-    trainer_metrics.show(trainer, {"W": 3.0})
-    assert list(trainer_metrics.computed(trainer)) == ["watt/energy_kwh"]
+    facts.give_metrics(trainer, {"watt/energy_kwh": 0.5})
+    facts.show_in_bar(trainer, {"W": 3.0})
+    assert list(facts.computed_metrics(trainer)) == ["watt/energy_kwh"]
 
 
 def test_a_lightning_that_keeps_them_elsewhere_is_survived():
-    trainer_metrics.give(object(), {"watt/energy_kwh": 0.5})
-    trainer_metrics.show(object(), {"W": 3.0})
-    assert trainer_metrics.computed(object()) == {}
+    facts.give_metrics(object(), {"watt/energy_kwh": 0.5})
+    facts.show_in_bar(object(), {"W": 3.0})
+    assert facts.computed_metrics(object()) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from lightning_watt.trainer.abandoned import PATIENCE_S, Abandoned
+from lightning_watt.trainer.ending import PATIENCE_S, Abandoned
 
 
 class Ours:

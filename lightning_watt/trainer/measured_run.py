@@ -1,0 +1,316 @@
+"""What a callback holds while a run lasts, and the steps of its hooks: they note marks, and publish what was settled.
+
+The hooks drive it in the trainer's thread. Only `write` and `end_alone` run in the meter's thread.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, TypeVar, cast
+
+from lightning_watt.distributed.nodes import Nodes, meet_readers
+from lightning_watt.host import keep, tell_of_forks
+from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.record.record import Record
+from lightning_watt.record.schema import BatchRow
+from lightning_watt.record.writer import RunWriter
+from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
+from lightning_watt.run.ledger import Account
+from lightning_watt.run.resume import go_on
+from lightning_watt.run.session import Session
+from lightning_watt.run.state import RunState
+from lightning_watt.settings import Settings
+from lightning_watt.trainer import facts
+from lightning_watt.trainer.accuracy import look_for_accuracy
+from lightning_watt.trainer.hparams import HParamsTable
+from lightning_watt.trainer.monitors import Monitors
+from lightning_watt.trainer.publisher import Publisher
+from lightning_watt.warn_once import WarnOnce
+
+Step = TypeVar("Step", bound=Callable[..., None])
+
+
+def never_raise(warn_once_of: Callable[[Any], WarnOnce]) -> Callable[[Step], Step]:
+    """Make a decorator: a step of ours that fails is reported once, and the training goes on.
+
+    Args:
+        warn_once_of: gives what reports it, from the step's first argument.
+    """
+
+    def decorate(step: Step) -> Step:
+        @functools.wraps(step)
+        def guarded(owner: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                step(owner, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - this is the place that nothing may pass
+                warn_once_of(owner).failed(step.__name__, error)
+
+        return cast(Step, guarded)
+
+    return decorate
+
+
+def _warn_once_of(run: MeasuredRun) -> WarnOnce:
+    return run.state.warn_once
+
+
+guarded = never_raise(_warn_once_of)
+"""A step of a `MeasuredRun` that cannot stop a training."""
+
+
+class MeasuredRun:
+    """One run of one callback: all its parts, and the steps that the hooks take.
+
+    Args:
+        settings: the callback's.
+
+    Attributes:
+        settings: what is measured and how.
+        state: what is known of the run beside its energy.
+        session: its accounts; None until sources were opened.
+        meter: reads the sources; None unless this process measures now.
+        writer: writes the files; None if none are written.
+        nodes: the ranks, if there are several.
+        publisher: gives the numbers to the Trainer.
+        table: TensorBoard's table of hyperparameters.
+        monitors: the other callbacks that monitor our tags.
+        every: training batches between two log rows.
+        replicas: processes that train on data of their own.
+        trains: whether the Trainer is inside of its fit.
+        nested: runs of the same Trainer inside of its fit.
+        is_set_up: whether every callback was set up; files are written from then on.
+        writes_from_s: or from this moment on (`monotonic`).
+        restored: what a checkpoint said, until the training starts.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.forget()
+        tell_of_forks(self)
+
+    def forget(self) -> None:
+        """Begin anew: the state of a run that has not begun holds no device, file or thread."""
+        self.state = RunState()
+        self.session: Session | None = None
+        self.meter: EnergyMeter | None = None
+        self.writer: RunWriter | None = None
+        self.nodes: Nodes | None = None
+        self.publisher = Publisher(self.settings.scoring, self.settings.budget_kwh)
+        self.table = HParamsTable()
+        self.monitors = Monitors()
+        self.every = 1
+        self.replicas = 1
+        self.trains = False
+        self.nested = 0
+        self.is_set_up, self.writes_from_s = False, 0.0
+        self.restored: dict[str, Any] | None = None
+        self._train_batches = 0
+        self._epoch_open = False
+        self._recorded = False
+
+    def forked(self) -> None:
+        """In a child of the process that trains: the run, its files and its threads are the parent's."""
+        keep(dict(vars(self)))
+        self.forget()
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process keeps the run's record."""
+        return self.nodes is None or self.nodes.leads
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a training batch has ended here."""
+        return self._train_batches > 0
+
+    def to_record(self) -> Record | None:
+        """The record so far; None before anything was measured."""
+        return None if self.session is None else self.state.to_record(self.session, self.settings.scoring)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The energy so far and what was inherited, in plain values that load without running code."""
+        # Not before the run has begun: the tuners save then and restore while all callbacks are out, and Lightning warns of
+        # every callback that had a state.
+        state, session = self.state, self.session
+        if session is None or not self.is_set_up:
+            return {}
+        metric = state.metric
+        return {
+            "session": session.state_dict(),
+            "inherited": [{"path": run.path, "total_j": run.total_j} for run in state.inherited],
+            "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
+            "directory": str(state.directory.absolute()) if state.directory is not None else "",
+        }
+
+    def take_restored(self, trainer: Any) -> None:
+        """Add what the run had used before the checkpoint that it resumes from."""
+        restored, self.restored = self.restored, None
+        if restored is not None and self.session is not None:
+            go_on(self.session, self.state, restored, trainer.ckpt_path, adds=self.leads)
+            self._recorded = False  # so that the record soon says which run this one goes on with
+
+    # -- the hooks note where the training is -------------------------------------------------------------------------
+
+    def enter(self, stage: str, trainer: Any) -> None:
+        """The Trainer enters a stage or an epoch."""
+        self.is_set_up = True
+        if self.session is not None:
+            self.session.switch(Account(stage, int(trainer.current_epoch)))
+
+    @guarded
+    def start_training(self, trainer: Any) -> None:
+        """The training begins: the first moment at which the whole schedule and all callbacks are known."""
+        self.trains = True
+        self.take_restored(trainer)  # of strategies that restore only after `on_fit_start`
+        self.enter("train", trainer)
+        measures = bool(self.meter.devices) if self.meter is not None else not trainer.is_global_zero
+        used_j = self.session.energy_j if self.session is not None else 0.0
+        self.monitors.begin(trainer, self.state.warn_once, self.settings.scoring, used_j=used_j, measures=measures)
+
+    def end_epoch(self, trainer: Any, stage: str, then: str) -> None:
+        """An epoch of a stage is over, and the Trainer goes on to the next account."""
+        # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
+        self._close_epoch(trainer, stage, then)
+        self.publish(trainer)
+
+    @guarded
+    def _close_epoch(self, trainer: Any, stage: str, then: str) -> None:
+        session = self.session
+        if session is None:
+            return
+        if stage != "predict":
+            look_for_accuracy(self.state, facts.computed_metrics(trainer), self.settings.accuracy, stage)
+        if stage == "train":
+            self._epoch_open = True  # Lightning computes its metrics only after this hook
+        else:
+            session.note(self._log_point(trainer))
+        session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
+        if then != stage:
+            self.enter(then, trainer)
+        self._catch_up(trainer)
+
+    def close_train_epoch(self, trainer: Any) -> None:
+        """Take the training epoch's own metrics, which Lightning has computed by now, after the module's own hook."""
+        before = self.state.metric.last
+        look_for_accuracy(self.state, facts.computed_metrics(trainer), self.settings.accuracy, "train")
+        session, was_open = self.session, self._epoch_open
+        self._epoch_open = False
+        if session is None or not was_open:
+            return
+        session.note(self._log_point(trainer))
+        if self.state.metric.last != before:
+            session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
+
+    def end_train_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
+        """A training batch is over: mind the budget, count it, and log after every so many."""
+        session = self.session
+        if self.publisher.budget is not None:
+            self.publisher.budget.mind(trainer, self.state.warn_once)
+        if session is None:
+            return
+        self._train_batches += 1
+        self.end_batch(trainer, batch, batch_idx)
+        if self._train_batches % self.every == 0:
+            metrics = facts.computed_metrics(trainer)
+            look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
+            session.note(self._log_point(trainer))
+
+    def end_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
+        """A batch of any stage is over: count it."""
+        session = self.session
+        if session is None:
+            return
+        session.batches += 1
+        session.samples += facts.batch_size(batch) * self.replicas
+        if self.settings.batches:
+            session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
+        if session.news:
+            self._catch_up(trainer)
+
+    def start_part(self, part: str) -> None:
+        """A part of a training step begins: forward, backward or optimizer."""
+        if not self.settings.batches or self.session is None:
+            return
+        try:
+            self.session.note(StepPartStart(part))
+        except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
+            self.state.warn_once.failed(part, error)
+
+    # -- the trainer's thread takes what was settled ------------------------------------------------------------------
+
+    def _log_point(self, trainer: Any) -> LogPoint:
+        session = self.session
+        assert session is not None
+        fitting = trainer.state.fn == "fit"
+        return LogPoint(
+            step=facts.logger_step(trainer),
+            epoch=int(trainer.current_epoch),
+            accuracy=self.state.metric.last,
+            batches=session.batches,
+            samples=session.samples,
+            ahead=facts.batches_ahead(trainer) if fitting else {},
+            trained=facts.batches_trained(trainer) if fitting else 0,
+            per_batch=not (fitting and session.account.stage == "validate"),
+        )
+
+    def _catch_up(self, trainer: Any) -> None:
+        if self.session is not None and self.meter is not None:
+            self.report_complaints(self.meter)
+            self.publisher.catch_up(trainer, self.session, self.state)
+
+    def report_complaints(self, meter: EnergyMeter) -> None:
+        """Warn of what the meter's thread has found."""
+        while meter.complaints:
+            self.state.warn_once.warn(meter.complaints.popleft())
+
+    def publish(self, trainer: Any) -> None:
+        """Bring the nodes together, and give every rank the values of this moment."""
+        self._meet()
+        self._give_values(trainer, self.session if self.meter is not None else None)
+
+    @guarded
+    def _meet(self) -> None:
+        if self.nodes is not None and self.nodes.many:
+            meet_readers(self.nodes, self.session, self.state, measures=self.meter is not None)
+
+    @guarded
+    def _give_values(self, trainer: Any, session: Session | None) -> None:
+        self.publisher.publish(trainer, session, self.state, self._log_point, self.nodes)
+        self.monitors.fill(trainer, self.state.warn_once)
+
+    # -- the meter's thread -------------------------------------------------------------------------------------------
+
+    def write(self, rows: Sequence[BatchRow], epoch_over: bool) -> None:
+        """Write what was settled: a line of the journal, the batches' rows, and after an epoch the record."""
+        session, writer = self.session, self.writer
+        if session is None or writer is None:
+            return
+        if not self.is_set_up and monotonic() < self.writes_from_s:
+            return
+        writer.journal(session.line())
+        writer.batches(rows)
+        if epoch_over or not self._recorded:
+            self._recorded = True
+            self.write_record()
+
+    def write_record(self) -> None:
+        """Write the record as it stands."""
+        record = self.to_record() if self.writer is not None else None
+        if self.writer is not None and record is not None:
+            self.writer.record(record)
+
+    def end_alone(self) -> None:
+        """End a run of a Trainer that has ended and did not call us: keep what is known, as of a training that failed."""
+        session, writer, self.writer = self.session, self.writer, None
+        self.state.status = "failed"
+        if session is None or writer is None:
+            return
+        try:
+            writer.journal(session.line("failed"))
+            writer.record(self.state.to_record(session, self.settings.scoring))
+        finally:
+            writer.close()
