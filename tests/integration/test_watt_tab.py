@@ -254,7 +254,7 @@ def test_estimates_are_drawn_differently_and_have_a_front_of_their_own(browser, 
         # The last of them reaches on to the dearest run.
         assert fronts[0]["y"] == pytest.approx([100 * runs[name][1] for name in [*front, front[-1]]])
         assert fronts[0]["x"] == pytest.approx([*(runs[name][0] for name in front), 2000.0])
-        assert "estimate is off" in page.frame.locator("#leaderboard .note").inner_text()
+        assert "An estimate may be wrong" in page.frame.locator("#leaderboard .note").inner_text()
         picture = "() => Plotly.toImage(document.querySelector('#scatter .chart'), { format: 'svg' })"
         assert page.frame.evaluate(picture).startswith("data:image/svg+xml")  # what the button for papers saves
         bars = page.traces("stages")
