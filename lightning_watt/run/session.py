@@ -117,6 +117,7 @@ class Session:
 
     def _totals(self, ahead: Sequence[tuple[Account, Usage]] = ()) -> Totals:
         at, meter = self.ledger.at, self._meter  # the caller holds the lock
+        ticks_s = meter.ticks_s if meter is not None else {}
         return Totals(
             session=self.id,
             started_unix=self.started_unix,
@@ -124,7 +125,10 @@ class Session:
             account=self.account,
             settled=self.ledger.copy(),
             ahead=tuple(ahead),
-            devices=self._devices_now(),
+            devices={
+                label: msgspec.structs.replace(device, tick_s=ticks_s.get(label, device.tick_s))
+                for label, device in self.devices.items()
+            },
             power_w=self.power_w,
             others=self.others,
             accuracies=dict(self.accuracies),
@@ -135,14 +139,6 @@ class Session:
             interval_s=meter.interval_s if meter is not None else 0.0,
             is_over=meter is None,
         )
-
-    def _devices_now(self) -> dict[str, Device]:
-        """The devices with the update periods that their counters were seen to have."""
-        ticks_s = self._meter.ticks_s if self._meter is not None else {}
-        return {
-            label: msgspec.structs.replace(device, tick_s=ticks_s.get(label, device.tick_s))
-            for label, device in self.devices.items()
-        }
 
     def _ahead(self, energy_uj: Sequence[int]) -> list[tuple[Account, Usage]]:
         at, account, meter = self.ledger.at, self.ledger.account, self._meter
@@ -216,7 +212,7 @@ class Session:
             if self.ledger.at is not None:
                 self._outer_edges += self.ledger.at.edge_variance
                 self.ledger.close(self.ledger.at)
-        self.devices = self._devices_now()
+        self.devices = dict(self._totals().devices)  # with the update periods that their counters were seen to have
         self._meter = None
         return answered
 
@@ -292,7 +288,9 @@ class Session:
     def _settle(self, marks: Sequence[Mark[Any]]) -> None:
         epoch_over = False
         with self._lock:
-            self._enter_devices()
+            for device in self._meter.answered if self._meter is not None else ():
+                if device.label not in self.devices or self.devices[device.label].uuid != device.uuid:
+                    self.devices[device.label] = msgspec.structs.replace(device, host=platform.node())
             gains = [device.gain for device in self._meter.devices] if self._meter is not None else []
             for mark in marks:
                 payload = mark.payload
@@ -320,12 +318,6 @@ class Session:
         self.news = True
         if self.on_settled is not None:
             self.on_settled(self.batch_energy.take_rows(), epoch_over)
-
-    def _enter_devices(self) -> None:
-        """Enter the devices that have been read for the first time."""
-        for device in self._meter.answered if self._meter is not None else ():
-            if device.label not in self.devices or self.devices[device.label].uuid != device.uuid:
-                self.devices[device.label] = msgspec.structs.replace(device, host=platform.node())
 
     def _take_switch(self, switch: Switch, point: Point) -> None:
         if self._entered:

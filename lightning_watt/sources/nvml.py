@@ -23,7 +23,6 @@ from lightning_watt.sources.nvml_boards import (
     REINSTALL,
     ListedBoard,
     choose,
-    inventory_of,
     remedy_for,
     start,
     stop,
@@ -130,11 +129,6 @@ class NvmlSource:
         nvml, self._nvml = self._nvml, None
         if nvml is not None:
             stop(nvml)
-
-    def inventory(self) -> list[tuple[int, str, str]]:
-        """Index, UUID and name of every board; the source must be open."""
-        assert self._nvml is not None, "open the source first"
-        return [(board.index, board.uuid, board.name) for board in inventory_of(self._nvml)[0]]
 
 
 class _Board:

@@ -380,12 +380,6 @@ def test_closing_lets_go_of_the_driver_even_twice_or_when_it_is_gone():
         source.close()
 
 
-def test_the_inventory_lists_every_board():
-    with machine(Board(uuid="GPU-aaaa", name="Left"), Board(uuid="GPU-bbbb", name="Right")):
-        source, _ = opened([1])
-        assert source.inventory() == [(0, "GPU-aaaa", "Left"), (1, "GPU-bbbb", "Right")]
-
-
 # ---- which boards a choice means ----
 
 
