@@ -88,26 +88,46 @@ def _read_link(path: str) -> str:
         return ""
 
 
-def busy_seconds() -> float:
-    """CPU seconds of this process, its ended children, and its living ones (data-loader workers)."""
-    own = os.times()
+def living_children() -> list[psutil.Process]:
+    """This process's living descendants (data-loader workers).
+
+    This looks at every process of the machine. Beside a busy Python thread each look waits for the interpreter, so it can
+    take seconds.
+    """
+    return list(psutil.Process().children(recursive=True))
+
+
+def busy_seconds(children: Collection[psutil.Process] | None = None) -> float:
+    """CPU seconds of this process, its ended children, and its living ones.
+
+    Args:
+        children: the living ones, if the caller has just found them (`living_children`).
+    """
+    living = living_children() if children is None else children
+    own = os.times()  # before the children: one that ends now is missing once, and is never counted twice
     total = own.user + own.system + own.children_user + own.children_system
-    return total + sum(_seconds_of(child) for child in psutil.Process().children(recursive=True))
+    return total + sum(_seconds_of(child) for child in living)
 
 
-def busy_seconds_of_trees(pids: Collection[int]) -> dict[int, float]:
-    """CPU seconds of other processes and their children; without this process's own tree and those that have ended."""
-    busy: dict[int, float] = {}
-    if not pids:
-        return busy
-    own = psutil.Process()
-    below = {own.pid, *(child.pid for child in own.children(recursive=True))}
+def trees_of(pids: Collection[int], children: Collection[psutil.Process]) -> dict[int, list[psutil.Process]]:
+    """Other processes with their living descendants; without those that have ended and those of this process's own tree.
+
+    Args:
+        pids: the numbers of the processes.
+        children: this process's living descendants.
+    """
+    trees: dict[int, list[psutil.Process]] = {}
+    below = {os.getpid(), *(child.pid for child in children)}
     for pid in set(pids) - below:
         with suppress(psutil.Error):
             process = psutil.Process(pid)
-            trees = [process, *(child for child in process.children(recursive=True) if child.pid not in below)]
-            busy[pid] = sum(_seconds_of(one) for one in trees)
-    return busy
+            trees[pid] = [process, *(child for child in process.children(recursive=True) if child.pid not in below)]
+    return trees
+
+
+def busy_seconds_of(tree: Collection[psutil.Process]) -> float:
+    """CPU seconds of these processes and of their ended children."""
+    return sum(_seconds_of(one) for one in tree)
 
 
 def _seconds_of(process: psutil.Process) -> float:

@@ -109,19 +109,6 @@ class Timeline:
         e = np.asarray(self._e, dtype=np.int64) - e0
         return np.rint(np.interp(times - t0, t, e)).astype(np.int64) + e0
 
-    def power_w_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """Mean watts over one tick to either side of each of the given times."""
-        times = np.asarray(t_ns, dtype=np.int64)
-        if len(self._t) < 2:
-            return np.full(times.shape, self._power_w)
-        reach = max(nanoseconds(self.tick_s), 1_000_000)
-        low = np.clip(times - reach, self._t[0], self._t[-1])
-        high = np.clip(times + reach, self._t[0], self._t[-1])
-        span_s = (high - low) / NS_PER_S
-        rise = self.energy_uj_at(high) - self.energy_uj_at(low)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(span_s > 0, rise / UJ_PER_J / span_s, self._power_w)
-
     def edge_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
         """Microjoules by which the energy at each of the given times may be off.
 

@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Collection
 
-from lightning_watt.host import busy_seconds, busy_seconds_of_trees
+from lightning_watt.host import busy_seconds, busy_seconds_of, living_children, trees_of
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.units import UJ_PER_J
 
@@ -79,12 +79,13 @@ class EstimateSource:
         """Nothing is held."""
 
     def _reading(self, clock: Clock) -> Reading:
-        # A worker that ends between two looks moves from the second term to the first; the sum must not fall meanwhile.
-        self._most_s = max(self._most_s, busy_seconds() + self._busy_beside())
-        return Reading("cpu0", clock.now_ns(), round(self._most_s * self.watts_per_core * UJ_PER_J))
-
-    def _busy_beside(self) -> float:
-        """CPU seconds of the other processes' trees; for a process that has ended, the last known value."""
-        for pid, busy_s in busy_seconds_of_trees(self._beside).items():
-            self._beside[pid] = max(self._beside[pid], busy_s)
-        return sum(self._beside.values())
+        children = living_children()
+        trees = trees_of(self._beside, children)
+        # The search above can take seconds beside a busy training. The time of the reading is when the CPU times are read.
+        t_ns = clock.now_ns()
+        busy_s = busy_seconds(children)
+        for pid, tree in trees.items():  # a process that has ended keeps its last known value
+            self._beside[pid] = max(self._beside[pid], busy_seconds_of(tree))
+        # A worker that ends between two reads moves to its parent's ended children; the sum must not fall meanwhile.
+        self._most_s = max(self._most_s, busy_s + sum(self._beside.values()))
+        return Reading("cpu0", t_ns, round(self._most_s * self.watts_per_core * UJ_PER_J))

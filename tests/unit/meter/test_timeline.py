@@ -40,7 +40,6 @@ def test_it_knows_nothing_before_its_first_reading():
     line = Timeline(BOARD)
     assert not line.started
     assert joules_at(line, 1, 2) == [0, 0]
-    assert line.power_w_at([S]).tolist() == [0]
     line.forget_before(S)
 
 
@@ -74,11 +73,8 @@ def test_samples_of_nothing_leave_a_straight_line():
     assert joules_at(line_of((0, 0), (1, 80), samples=[(0.2, 0), (0.5, 0), (0.9, 0)]), 0.5) == [40]
 
 
-def test_power_is_the_mean_around_the_moment():
-    line = line_of((0, 0), (1, 100), (2, 400))
-    np.testing.assert_allclose(line.power_w_at([round(0.5 * S), S, round(1.5 * S)]), [100, 200, 300])
-    assert line.power_w == 300
-    assert line.power_w_at([99 * S]).tolist() == [300]  # beyond what is known: the last known
+def test_the_power_is_that_of_the_last_two_readings():
+    assert line_of((0, 0), (1, 100), (2, 400)).power_w == 300
 
 
 def test_the_watched_tick_replaces_the_assumed_one():
@@ -148,10 +144,8 @@ def test_old_and_repeated_readings_change_nothing():
 def test_what_is_forgotten_leaves_the_rest_as_it_was():
     line = line_of(*((i, i * 100 + (i % 7)) for i in range(2000)))
     before = joules_at(line, 1000, 1500.5, 1999)
-    power = line.power_w_at([1000 * S]).tolist()
     line.forget_before(1000 * S)
     assert joules_at(line, 1000, 1500.5, 1999) == before
-    assert line.power_w_at([1000 * S]).tolist() == power
     assert len(line._t) < 1010
 
 
@@ -221,7 +215,6 @@ def test_the_curve_only_rises_hits_every_reading_and_charges_what_it_says(readin
     assert (np.diff(curve) >= 0).all()
     assert curve.min() >= 0
     assert curve.max() <= energies[-1]
-    assert (line.power_w_at(asked) >= 0).all()
 
     cut = data.draw(st.integers(times[0], times[-1]))
     line.forget_before(cut)

@@ -213,7 +213,7 @@ def test_the_stages_sum_to_the_curves_own_rise(run):
     gaps_uj = sum(round(gap.joules * 1e6) for gap in map(line.add, readings) if gap is not None)
 
     def point(t: int) -> Point:
-        return Point(t, line.energy_uj_at([t]).tolist(), line.power_w_at([t]).tolist(), 0, 0)
+        return Point(t, line.energy_uj_at([t]).tolist(), [line.power_w], 0, 0)
 
     ledger = Ledger()
     ledger.open(["gpu0"], Account("other", 0), point(start))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from lightning_watt import EnergyMeter
 from lightning_watt.sources import estimate
 from lightning_watt.sources.base import Reading
 from lightning_watt.sources.estimate import WATTS_PER_CORE, EstimateSource, busy_seconds
-from lightning_watt.testing.doubles import FakeClock
+from lightning_watt.testing.doubles import FakeClock, S
 
 
 def reading_of(source: EstimateSource) -> Reading:
@@ -36,7 +38,7 @@ def test_it_is_labelled_an_estimate():
 
 def test_busy_seconds_times_watts(monkeypatch):
     busy = iter([1.0, 2.5, 4.0])
-    monkeypatch.setattr(estimate, "busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(estimate, "busy_seconds", lambda children: next(busy))
     clock, source = FakeClock(), EstimateSource(watts_per_core=8.0)
     source.open(clock)
     start_ns = clock.t_ns
@@ -48,10 +50,44 @@ def test_busy_seconds_times_watts(monkeypatch):
 
 def test_it_never_falls_when_a_worker_ends(monkeypatch):
     busy = iter([0.0, 5.0, 9.0, 6.0, 10.0])
-    monkeypatch.setattr(estimate, "busy_seconds", lambda: next(busy))
+    monkeypatch.setattr(estimate, "busy_seconds", lambda children: next(busy))
     source = EstimateSource(watts_per_core=1.0)
     source.open(FakeClock())
     assert [reading_of(source).energy_uj // 10**6 for _ in range(4)] == [5, 9, 9, 10]
+
+
+@pytest.fixture
+def slow_search(monkeypatch) -> FakeClock:
+    """A process that is always busy, on a machine where the search for its children takes three seconds."""
+    clock = FakeClock()
+
+    def search(process: psutil.Process, recursive: bool) -> list[psutil.Process]:
+        clock.sleep(3)
+        return []
+
+    monkeypatch.setattr(psutil.Process, "children", search)
+    monkeypatch.setattr(os, "times", lambda: os.times_result((clock.t_ns / S, 0.0, 0.0, 0.0, 0.0)))
+    return clock
+
+
+@pytest.mark.parametrize("processes", [(), (1,)], ids=["alone", "with another rank"])
+def test_a_reading_has_the_time_at_which_the_cpu_times_were_read(slow_search, monkeypatch, processes):
+    monkeypatch.setattr(psutil.Process, "cpu_times", lambda process: SimpleNamespace(user=slow_search.t_ns / S, system=0.0))
+    source = EstimateSource(watts_per_core=1.0, processes=processes)
+    source.open(slow_search)
+    for _ in range(2):
+        for reading in source.read():
+            assert isinstance(reading, Reading)
+            assert reading.energy_uj * 1000 == reading.t_ns * (1 + len(processes))
+
+
+def test_a_short_window_after_a_slow_search_is_not_empty(slow_search):
+    """Half a second of work was charged to the time after the window, because the reading was dated after the search."""
+    with EnergyMeter(sources=[EstimateSource(watts_per_core=2.0)], clock=slow_search) as meter:
+        with meter.window("work") as window:
+            slow_search.sleep(0.5)
+        assert window.joules == pytest.approx(2.0 * window.seconds)
+        assert window.uncertainty_j > 0
 
 
 def test_work_of_this_process_is_in_it():
