@@ -92,7 +92,7 @@ class Nodes:
 
     # -- at an epoch's end --------------------------------------------------------------------------------------------
 
-    def meet(self, report: NodeReport | None) -> list[NodeReport]:
+    def gather(self, report: NodeReport | None) -> list[NodeReport]:
         """Leave this reader's report; the one that leads hears the others' and waits for them, with a limit.
 
         Every reader calls it at the same moments.
@@ -105,7 +105,7 @@ class Nodes:
         self._meetings += 1
         try:
             if not self.leads:
-                return self._tell_part(self._store, report)
+                return self._send_report(self._store, report)
             waited = {rank: f"part/{rank}/{self._meetings}" for rank in self.readers[1:] if rank not in self._late}
             found = self._store.wait(list(waited.values()), PART_LIMIT_S) if waited else {}
         except StoreGone as error:
@@ -115,18 +115,18 @@ class Nodes:
         reports = [msgspec.json.decode(raw, type=NodeReport | None) for raw in found.values()]
         return [told for told in reports if told is not None]
 
-    def _tell_part(self, store: SharedStore, report: NodeReport | None) -> list[NodeReport]:
-        store.tell(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(report))
-        store.forget(f"part/{self.rank}/{self._meetings - KEPT}")
+    def _send_report(self, store: SharedStore, report: NodeReport | None) -> list[NodeReport]:
+        store.set(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(report))
+        store.delete(f"part/{self.rank}/{self._meetings - KEPT}")
         return []
 
     @property
-    def speaks(self) -> bool:
+    def shares_values(self) -> bool:
         """Whether rank zero's values go to the other ranks."""
         ranks = self.arrangement.ranks
         return self._store is not None and not self._over and len(ranks) > 1 and ranks[0] == 0 and self.rank in ranks
 
-    def exchange(self, values: Values) -> Values | None:
+    def share_values(self, values: Values) -> Values | None:
         """Give every rank rank zero's values of this moment; every rank calls it at the same moments.
 
         Args:
@@ -137,16 +137,18 @@ class Nodes:
             nobody waits for anybody, which all of them know from the same word in the store.
         """
         store = self._store
-        if store is None or not self.speaks:
+        if store is None or not self.shares_values:
             return None
         self._answers += 1
         key = f"values/{self._answers}"
         try:
             if self.rank == 0:
-                raw = store.settle(key, msgspec.json.encode(values))
-                store.forget(f"values/{self._answers - KEPT}")
+                raw = store.set_if_absent(key, msgspec.json.encode(values))
+                store.delete(f"values/{self._answers - KEPT}")
             else:
-                raw = store.wait([key], VALUES_LIMIT_S).get(key) or store.settle(key, msgspec.json.encode(Values(over=True)))
+                raw = store.wait([key], VALUES_LIMIT_S).get(key) or store.set_if_absent(
+                    key, msgspec.json.encode(Values(over=True))
+                )
         except StoreGone as error:
             log.debug("the store is gone", exc_info=error)
             self._over = True
@@ -155,19 +157,19 @@ class Nodes:
         self._over = taken.over
         return None if taken.over else taken
 
-    def leave(self) -> None:
+    def abort(self) -> None:
         """Rank zero has failed: nobody is to wait for its next values."""
-        if self.rank == 0 and self.speaks:
+        if self.rank == 0 and self.shares_values:
             over, last = msgspec.json.encode(Values(over=True)), self._answers
-            self._in_time(lambda store: [store.settle(f"values/{number}", over) for number in (last, last + 1)])
+            self._in_time(lambda store: [store.set_if_absent(f"values/{number}", over) for number in (last, last + 1)])
             self._over = True
 
     # -- at the end ---------------------------------------------------------------------------------------------------
 
-    def tell_end(self, report: NodeReport) -> None:
+    def send_end(self, report: NodeReport) -> None:
         """Leave the last report for rank zero."""
         raw = msgspec.json.encode(report)
-        self._in_time(lambda store: store.tell(f"end/{self.rank}", raw))
+        self._in_time(lambda store: store.set(f"end/{self.rank}", raw))
 
     def _in_time(self, call: Callable[[SharedStore], object]) -> None:
         """Do something with the store in a thread, because the machine that holds it may be gone."""
@@ -185,7 +187,7 @@ class Nodes:
         thread.start()
         thread.join(STORE_LIMIT_S)
 
-    def hear_ends(self, limit_s: float) -> list[NodeReport]:
+    def receive_ends(self, limit_s: float) -> list[NodeReport]:
         """The last reports of the other readers, as far as they come within the limit."""
         if self._store is None:
             return []
@@ -196,7 +198,7 @@ class Nodes:
             return []
         return [msgspec.json.decode(raw, type=NodeReport) for raw in found.values()]
 
-    def untold(self, known: Iterable[NodeReport]) -> list[int]:
+    def not_ended(self, known: Iterable[NodeReport]) -> list[int]:
         """The other readers that have not told their end."""
         told = {report.rank for report in known if report.final}
         return [rank for rank in self.readers if rank not in told and rank != self.rank]
@@ -256,7 +258,7 @@ def meet_readers(nodes: Nodes, session: Session | None, run: RunState, *, measur
             report = node_report(session.totals(), run.missing)
     except Exception as error:  # noqa: BLE001 - the one that leads waits for an answer
         run.warn_once.failed("this node's report", error)
-    for told in nodes.meet(report):
+    for told in nodes.gather(report):
         if session is not None:
             session.take_report(told)
 
@@ -272,22 +274,22 @@ def end_together(nodes: Nodes, session: Session, run: RunState, status: Status, 
         write: writes the record as it stands, should this process be killed while it waits.
     """
     if not nodes.leads:
-        nodes.tell_end(node_report(session.totals(), run.missing))
+        nodes.send_end(node_report(session.totals(), run.missing))
         return
     if status != "completed":
         _add_journals(nodes, session, run)
     write()
-    for report in nodes.hear_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S):
+    for report in nodes.receive_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S):
         session.take_report(report)
     _add_journals(nodes, session, run)
-    for sentence in run.untold:
+    for sentence in run.silent_nodes:
         run.warn_once.warn(sentence)
 
 
 def _add_journals(nodes: Nodes, session: Session, run: RunState) -> None:
     """Add what the other nodes' journals know and their readers have not told."""
-    missing = nodes.untold(session.others.nodes)
+    missing = nodes.not_ended(session.others.nodes)
     if missing and run.directory is not None:
         for report in from_journals(run.directory, nodes.run, session.id, session.others.nodes):
             session.take_report(report)
-    run.untold = [nodes.sentence(rank, session.others.nodes) for rank in missing]
+    run.silent_nodes = [nodes.sentence(rank, session.others.nodes) for rank in missing]

@@ -99,18 +99,18 @@ class Rendezvous:
             return alone
 
     def _arrange(self, store: SharedStore, presence: Presence) -> Share:
-        store.tell(f"here/{self.rank}", msgspec.json.encode(presence))
+        store.set(f"here/{self.rank}", msgspec.json.encode(presence))
         everyone = [f"here/{rank}" for rank in range(self._world)]
         expected = [f"here/{rank}" for rank in range(self._world) if rank not in _absent or rank == self.rank]
         first = expected[0] == f"here/{self.rank}"
         known = store.wait(expected if first else ["arrangement"], self._limit_s if first else self._limit_s + GRACE_S)
         if first or not known:
-            there = [msgspec.json.decode(raw, type=Presence) for raw in store.look(everyone).values()]
+            there = [msgspec.json.decode(raw, type=Presence) for raw in store.get(everyone).values()]
             arrangement, shares = arrange(there, self._world)
             self._decide(store, "arrangement", arrangement, shares)
         by, self.arrangement = self._decided(store, "arrangement", Arrangement)
         _absent.update(set(range(self._world)) - set(self.arrangement.ranks))
-        mine = store.look([f"arrangement/{by}/{self.rank}"])
+        mine = store.get([f"arrangement/{by}/{self.rank}"])
         self._note_problems()
         for raw in mine.values():
             return msgspec.json.decode(raw, type=Share)
@@ -168,18 +168,18 @@ class Rendezvous:
             return []
 
     def _agree(self, store: SharedStore, opened: Opened, reads: bool) -> list[str] | None:
-        store.tell(f"opened/{self.rank}", msgspec.json.encode(opened))
+        store.set(f"opened/{self.rank}", msgspec.json.encode(opened))
         first = self.rank == self.arrangement.ranks[0]
         if not (first or reads):
             return []
         everyone = [f"opened/{rank}" for rank in self.arrangement.ranks]
         known = store.wait(everyone if first else ["agreement"], self._open_limit_s + (0 if first else GRACE_S))
         if first or not known:
-            there = [msgspec.json.decode(raw, type=Opened) for raw in store.look(everyone).values()]
+            there = [msgspec.json.decode(raw, type=Opened) for raw in store.get(everyone).values()]
             agreement = count_once(there, self.arrangement.ranks[0])
             self._decide(store, "agreement", agreement, dict.fromkeys((one.rank for one in there), True))
         by, self.agreement = self._decided(store, "agreement", Agreement)
-        if not store.look([f"agreement/{by}/{self.rank}"]):
+        if not store.get([f"agreement/{by}/{self.rank}"]):
             self.problems.append(
                 f"Rank {self.rank} opened its sources after the other ranks had waited {self._open_limit_s:g} s for it, so "
                 "what it reads is not measured. Does a driver hang there? Check `nvidia-smi`."
@@ -190,12 +190,12 @@ class Rendezvous:
     def _decide(self, store: SharedStore, name: str, said: object, answers: Mapping[int, object]) -> None:
         """Leave a decision, and each rank's own answer; it stands if nobody was earlier."""
         for rank, answer in answers.items():
-            store.tell(f"{name}/{self.rank}/{rank}", msgspec.json.encode(answer))
-        store.settle(name, msgspec.json.encode(_Word(self.rank, msgspec.Raw(msgspec.json.encode(said)))))
+            store.set(f"{name}/{self.rank}/{rank}", msgspec.json.encode(answer))
+        store.set_if_absent(name, msgspec.json.encode(_Word(self.rank, msgspec.Raw(msgspec.json.encode(said)))))
 
     @staticmethod
     def _decided(store: SharedStore, name: str, kind: type[Message]) -> tuple[int, Message]:
-        word = msgspec.json.decode(store.look([name])[name], type=_Word)
+        word = msgspec.json.decode(store.get([name])[name], type=_Word)
         return word.by, msgspec.json.decode(word.said, type=kind)
 
 

@@ -38,7 +38,7 @@ class SharedStore:
     Example:
         >>> from torch.distributed import HashStore
         >>> store = SharedStore(HashStore(), "example")
-        >>> store.settle("colour", b"red"), store.settle("colour", b"blue")
+        >>> store.set_if_absent("colour", b"red"), store.set_if_absent("colour", b"blue")
         (b'red', b'red')
     """
 
@@ -46,7 +46,7 @@ class SharedStore:
         self._store = store
         self._prefix = prefix
 
-    def tell(self, key: str, value: bytes) -> None:
+    def set(self, key: str, value: bytes) -> None:
         """Leave a value, in the place of an earlier one.
 
         Raises:
@@ -54,7 +54,7 @@ class SharedStore:
         """
         self._ask("set", self._key(key), value)
 
-    def settle(self, key: str, value: bytes) -> bytes:
+    def set_if_absent(self, key: str, value: bytes) -> bytes:
         """Leave a value where there is none yet, and return the one that stands there now.
 
         Raises:
@@ -62,7 +62,7 @@ class SharedStore:
         """
         return bytes(self._ask("compare_set", self._key(key), "", value.decode()))
 
-    def look(self, keys: Sequence[str]) -> dict[str, bytes]:
+    def get(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Those of the keys that are there now, with their values.
 
         Raises:
@@ -84,9 +84,9 @@ class SharedStore:
             if passed_s >= limit_s:
                 break
             sleep(min(MAX_POLL_S, limit_s - passed_s, POLL_S + passed_s / 10))
-        return self.look(keys)
+        return self.get(keys)
 
-    def forget(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         """Remove a key; nothing happens where it is not there.
 
         Raises:

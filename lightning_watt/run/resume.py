@@ -69,7 +69,7 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
         if run.metric.metric is None:
             run.metric = Accuracy(**state.get("accuracy", {}))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        run.tell_missing(
+        run.warn_missing(
             f"The energy in the checkpoint {checkpoint} cannot be read ({error}), so what this run used before is missing "
             "from its total. Did lightning_watt write it?"
         )
@@ -77,7 +77,7 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
     found = _wasted(session, run, state, checkpoint)
     session.add_wasted(found.work)
     for sentence in found.unknown:
-        run.tell_missing(sentence)
+        run.warn_missing(sentence)
 
 
 def _wasted(session: Session, run: RunState, state: Mapping[str, Any], checkpoint: str | None) -> Found:

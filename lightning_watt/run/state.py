@@ -42,7 +42,7 @@ class RunState:
         marks: what a batch's edge is: `host` time or `cuda-events`.
         interval_s: seconds between two lines of the journal.
         unknown: what is missing of earlier parts of this run.
-        untold: which nodes did not tell their end.
+        silent_nodes: which nodes did not tell their end.
     """
 
     warn_once: WarnOnce = field(default_factory=WarnOnce)
@@ -61,15 +61,15 @@ class RunState:
     marks: str = "host"
     interval_s: float = 0.0
     unknown: list[str] = field(default_factory=list)
-    untold: list[str] = field(default_factory=list)
+    silent_nodes: list[str] = field(default_factory=list)
 
-    def tell_missing(self, sentence: str) -> None:
+    def warn_missing(self, sentence: str) -> None:
         """Say what is missing from the total, once, and keep it for the record."""
         self.warn_once.warn(sentence)
         if sentence not in self.unknown:
             self.unknown.append(sentence)
 
-    def foresee(self, told: Forecast | None) -> None:
+    def note_forecast(self, told: Forecast | None) -> None:
         """Note a forecast; a time without one leaves the last, which a test after the fit does not change."""
         if told is not None:
             self.forecast_kwh = kwh(told.joules)
@@ -135,6 +135,6 @@ class RunState:
             forecast_kwh=self.forecast_kwh,
             forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
             gaps=totals.all_gaps(),
-            missing=[*self.missing, *self.unknown, *self.untold, *totals.others.missing],
+            missing=[*self.missing, *self.unknown, *self.silent_nodes, *totals.others.missing],
             warnings=list(self.warn_once.said.values()),
         )

@@ -38,7 +38,7 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     run.trains, run.nested = False, 0
     run.monitors.end()
     if status != "completed" and run.nodes is not None:
-        run.nodes.leave()
+        run.nodes.abort()
     run.restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
     session, meter = run.session, run.meter
     if session is None or meter is None:
@@ -66,7 +66,7 @@ def _note_end(run: MeasuredRun, session: Session, meter: EnergyMeter, status: St
     if run.writer is not None:
         run.writer.journal(session.line(status))
     for snapshot in session.ready:
-        run.state.foresee(snapshot.forecast)
+        run.state.note_forecast(snapshot.forecast)
     run.report_complaints(meter)
     if status == "completed" and run.has_trained:
         warn_of_missing_accuracy(run.state, run.settings.accuracy)

@@ -56,7 +56,7 @@ class Publisher:
             if trainer.is_global_zero:
                 log_histogram(trainer.loggers, values, step, run.warn_once)
         if last is not None and trainer.is_global_zero:
-            run.foresee(last.forecast)
+            run.note_forecast(last.forecast)
             if self.budget is not None:
                 self.budget.foretell(trainer, last, run.warn_once)
             if trainer.world_size == 1:  # several ranks take their values and their plan together, at the ends of epochs
@@ -93,13 +93,13 @@ class Publisher:
             if session is not None and session.devices:
                 now = session.now(point(trainer))
                 values.tags = tags(now, self._scoring)
-                if budget is not None and (nodes is None or nodes.speaks):
+                if budget is not None and (nodes is None or nodes.shares_values):
                     values.stop_at = budget.planned(trainer, now, session.known_rates())
         except Exception as error:  # noqa: BLE001 - the other ranks wait below
             run.warn_once.failed("the values of this moment", error)
         if nodes is not None:
             # Without common values each rank keeps to the last plan that all of them had, and to what it knows itself.
-            values = nodes.exchange(values) or Values(values.tags, budget.stop_at if budget is not None else None)
+            values = nodes.share_values(values) or Values(values.tags, budget.stop_at if budget is not None else None)
         if budget is not None and trainer.state.fn == "fit":
             budget.stop_at = values.stop_at
             budget.mind(trainer, run.warn_once)

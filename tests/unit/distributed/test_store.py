@@ -20,26 +20,26 @@ def store(request: Any) -> SharedStore:
 
 
 def test_the_first_word_stands(store):
-    assert store.settle("who", b"one") == b"one"
-    assert store.settle("who", b"two") == b"one"
-    store.tell("who", b"three")
-    assert store.look(["who"]) == {"who": b"three"}
+    assert store.set_if_absent("who", b"one") == b"one"
+    assert store.set_if_absent("who", b"two") == b"one"
+    store.set("who", b"three")
+    assert store.get(["who"]) == {"who": b"three"}
 
 
 def test_what_is_not_there_is_not_waited_for_without_a_limit(store):
-    store.tell("a", b"1")
+    store.set("a", b"1")
     assert store.wait(["a", "b"], 0.05) == {"a": b"1"}
-    store.tell("b", b"\x00\xff")
+    store.set("b", b"\x00\xff")
     assert store.wait(["a", "b"], 60) == {"a": b"1", "b": b"\x00\xff"}
-    store.forget("a")
-    store.forget("never there")
-    assert store.look(["a", "b"]) == {"b": b"\x00\xff"}
+    store.delete("a")
+    store.delete("never there")
+    assert store.get(["a", "b"]) == {"b": b"\x00\xff"}
 
 
 def test_nobody_elses_keys_are_touched():
     whole = dist.HashStore()
     whole.set("who", "the training")
-    assert SharedStore(whole, "ours").settle("who", b"us") == b"us"
+    assert SharedStore(whole, "ours").set_if_absent("who", b"us") == b"us"
     assert whole.get("who") == b"the training"
 
 
@@ -47,7 +47,7 @@ def test_a_store_whose_process_has_ended_is_gone():
     master = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=5))
     client = dist.TCPStore("127.0.0.1", master.port, is_master=False, timeout=timedelta(seconds=5))
     ours = SharedStore(client, "here")
-    ours.tell("a", b"1")
+    ours.set("a", b"1")
     del master
     with pytest.raises(StoreGone, match="does not answer"):
         ours.wait(["b"], 60)
