@@ -30,18 +30,18 @@ def claim_boards(
     machine, and the system lifts it when a process dies.
 
     Args:
-        boards: Board indices that the job may use, in order of preference; none: nothing is claimed.
-        count: How many it uses.
-        share: Do not claim: take the first `count`, whoever else uses them.
-        name: Gives a board's name on this machine, the same in every process; `cuda_name` where masks renumber boards.
-        say: Called once with a sentence if it has to wait.
-        sleep: Waits so many seconds between two attempts.
+        boards: board indices that the job may use, in order of preference; none: nothing is claimed.
+        count: how many it uses.
+        share: do not claim: take the first `count`, whoever else uses them.
+        name: gives a board's name on this machine, the same in every process; `cuda_name` where masks renumber boards.
+        say: called once with a sentence if it has to wait.
+        sleep: waits so many seconds between two attempts.
 
     Yields:
         The indices that are now this job's.
 
     Raises:
-        ValueError: If there are fewer boards than `count`.
+        ValueError: if there are fewer boards than `count`.
 
     Example:
         >>> with claim_boards([0, 1], share=True) as mine:
@@ -81,7 +81,7 @@ def claim_boards(
 
 
 def cuda_name(board: int) -> str:
-    """The UUID of a CUDA device (its index where torch is too old to know)."""
+    """The UUID of a CUDA device (its index if torch is too old to know)."""
     return str(getattr(torch.cuda.get_device_properties(board), "uuid", board))
 
 

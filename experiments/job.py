@@ -25,11 +25,11 @@ class Outcome:
     """What a phase leaves behind.
 
     Args:
-        directory: Where its record, checkpoints and curves are.
-        checkpoint: The weights to go on with; None where the phase makes none.
-        metrics: What it measured, by name.
-        parts: The phases that it consisted of, in order.
-        note: A sentence about how it went.
+        directory: where its record, checkpoints and curves are.
+        checkpoint: the weights to go on with; None if the phase makes none.
+        metrics: what it measured, by name.
+        parts: the phases that it consisted of, in order.
+        note: a sentence about how it went.
     """
 
     directory: Path
@@ -44,10 +44,10 @@ class Job:
     """A composed config bound to a directory and to the boards it may use.
 
     Args:
-        cfg: The composed config.
-        directory: Where everything that the job writes goes.
-        checkpoint: What finetuning and inference start from; None: what `cfg.checkpoint` says.
-        boards: Indices of the GPUs that are this job's.
+        cfg: the composed config.
+        directory: where everything that the job writes goes.
+        checkpoint: what finetuning and inference start from; None: what `cfg.checkpoint` says.
+        boards: indices of the GPUs that are this job's.
     """
 
     cfg: DictConfig
@@ -70,13 +70,13 @@ class Job:
         """Build the data module, at the model's image size, and read the data.
 
         Args:
-            recipe: Gives the batch size; None: `eval_batch_size`.
-            phase: Whose augmentation is used; None: none.
-            captions: Let batches bring captions where the data has them.
-            **options: Further arguments of the data module.
+            recipe: gives the batch size; None: `eval_batch_size`.
+            phase: whose augmentation is used; None: none.
+            captions: let batches bring captions if the data has them.
+            **options: further arguments of the data module.
 
         Raises:
-            DataMissingError: If the data is not on this machine.
+            DataMissingError: if the data is not on this machine.
         """
         _, size = size_of(self.cfg)
         settings = dict(self.cfg.data)
@@ -98,8 +98,8 @@ class Job:
         """Build the phase's Trainer.
 
         Args:
-            recipe: Says for how long, and how gradients are clipped; None: a Trainer that only evaluates.
-            callbacks: Further callbacks, beside energy, checkpoints and the learning rate's curve.
+            recipe: says for how long, and how gradients are clipped; None: a Trainer that only evaluates.
+            callbacks: further callbacks, beside energy, checkpoints and the learning rate's curve.
         """
         # Without Lightning's `hp_metric`: the table has the energy callback's metrics.
         loggers = [TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)]
@@ -125,7 +125,7 @@ class Job:
     def fit(
         self, module: pl.LightningModule, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback] = ()
     ) -> Outcome:
-        """Train a module, test it where it can be tested, and say where it is."""
+        """Train a module, test it if it can be tested, and say where it is."""
         trainer = self.trainer(recipe, callbacks)
         self.log_config(trainer, module, recipe)
         resume = {"ckpt_path": self.cfg.resume, "weights_only": True} if self.cfg.resume else {}
@@ -139,9 +139,9 @@ class Job:
         """Give the loggers what makes this run differ from others of a sweep, for TensorBoard's table of hyperparameters.
 
         Args:
-            trainer: Whose loggers.
-            module: What is run; its `watt_model_info` says which model, phase, data and scale.
-            recipe: How it is trained; None: it is not.
+            trainer: whose loggers.
+            module: what is run; its `watt_model_info` says which model, phase, data and scale.
+            recipe: how it is trained; None: it is not.
         """
         info = {name: module.watt_model_info[name] for name in LOGGED_INFO}
         settings = {"seed": self.cfg.seed, "precision": self.cfg.trainer.precision, "device": self.cfg.device.accelerator}
@@ -166,7 +166,7 @@ class Job:
 
 
 def wants_boards(cfg: DictConfig) -> list[int]:
-    """The boards that the job may choose from; empty where it runs without any."""
+    """The boards that the job may choose from; empty if it runs without any."""
     if cfg.device.boards is not None:
         boards = cfg.device.boards
         return [boards] if isinstance(boards, int) else list(boards)

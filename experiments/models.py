@@ -33,14 +33,14 @@ def build_model(
     """Build the timm model that the config asks for.
 
     Args:
-        cfg: The composed config.
-        in_chans: Channels of the images.
-        num_classes: Outputs of the classifier; 0 leaves the head away.
-        pretrained: Load timm's published weights (needs them in the local cache, or the network).
-        drop_path: Rate of stochastic depth.
+        cfg: the composed config.
+        in_chans: channels of the images.
+        num_classes: outputs of the classifier; 0 leaves the head away.
+        pretrained: load timm's published weights (needs them in the local cache, or the network).
+        drop_path: rate of stochastic depth.
 
     Returns:
-        The model, in channels-last layout where the config asks for it.
+        The model, in channels-last layout if the config asks for it.
     """
     family, size = size_of(cfg)
     options = dict(size.options)
@@ -88,7 +88,7 @@ def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -
 
 
 def compile_model(model: nn.Module, cfg: DictConfig) -> None:
-    """Compile in place where the config asks for it.
+    """Compile in place if the config asks for it.
 
     A transformer is compiled block by block, since masked pretraining calls the blocks itself; other models whole.
     """

@@ -17,10 +17,10 @@ def save_outcome(
     """Write `outcome.json`: what was asked for, whether it worked, and what came out.
 
     Args:
-        directory: The job's directory.
-        choices: The option of each config group.
-        outcome: What the job left; None where it failed.
-        error: Why it failed.
+        directory: the job's directory.
+        choices: the option of each config group.
+        outcome: what the job left; None if it failed.
+        error: why it failed.
     """
     groups = ("model", "phase", "data", "scale")
     content: dict[str, Any] = {group: choices.get(group) for group in groups}

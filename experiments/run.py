@@ -66,7 +66,7 @@ def name_boards(arguments: list[str]) -> list[str]:
     """Let `device=` take board indices: Hydra's groups have names, not numbers.
 
     Args:
-        arguments: The command line's arguments.
+        arguments: the command line's arguments.
 
     Returns:
         The arguments, with `device=0,1` (a sweep over boards) and `device=[0,1]` (each job takes a free one of them) said

@@ -36,11 +36,11 @@ def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
     """What the run record says about a run's settings.
 
     Args:
-        cfg: The composed config.
-        phase: Whose recipe is meant: "pretrain", "finetune", "tokenizer" or "inference", which has none.
+        cfg: the composed config.
+        phase: whose recipe is meant: "pretrain", "finetune", "tokenizer" or "inference", which has none.
 
     Returns:
-        `settings`, eight hexadecimal digits that are equal where runs differ in seed, device, workers and paths only; and
+        `settings`, eight hexadecimal digits that are equal if the runs differ only in seed, device, workers and paths; and
         `epochs`, `batch_size` and `lr` where there is a recipe.
     """
     recipe = asdict(recipe_of(cfg, phase)) if phase in cfg.model.recipe else {}

@@ -39,7 +39,7 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
     """The table of some jobs' outcomes, one row for each run that has a record of its own.
 
     Args:
-        outcomes: What `save_outcome` wrote, read back.
+        outcomes: what `save_outcome` wrote, read back.
     """
     table = Table(*COLUMNS, title="The sweep")
     for outcome in outcomes:

@@ -30,7 +30,7 @@ class CarryWeights(Callback):
     It costs no space: the tensors are those of the module's state, which torch stores once.
 
     Args:
-        info: What the model is (family, timm name, scale, data); plain values only.
+        info: what the model is (family, timm name, scale, data); plain values only.
     """
 
     def __init__(self, info: Mapping[str, Any]) -> None:
@@ -48,12 +48,12 @@ class Weights:
     """A timm model's state, read from a file.
 
     Args:
-        state: Tensors by timm's names (or, in foreign files, by whatever names these have).
-        file: Where it was read.
-        has_head: Whether a trained classifier is among it; None where the file does not say.
-        info: What our own checkpoints say of themselves.
-        module: The whole training module's state, in our own checkpoints (CLIP's text tower is in it).
-        run: The run directory or checkpoint whose energy these weights carry; None where nobody measured it.
+        state: tensors by timm's names (or, in foreign files, by whatever names these have).
+        file: where it was read.
+        has_head: whether a trained classifier is among it; None if the file does not say.
+        info: what our own checkpoints say of themselves.
+        module: the whole training module's state, in our own checkpoints (CLIP's text tower is in it).
+        run: the run directory or checkpoint whose energy these weights carry; None if nobody measured it.
     """
 
     state: State
@@ -70,11 +70,11 @@ def read_weights(path: str | Path) -> Weights:
     Nothing but tensors and plain values is ever unpickled.
 
     Args:
-        path: A run directory of this project (of a lifecycle: of one of its phases), a `.ckpt`, or a `.pt`, `.pth`,
+        path: a run directory of this project (of a lifecycle: of one of its phases), a `.ckpt`, or a `.pt`, `.pth`,
             `.bin` or `.safetensors` file.
 
     Raises:
-        WeightsError: If there is nothing there, or it cannot be read.
+        WeightsError: if there is nothing there, or it cannot be read.
     """
     file = _file_of(Path(path))
     try:
@@ -102,14 +102,14 @@ def load_weights(model: nn.Module, weights: Weights, *, head: bool, match: str =
     """Load weights into a timm model, strictly.
 
     Args:
-        model: The model to fill.
-        weights: What `read_weights` gave.
-        head: Whether the classifier is loaded too; otherwise it keeps its fresh values.
+        model: the model to fill.
+        weights: what `read_weights` gave.
+        head: whether the classifier is loaded too; otherwise it keeps its fresh values.
         match: "names", or "order" for files that name the same layers otherwise: tensors are then matched by their
             place and shape.
 
     Raises:
-        WeightsError: If anything is missing, left over or of another shape; it names what differs.
+        WeightsError: if anything is missing, left over or of another shape; it names what differs.
     """
     if head and weights.has_head is False:
         raise WeightsError(

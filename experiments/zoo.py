@@ -12,9 +12,9 @@ class Size:
     """One family at one scale.
 
     Args:
-        timm_name: What `timm.create_model` is asked for.
-        image_size: Side of the square input, in pixels.
-        options: Further arguments of `timm.create_model`.
+        timm_name: what `timm.create_model` is asked for.
+        image_size: side of the square input, in pixels.
+        options: further arguments of `timm.create_model`.
     """
 
     timm_name: str
@@ -27,14 +27,14 @@ class Family:
     """One of the eight families.
 
     Args:
-        name: The name that `model=` takes.
-        paper: Title of the paper that introduced it.
-        year: Year of that paper's first version.
-        arxiv: Its arXiv identifier.
-        licence: Licence of the weights that timm loads for the `paper` scale, as timm states it (an SPDX name).
+        name: the name that `model=` takes.
+        paper: title of the paper that introduced it.
+        year: year of that paper's first version.
+        arxiv: its arXiv identifier.
+        licence: licence of the weights that timm loads for the `paper` scale, as timm states it (an SPDX name).
         pretraining: "supervised", "masked pixels", "masked tokens" or "image and text".
-        sizes: What stands for the family at each scale.
-        takes_image_size: Whether timm's model is built for one image size (transformers are).
+        sizes: what stands for the family at each scale.
+        takes_image_size: whether timm's model is built for one image size (transformers are).
     """
 
     name: str
@@ -50,7 +50,7 @@ class Family:
         """What stands for the family at `scale`.
 
         Raises:
-            ValueError: If there is no such scale.
+            ValueError: if there is no such scale.
         """
         if scale not in self.sizes:
             raise ValueError(f"scale={scale} is not known for {self.name}; known: {', '.join(self.sizes)}")
@@ -191,7 +191,7 @@ def family_of(name: str) -> Family:
     """The family that `model=name` means.
 
     Raises:
-        ValueError: If there is no such family.
+        ValueError: if there is no such family.
 
     Example:
         >>> family_of("mae").year

@@ -21,7 +21,7 @@ def regress(heavy: NDArray[Any], joules: NDArray[Any], seconds: NDArray[Any], wi
         window_s: a window's length.
 
     Returns:
-        `heavy_w` and `light_w` with their standard errors; None where the windows do not tell the kinds apart.
+        `heavy_w` and `light_w` with their standard errors; None if the windows do not tell the kinds apart.
     """
     window = (np.cumsum(seconds) // window_s).astype(int)
     count = int(window.max()) + 1

@@ -11,10 +11,10 @@ class RandomAffine:
     """Shift, turn, scale and mirror each image of a batch by its own random amount, in one resampling.
 
     Args:
-        shift: Largest shift, as a share of the image's side, in each direction.
-        degrees: Largest rotation either way, in degrees.
-        scale: Largest relative change of size either way.
-        flip: Whether images are mirrored left to right, half of the time; wrong for digits and letters.
+        shift: largest shift, as a share of the image's side, in each direction.
+        degrees: largest rotation either way, in degrees.
+        scale: largest relative change of size either way.
+        flip: whether images are mirrored left to right, half of the time; wrong for digits and letters.
 
     Example:
         >>> RandomAffine(shift=0.1)(torch.zeros(2, 1, 8, 8)).shape

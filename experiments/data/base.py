@@ -26,13 +26,13 @@ class ImageData(pl.LightningDataModule):
     """A labelled image set, cut into train, validation and test the same way on every run.
 
     Args:
-        image_size: Side of the square images that the loaders give, in pixels.
-        batch_size: Images per batch.
-        augment: Applied to training batches only (float, normalised, NCHW); None: no augmentation.
-        mean: Channel means to subtract, for values in [0, 1]; None: the data set's own.
-        std: Channel deviations to divide by; None: the data set's own.
-        num_workers: Processes of each loader; 0 loads in the training process.
-        seed: Decides the validation split, and nothing else.
+        image_size: side of the square images that the loaders give, in pixels.
+        batch_size: images per batch.
+        augment: applied to training batches only (float, normalised, NCHW); None: no augmentation.
+        mean: channel means to subtract, for values in [0, 1]; None: the data set's own.
+        std: channel deviations to divide by; None: the data set's own.
+        num_workers: processes of each loader; 0 loads in the training process.
+        seed: decides the validation split, and nothing else.
 
     Subclasses set `name`, `num_classes`, `in_chans` and `class_names` (one per class, as a prompt can hold them),
     and fill `train_set`, `val_set` and `test_set` in `setup`.
@@ -109,9 +109,9 @@ class InMemoryData(ImageData):
     """An image set small enough to be resized and normalised once and kept as tensors.
 
     Args:
-        val_share: Share of the training images held out for validation.
-        rgb: Repeat a single grey channel three times, as models made for colour want it.
-        **options: As for `ImageData`.
+        val_share: share of the training images held out for validation.
+        rgb: repeat a single grey channel three times, as models made for colour want it.
+        **options: as for `ImageData`.
 
     Subclasses also set `stored_chans`, the channels that `load` gives.
     """
@@ -183,15 +183,15 @@ def stratified_split(labels: torch.Tensor, share: float, seed: int) -> tuple[tor
     """Cut indices in two, so that every class has the same share in the second part.
 
     Args:
-        labels: One class index per image.
-        share: Share of each class that goes to the second part, in (0, 1).
-        seed: The same seed gives the same split.
+        labels: one class index per image.
+        share: share of each class that goes to the second part, in (0, 1).
+        seed: the same seed gives the same split.
 
     Returns:
         The sorted indices of the first and of the second part.
 
     Raises:
-        ValueError: If `share` is not between 0 and 1.
+        ValueError: if `share` is not between 0 and 1.
 
     Example:
         >>> stratified_split(torch.tensor([0, 0, 1, 1]), 0.5, seed=0)[1].shape

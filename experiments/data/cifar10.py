@@ -13,9 +13,9 @@ class CIFAR10(InMemoryData):
     """Ten classes of animals and vehicles, 32x32 (Krizhevsky, 2009).
 
     Args:
-        root: Folder that holds `cifar-10-batches-py`.
-        download: Fetch the files into `root` if they are not there.
-        **options: As for `InMemoryData`.
+        root: folder that holds `cifar-10-batches-py`.
+        download: fetch the files into `root` if they are not there.
+        **options: as for `InMemoryData`.
     """
 
     name = "cifar10"

@@ -36,7 +36,7 @@ def read_emoji(path: Path = NAMES) -> list[Emoji]:
     """Read Unicode's list of emoji (UTS #51, emoji-test.txt), keeping the fully qualified ones.
 
     Args:
-        path: The list, as Debian's `unicode-data` installs it.
+        path: the list, as Debian's `unicode-data` installs it.
 
     Returns:
         The emoji in the order of the list.
@@ -58,15 +58,15 @@ def draw_emoji(texts: Sequence[str], font_path: Path, size: int) -> torch.Tensor
     """Take pictures out of a colour font and scale them.
 
     Args:
-        texts: The characters of each emoji; several that join to one picture are shaped by Raqm.
-        font_path: A font with colour bitmaps of 109 px, such as Noto Color Emoji.
-        size: Side of the square pictures in pixels.
+        texts: the characters of each emoji; several that join to one picture are shaped by Raqm.
+        font_path: a font with colour bitmaps of 109 px, such as Noto Color Emoji.
+        size: side of the square pictures in pixels.
 
     Returns:
         Red, green, blue and alpha, not multiplied by alpha, uint8 of (emoji, 4, size, size).
 
     Raises:
-        ValueError: If the font has no single picture for one of them.
+        ValueError: if the font has no single picture for one of them.
     """
     font = ImageFont.truetype(str(font_path), BITMAP_SIZE, layout_engine=ImageFont.Layout.RAQM)
     pictures = np.empty((len(texts), size, size, 4), dtype=np.uint8)
@@ -128,17 +128,17 @@ class EmojiData(ImageData):
 
     Args:
         classes: "group" (9 classes) or "subgroup" (99).
-        extra: What a batch holds after images and labels: "captions" (names, a list of strings), "masks" (alpha
+        extra: what a batch holds after images and labels: "captions" (names, a list of strings), "masks" (alpha
             in [0, 1], (batch, 1, side, side); not augmented, so use it without augmentation) or "none".
-        skin_tones: Keep the variants in five skin tones, about half of the pictures.
-        val_share: Share of the training pictures held out for validation.
-        background: Brightness that transparent pixels get, in [0, 1].
-        font_path: The colour font.
+        skin_tones: keep the variants in five skin tones, about half of the pictures.
+        val_share: share of the training pictures held out for validation.
+        background: brightness that transparent pixels get, in [0, 1].
+        font_path: the colour font.
         names_path: Unicode's emoji-test.txt.
-        **options: As for `ImageData`.
+        **options: as for `ImageData`.
 
     Raises:
-        ValueError: If `classes` or `extra` is none of the above, or masks are asked for with augmentation.
+        ValueError: if `classes` or `extra` is none of the above, or masks are asked for with augmentation.
     """
 
     name = "emoji"

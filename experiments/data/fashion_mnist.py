@@ -14,8 +14,8 @@ class FashionMNIST(InMemoryData):
     """Ten classes of clothes, 28x28 (Xiao et al., arXiv 1708.07747).
 
     Args:
-        root: Folder of the four idx files, gzipped or not.
-        **options: As for `InMemoryData`.
+        root: folder of the four idx files, gzipped or not.
+        **options: as for `InMemoryData`.
     """
 
     name = "fashion_mnist"

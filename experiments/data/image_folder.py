@@ -19,17 +19,17 @@ class ImageFolders(ImageData):
     """A data set such as ImageNet, read from disk picture by picture.
 
     Args:
-        root: Folder that holds the two below.
-        train: Subfolder of training pictures, one folder a class.
-        test: Subfolder of test pictures (ImageNet calls its own "val").
-        val_share: Share of the training pictures held out for validation.
-        in_chans: Channels; pictures are read as RGB.
-        augment: Arguments of `timm.data.create_transform` for training pictures; None: none.
-        **options: As for `ImageData`.
+        root: folder that holds the two below.
+        train: subfolder of training pictures, one folder a class.
+        test: subfolder of test pictures (ImageNet calls its own "val").
+        val_share: share of the training pictures held out for validation.
+        in_chans: channels; pictures are read as RGB.
+        augment: arguments of `timm.data.create_transform` for training pictures; None: none.
+        **options: as for `ImageData`.
 
     Raises:
-        DataMissingError: If a folder is not there.
-        ValueError: If the two hold different classes.
+        DataMissingError: if a folder is not there.
+        ValueError: if the two hold different classes.
     """
 
     name = "image_folder"

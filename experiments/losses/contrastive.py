@@ -27,15 +27,15 @@ def clip_contrastive(image_features: Tensor, text_features: Tensor, scale: Tenso
     loss is the mean of the cross entropies along the rows (which text for this image) and the columns.
 
     Args:
-        image_features: Projected images, (pairs, features), of any length: they are normalised here.
-        text_features: Projected captions, (pairs, features); row i belongs to image i.
-        scale: What the cosines are multiplied by, the inverse of the temperature.
+        image_features: projected images, (pairs, features), of any length: they are normalised here.
+        text_features: projected captions, (pairs, features); row i belongs to image i.
+        scale: what the cosines are multiplied by, the inverse of the temperature.
 
     Returns:
         The loss in nats, a scalar; log(pairs) for towers that know nothing.
 
     Raises:
-        ValueError: If the two do not have one shape (pairs, features).
+        ValueError: if the two do not have one shape (pairs, features).
 
     Example:
         >>> import torch
@@ -56,15 +56,15 @@ def retrieval_recall(queries: Tensor, gallery: Tensor, k: int) -> Tensor:
     guess scores k / pairs.
 
     Args:
-        queries: Features, (pairs, features), of any length.
-        gallery: Features, (pairs, features); row i is the true partner of query i.
-        k: How many candidates may be named.
+        queries: features, (pairs, features), of any length.
+        gallery: features, (pairs, features); row i is the true partner of query i.
+        k: how many candidates may be named.
 
     Returns:
         A scalar in [0, 1].
 
     Raises:
-        ValueError: If the shapes differ or k is not between 1 and the number of pairs.
+        ValueError: if the shapes differ or k is not between 1 and the number of pairs.
 
     Example:
         >>> import torch

@@ -36,15 +36,15 @@ def masked_token_cross_entropy(logits: Tensor, tokens: Tensor, mask: Tensor | No
     The mean over positions is returned in place of the sum, so that it does not depend on the mask ratio.
 
     Args:
-        logits: Scores for each code of the codebook, (batch, patches, codes).
-        tokens: The tokenizer's code at each patch, integers, (batch, patches).
-        mask: True where a patch was hidden, (batch, patches); None where only hidden places were passed.
+        logits: scores for each code of the codebook, (batch, patches, codes).
+        tokens: the tokenizer's code at each patch, integers, (batch, patches).
+        mask: true where a patch was hidden, (batch, patches); None if only hidden places were passed.
 
     Returns:
         The mean over hidden patches in nats, a scalar.
 
     Raises:
-        ValueError: If the shapes do not fit, or if the mask hides nothing.
+        ValueError: if the shapes do not fit, or if the mask hides nothing.
 
     Example:
         >>> import torch
@@ -60,15 +60,15 @@ def masked_token_accuracy(logits: Tensor, tokens: Tensor, mask: Tensor | None = 
     """Share of hidden patches whose most likely code is the tokenizer's.
 
     Args:
-        logits: Scores for each code of the codebook, (batch, patches, codes).
-        tokens: The tokenizer's code at each patch, integers, (batch, patches).
-        mask: True where a patch was hidden, (batch, patches); None where only hidden places were passed.
+        logits: scores for each code of the codebook, (batch, patches, codes).
+        tokens: the tokenizer's code at each patch, integers, (batch, patches).
+        mask: true where a patch was hidden, (batch, patches); None if only hidden places were passed.
 
     Returns:
         A scalar in [0, 1].
 
     Raises:
-        ValueError: If the shapes do not fit, or if the mask hides nothing.
+        ValueError: if the shapes do not fit, or if the mask hides nothing.
 
     Example:
         >>> import torch

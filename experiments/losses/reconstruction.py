@@ -18,14 +18,14 @@ def normalise_patches(patches: Tensor, *, eps: float = VARIANCE_FLOOR) -> Tensor
     "Reconstruction target". The deviation is the sample's (divided by `pixels - 1`), as in the authors' code.
 
     Args:
-        patches: Pixel values, (..., pixels).
-        eps: Added to the variance.
+        patches: pixel values, (..., pixels).
+        eps: added to the variance.
 
     Returns:
         Tensor of the same shape.
 
     Raises:
-        ValueError: If a patch has fewer than two values, so that it has no deviation.
+        ValueError: if a patch has fewer than two values, so that it has no deviation.
 
     Example:
         >>> import torch
@@ -51,16 +51,16 @@ def masked_reconstruction(
     reconstructed and original images in the pixel space [...] only on masked patches".
 
     Args:
-        predicted: The decoder's patches, (batch, patches, pixels).
-        patches: The true patches, (batch, patches, pixels).
-        mask: True where a patch was hidden, (batch, patches); None where only hidden patches were passed.
-        normalise: Compare with patches normalised by their own mean and deviation, the paper's better target.
+        predicted: the decoder's patches, (batch, patches, pixels).
+        patches: the true patches, (batch, patches, pixels).
+        mask: true where a patch was hidden, (batch, patches); None if only hidden patches were passed.
+        normalise: compare with patches normalised by their own mean and deviation, the paper's better target.
 
     Returns:
         The mean over hidden patches and their pixels, a scalar.
 
     Raises:
-        ValueError: If the shapes differ, or if the mask hides nothing.
+        ValueError: if the shapes differ, or if the mask hides nothing.
 
     Example:
         >>> import torch

@@ -30,10 +30,10 @@ def blockwise_mask(height: int, width: int, hidden: int, rng: random.Random) -> 
     what is left, and single patches fill the rest, so that every image of a batch hides the same number.
 
     Args:
-        height: Rows of the patch grid.
-        width: Columns of the patch grid.
-        hidden: Patches to hide.
-        rng: Source of randomness.
+        height: rows of the patch grid.
+        width: columns of the patch grid.
+        hidden: patches to hide.
+        rng: source of randomness.
 
     Returns:
         True where a patch is hidden, (height * width,), rows first.
@@ -73,14 +73,14 @@ class BEiTPretrain(pl.LightningModule):
     to be read beside `val_majority`, which is how often the batch's most frequent code would be right.
 
     Args:
-        backbone: A timm `Beit` made with `num_classes=0`.
-        recipe: Optimiser and schedule.
-        tokenizer: A trained `VisualTokenizer` of the same patch size; frozen here.
-        mask_ratio: Share of the patches to hide.
+        backbone: a timm `Beit` made with `num_classes=0`.
+        recipe: optimiser and schedule.
+        tokenizer: a trained `VisualTokenizer` of the same patch size; frozen here.
+        mask_ratio: share of the patches to hide.
 
     Raises:
-        TypeError: If the backbone is no BEiT.
-        ValueError: If the patches of encoder and tokenizer differ, or the mask hides nothing or everything.
+        TypeError: if the backbone is no BEiT.
+        ValueError: if the patches of encoder and tokenizer differ, or the mask hides nothing or everything.
 
     Example:
         >>> import timm
@@ -139,7 +139,7 @@ class BEiTPretrain(pl.LightningModule):
 
         Args:
             images: (batch, channels, side, side).
-            mask: True where a patch is hidden, (batch, patches).
+            mask: true where a patch is hidden, (batch, patches).
 
         Returns:
             Tokens of the patches, (batch, patches, features), without the class token.

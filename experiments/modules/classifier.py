@@ -18,10 +18,10 @@ class Classifier(pl.LightningModule):
     """A timm model with a classifier, trained by cross entropy.
 
     Args:
-        model: A timm model that gives (batch, num_classes) logits.
-        recipe: How it is trained.
-        num_classes: How many classes there are.
-        linear_probe: Train the classifier only; the rest stays as it is, in eval mode.
+        model: a timm model that gives (batch, num_classes) logits.
+        recipe: how it is trained.
+        num_classes: how many classes there are.
+        linear_probe: train the classifier only; the rest stays as it is, in eval mode.
 
     It logs `train_loss`, `val_loss`, `val_acc` and `test_acc`; accuracies are top-1, in [0, 1].
     """
@@ -77,7 +77,7 @@ class Classifier(pl.LightningModule):
         return self.recipe.configure(self.model, self.trainer)
 
     def _mixup(self, num_classes: int) -> Mixup | None:
-        """Timm's mixup and CutMix where the recipe has either."""
+        """Timm's mixup and CutMix if the recipe has either."""
         if not (self.recipe.mixup or self.recipe.cutmix):
             return None
         return Mixup(

@@ -40,18 +40,18 @@ class CLIPPretrain(pl.LightningModule):
     and `val_acc` is `val_image_to_text_r1` if there are no class names. `test_` likewise.
 
     Args:
-        backbone: A timm model made with `num_classes=0`.
-        recipe: Optimiser and schedule.
-        class_names: One name a class, for prompts; None where batches bring captions and nothing is classified.
-        prompts: Templates with `{}` for the name; zero-shot averages over them.
-        joint_width: Features that both towers project to.
-        text_width: Features of a text token.
-        text_depth: Transformer blocks of the text tower.
-        text_heads: Attention heads of the text tower; they divide its width.
-        context: Longest caption in tokens, start and end included; what is beyond is cut off.
+        backbone: a timm model made with `num_classes=0`.
+        recipe: optimiser and schedule.
+        class_names: one name a class, for prompts; None if batches bring captions and nothing is classified.
+        prompts: templates with `{}` for the name; zero-shot averages over them.
+        joint_width: features that both towers project to.
+        text_width: features of a text token.
+        text_depth: transformer blocks of the text tower.
+        text_heads: attention heads of the text tower; they divide its width.
+        context: longest caption in tokens, start and end included; what is beyond is cut off.
 
     Raises:
-        ValueError: If a prompt has no place for the name.
+        ValueError: if a prompt has no place for the name.
 
     Example:
         >>> import timm
@@ -120,10 +120,10 @@ class CLIPPretrain(pl.LightningModule):
         """One unit vector a class, (classes, joint_width): the mean of its prompts (section 3.1.4).
 
         Args:
-            class_names: Names that take the place of those given at construction.
+            class_names: names that take the place of those given at construction.
 
         Raises:
-            ValueError: If no names were ever given.
+            ValueError: if no names were ever given.
         """
         tokens = self.class_tokens if class_names is None else self._prompt_tokens(class_names).to(self.device)
         if tokens is None:

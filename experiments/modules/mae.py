@@ -35,11 +35,11 @@ def random_patch_mask(
     Source: arXiv 2111.06377, section 3, "Masking": uniform sampling without replacement.
 
     Args:
-        batch: Images.
-        patches: Patches of an image.
-        ratio: Share of the patches to hide; what stays is rounded down, and is one patch at least.
-        device: Where the indices are drawn.
-        generator: Source of randomness on that device; None for torch's own.
+        batch: images.
+        patches: patches of an image.
+        ratio: share of the patches to hide; what stays is rounded down, and is one patch at least.
+        device: where the indices are drawn.
+        generator: source of randomness on that device; None for torch's own.
 
     Returns:
         Indices of the visible (batch, kept) and of the hidden patches (batch, patches - kept).
@@ -62,19 +62,19 @@ class MAEPretrain(pl.LightningModule):
     Logs `train_loss`, `val_loss` and `test_loss`; there is no accuracy before finetuning.
 
     Args:
-        backbone: A timm `VisionTransformer` made with `num_classes=0`, for square images.
-        recipe: Optimiser and schedule.
-        mask_ratio: Share of the patches to hide.
-        decoder_width: Features of a decoder token.
-        decoder_depth: Transformer blocks of the decoder.
-        decoder_heads: Attention heads of the decoder; they divide its width.
-        normalise: Whether each patch is normalised by its own pixels to make the target.
-        initialise: Whether the backbone starts as in the paper (Xavier weights, fixed sine-cosine positions);
+        backbone: a timm `VisionTransformer` made with `num_classes=0`, for square images.
+        recipe: optimiser and schedule.
+        mask_ratio: share of the patches to hide.
+        decoder_width: features of a decoder token.
+        decoder_depth: transformer blocks of the decoder.
+        decoder_heads: attention heads of the decoder; they divide its width.
+        normalise: whether each patch is normalised by its own pixels to make the target.
+        initialise: whether the backbone starts as in the paper (Xavier weights, fixed sine-cosine positions);
             False keeps the weights it comes with, as when pretraining goes on.
 
     Raises:
-        TypeError: If the backbone is no vision transformer.
-        ValueError: If the mask ratio hides nothing or everything.
+        TypeError: if the backbone is no vision transformer.
+        ValueError: if the mask ratio hides nothing or everything.
 
     Example:
         >>> import timm
@@ -140,21 +140,21 @@ class MAEPretrain(pl.LightningModule):
 
         Args:
             images: (batch, channels, side, side).
-            keep: Indices of the patches to be seen, (batch, kept).
+            keep: indices of the patches to be seen, (batch, kept).
 
         Returns:
             Tokens, (batch, prefix tokens + kept, width): class and register tokens first.
         """
         tokens = self.encoder.encode(images, idx_keep=self._with_prefix(keep))
-        return self.encoder.vit.fc_norm(tokens)  # timm's last norm where it pools by averaging, else nothing
+        return self.encoder.vit.fc_norm(tokens)  # timm's last norm if it pools by averaging, else nothing
 
     def reconstruct(self, images: Tensor, keep: Tensor, hide: Tensor) -> Tensor:
         """Predict the hidden patches of each image from the visible ones.
 
         Args:
             images: (batch, channels, side, side).
-            keep: Indices of the visible patches, (batch, kept).
-            hide: Indices of the hidden patches, (batch, hidden).
+            keep: indices of the visible patches, (batch, kept).
+            hide: indices of the hidden patches, (batch, hidden).
 
         Returns:
             Patches, (batch, hidden, pixels of a patch); normalised ones if the target is.

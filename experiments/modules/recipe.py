@@ -18,32 +18,32 @@ class Recipe:
     """The training recipe of one phase; the values live in `conf/model/`, each with its source.
 
     Args:
-        optimizer: A name that `timm.optim.create_optimizer_v2` knows: "adamw", "rmsproptf", "lamb", "sgd" (with
+        optimizer: a name that `timm.optim.create_optimizer_v2` knows: "adamw", "rmsproptf", "lamb", "sgd" (with
             Nesterov's momentum), "momentum" (SGD with the classical one).
-        lr: Peak learning rate of the last layer, stated for a batch of `lr_batch` images.
-        weight_decay: Decoupled or L2, as the optimiser has it; biases and norms are left out.
+        lr: peak learning rate of the last layer, stated for a batch of `lr_batch` images.
+        weight_decay: decoupled or L2, as the optimiser has it; biases and norms are left out.
         betas: Adam's two momenta; ignored by optimisers that have none.
-        momentum: Momentum of SGD and RMSprop.
-        eps: The optimiser's own epsilon; None keeps its default.
-        warmup_epochs: Epochs of linear warm-up from `lr / 1000`; fractions are allowed.
+        momentum: momentum of SGD and RMSprop.
+        eps: the optimiser's own epsilon; None keeps its default.
+        warmup_epochs: epochs of linear warm-up from `lr / 1000`; fractions are allowed.
         schedule: "cosine" to `min_lr`, "constant", "step" (a tenth at each third of the run, in place of ResNet's
             plateaus) or "exponential" (falls by `decay_rate` every `decay_epochs`, EfficientNet's and MobileNet's).
-        min_lr: The learning rate at the end of the cosine, stated for `lr_batch` images as `lr` is.
-        decay_rate: Factor of the exponential schedule.
-        decay_epochs: Epochs after which the exponential schedule has fallen by `decay_rate`.
-        lr_batch: The batch size that `lr` is stated for; the learning rate grows in proportion to the
+        min_lr: the learning rate at the end of the cosine, stated for `lr_batch` images as `lr` is.
+        decay_rate: factor of the exponential schedule.
+        decay_epochs: epochs after which the exponential schedule has fallen by `decay_rate`.
+        lr_batch: the batch size that `lr` is stated for; the learning rate grows in proportion to the
             effective batch (Goyal et al., arXiv 1706.02677). None: `lr` is used as it is.
-        layer_decay: Factor of the learning rate from one layer to the one below it (BEiT, arXiv 2106.08254).
-        label_smoothing: Share of the target spread over all classes (Szegedy et al., arXiv 1512.00567).
-        mixup: Alpha of mixup (arXiv 1710.09412); 0 switches it off.
-        cutmix: Alpha of CutMix (arXiv 1905.04899); 0 switches it off.
-        drop_path: Rate of stochastic depth (arXiv 1603.09382), given to the timm model.
-        clip_grad: Largest gradient norm; None: not clipped.
-        epochs: Epochs that the phase lasts.
-        batch_size: Images per step and device.
+        layer_decay: factor of the learning rate from one layer to the one below it (BEiT, arXiv 2106.08254).
+        label_smoothing: share of the target spread over all classes (Szegedy et al., arXiv 1512.00567).
+        mixup: alpha of mixup (arXiv 1710.09412); 0 switches it off.
+        cutmix: alpha of CutMix (arXiv 1905.04899); 0 switches it off.
+        drop_path: rate of stochastic depth (arXiv 1603.09382), given to the timm model.
+        clip_grad: largest gradient norm; None: not clipped.
+        epochs: epochs that the phase lasts.
+        batch_size: images per step and device.
 
     Raises:
-        ValueError: If a value is outside what it can be.
+        ValueError: if a value is outside what it can be.
 
     Example:
         >>> Recipe(lr=1e-3, warmup_epochs=1).lr
@@ -104,9 +104,9 @@ class Recipe:
         """Build the optimiser and its per-step schedule, in the form `configure_optimizers` returns.
 
         Args:
-            parameters: A module (a timm model where `layer_decay` is set, since it knows its own layers), or
+            parameters: a module (a timm model if `layer_decay` is set, since it knows its own layers), or
                 parameters, or parameter groups.
-            trainer: The Trainer that will run it; its estimated step count is the schedule's length.
+            trainer: the Trainer that will run it; its estimated step count is the schedule's length.
 
         Returns:
             The dict of optimiser and scheduler that Lightning expects.

@@ -36,16 +36,16 @@ class VisualTokenizer(pl.LightningModule):
     codebook the validation images use: `val_codes_used`, a share, and `val_perplexity`, 1 to `codes`.
 
     Args:
-        recipe: Optimiser and schedule.
-        patch_size: Side of a patch in pixels, a power of two.
-        in_chans: Channels of the images.
-        codes: Size of the codebook.
-        width: Channels of the convolutions.
-        code_width: Features of a code.
-        memory: Share of a code's moving mean that one step keeps; shorter runs need less.
+        recipe: optimiser and schedule.
+        patch_size: side of a patch in pixels, a power of two.
+        in_chans: channels of the images.
+        codes: size of the codebook.
+        width: channels of the convolutions.
+        code_width: features of a code.
+        memory: share of a code's moving mean that one step keeps; shorter runs need less.
 
     Raises:
-        ValueError: If the patch size is no power of two.
+        ValueError: if the patch size is no power of two.
 
     Example:
         >>> tokenizer = VisualTokenizer(Recipe(), patch_size=8, codes=64, width=16)
@@ -160,8 +160,8 @@ class VisualTokenizer(pl.LightningModule):
         """Move each code towards the mean of its cells, and restart those out of use.
 
         Args:
-            cells: Unit vectors, (cells, code_width).
-            nearest: The code each was given, (cells,).
+            cells: unit vectors, (cells, code_width).
+            nearest: the code each was given, (cells,).
         """
         members = torch.bincount(nearest, minlength=self.codes).to(cells.dtype)
         sums = torch.zeros_like(self.cell_sums).index_add_(0, nearest, cells)

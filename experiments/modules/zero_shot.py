@@ -17,8 +17,8 @@ class ZeroShotClassifier(nn.Module):
     The names are encoded when it is made, so that an image costs its own tower and one product only.
 
     Args:
-        clip: The trained towers.
-        class_names: One name a class.
+        clip: the trained towers.
+        class_names: one name a class.
     """
 
     def __init__(self, clip: "CLIPPretrain", class_names: Sequence[str]) -> None:

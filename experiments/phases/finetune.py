@@ -18,16 +18,16 @@ def finetune(job: Job, *, linear_probe: bool = False, match: str = "names") -> O
     """Train a classifier on top of weights that are there already.
 
     Args:
-        job: The config and the directory; `checkpoint` is a run directory, a checkpoint, a file of weights, or
+        job: the config and the directory; `checkpoint` is a run directory, a checkpoint, a file of weights, or
             "scratch" for the same training from random weights, to compare with.
-        linear_probe: Train the classifier only.
+        linear_probe: train the classifier only.
         match: "names", or "order" for files that name the same layers otherwise.
 
     Returns:
         Where it all is, and the metrics of the held-out test set.
 
     Raises:
-        WeightsError: If there are no weights to start from, or they do not fit.
+        WeightsError: if there are no weights to start from, or they do not fit.
     """
     recipe = recipe_of(job.cfg, "finetune")
     weights = _start(job)
@@ -45,7 +45,7 @@ def finetune(job: Job, *, linear_probe: bool = False, match: str = "names") -> O
 
 
 def _start(job: Job) -> Weights | None:
-    """Read what the job starts from; None where timm brings it, or nothing is wanted."""
+    """Read what the job starts from; None if timm brings it, or nothing is wanted."""
     if job.start is not None and job.cfg.pretrained:
         raise WeightsError("checkpoint= and pretrained=true name two starts; give one of them.")
     if job.start is None and not job.cfg.pretrained:

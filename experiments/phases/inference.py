@@ -26,18 +26,18 @@ def inference(job: Job, *, boundary_share: float = 0.02, min_seconds: float = 5.
     what came before or after, is a small share of the whole, or the time is up.
 
     Args:
-        job: The config and the directory; `checkpoint` is a run with a classifier.
-        boundary_share: The edges' largest share of the measured energy.
-        min_seconds: The shortest that a measurement may be: power sensors show only part of what happens, and 5 s is what
+        job: the config and the directory; `checkpoint` is a run with a classifier.
+        boundary_share: the edges' largest share of the measured energy.
+        min_seconds: the shortest that a measurement may be: power sensors show only part of what happens, and 5 s is what
             Yang et al. (arXiv 2312.02741) found to bring errors from 39 % down to 5 %.
-        max_seconds: The longest that all repetitions may take together; the first pass is always made.
+        max_seconds: the longest that all repetitions may take together; the first pass is always made.
 
     Returns:
         `test_acc`, `joules_per_image`, `wh_per_1000_images`, `images_per_second`, `joules_per_gflop`, `boundary_share`,
         `passes`; its note says what ended the repetitions. Without energy (watt=none) only what needs none.
 
     Raises:
-        WeightsError: If there is no checkpoint, it has no classifier, or it does not fit.
+        WeightsError: if there is no checkpoint, it has no classifier, or it does not fit.
     """
     if job.start is None:
         raise WeightsError("Inference needs a finetuned run: checkpoint=RUN_DIRECTORY, or a .ckpt of it.")

@@ -15,10 +15,10 @@ def lifecycle(
     """Run the three phases one after the other, each from the checkpoint of the one before.
 
     Args:
-        job: The config and the directory; each phase has a subdirectory of its name.
-        pretrain: The first phase, with its options bound.
-        finetune: The second.
-        inference: The third.
+        job: the config and the directory; each phase has a subdirectory of its name.
+        pretrain: the first phase, with its options bound.
+        finetune: the second.
+        inference: the third.
 
     Returns:
         What the phases left, and the metrics of the last one.

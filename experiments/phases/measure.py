@@ -24,8 +24,8 @@ class Repeated:
     """A loader gone through several times, as one epoch.
 
     Args:
-        loader: The batches of one pass.
-        passes: How many.
+        loader: the batches of one pass.
+        passes: how many.
     """
 
     def __init__(self, loader: Iterable[Any], passes: int) -> None:
@@ -44,7 +44,7 @@ class Stopwatch(Callback):
     """Measures a test epoch, from its first batch to the end of the device's work on its last.
 
     Args:
-        meter: A running meter; None: only the time is measured.
+        meter: a running meter; None: only the time is measured.
     """
 
     def __init__(self, meter: EnergyMeter | None = None) -> None:
@@ -69,7 +69,7 @@ class Stopwatch(Callback):
 
     @property
     def joules(self) -> float:
-        """Joules of the last test epoch; not a number where nothing was measured."""
+        """Joules of the last test epoch; not a number if nothing was measured."""
         return math.nan if self._window is None else self._window.joules
 
     @property
@@ -85,9 +85,9 @@ class Goal:
     """When a measurement is long enough.
 
     Args:
-        boundary_share: The edges' largest share of the energy.
-        min_seconds: The shortest that it may be.
-        max_seconds: The longest that all attempts may take together.
+        boundary_share: the edges' largest share of the energy.
+        min_seconds: the shortest that it may be.
+        max_seconds: the longest that all attempts may take together.
     """
 
     boundary_share: float

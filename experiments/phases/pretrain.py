@@ -19,7 +19,7 @@ def pretrain(job: Job) -> Outcome:
     BEiT trains its tokenizer first, in the subdirectory `tokenizer`, with a record of its own that this run inherits.
 
     Args:
-        job: The config and the directory.
+        job: the config and the directory.
 
     Returns:
         Where it all is, and the metrics of the held-out test set.
@@ -56,10 +56,10 @@ def self_supervised(
     """Build the module that pretrains a backbone without labels.
 
     Args:
-        job: The config.
-        backbone: A timm model without a classifier.
-        recipe: How it is trained.
-        data: The data, for the names of its classes.
+        job: the config.
+        backbone: a timm model without a classifier.
+        recipe: how it is trained.
+        data: the data, for the names of its classes.
         tokenizer: BEiT's trained tokenizer.
     """
     # Imported here: lightly and open_clip take seconds to import, which a supervised run need not spend.

@@ -18,7 +18,7 @@ from experiments.report.metrics import Amount, SamSettings, pareto_ranks, sam
 LEARNT: Final = 0.1
 """An accuracy below this is no use for anything, so the training counts as failed to learn."""
 LEARNT_OVER_CHANCE: Final = 1.5
-"""The same, in multiples of one over the number of classes, where that is known."""
+"""The same, in multiples of one over the number of classes, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ModelResult:
         scale: its size, in the study's words.
         device: what trained it.
         inference_device: what ran it.
-        provenance: "measured", "estimated", "mixed", or "" where there is no energy.
+        provenance: "measured", "estimated", "mixed", or "" if there is no energy.
         status: "completed", or the worst of its runs' statuses.
         learnt: whether it is better than guessing.
         year: of its paper.
@@ -85,7 +85,7 @@ class ModelResult:
 
     @property
     def recipe(self) -> str:
-        """How its last training went, e.g. "20 epochs, batch 32, lr 0.002"; nothing where the record does not say."""
+        """How its last training went, e.g. "20 epochs, batch 32, lr 0.002"; nothing if the record does not say."""
         told = self.lineages[0].trained.numbers if self.lineages and self.lineages[0].trained else {}
         words = (("epochs", "{:g} epochs"), ("batch_size", "batch {:g}"), ("lr", "lr {:g}"))
         return ", ".join(text.format(told[key]) for key, text in words if key in told)
@@ -247,7 +247,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _mean_of_all(values: Sequence[float | None]) -> float | None:
-    """The mean; None where one is unknown. Most of a plus or minus is a board's gain, which averaging does not shrink."""
+    """The mean; None if one is unknown. Most of a plus or minus is a board's gain, which averaging does not shrink."""
     known = [value for value in values if value is not None]
     return _mean(known) if len(known) == len(values) else None
 

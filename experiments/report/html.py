@@ -23,8 +23,8 @@ class DrawnFigure:
     Attributes:
         title: its heading, with its number.
         caption: what it shows; also its text alternative.
-        why: why there is none; empty where there is one.
-        svg: its content; empty where there is none.
+        why: why there is none; empty if there is one.
+        svg: its content; empty if there is none.
         name: its files' name, without an ending.
     """
 

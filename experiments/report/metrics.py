@@ -32,14 +32,14 @@ class SamSettings:
 
 @dataclass(frozen=True)
 class Amount:
-    """A number and its plus or minus; None where unknown."""
+    """A number and its plus or minus; None if unknown."""
 
     value: float
     plus_minus: float | None = None
 
 
 def sam(accuracy: float | None, joules: float | None, settings: SamSettings, *, shifted: bool = False) -> float | None:
-    """SAM of an accuracy and an energy; None where it is undefined or something is missing.
+    """SAM of an accuracy and an energy; None if it is undefined or something is missing.
 
     Source: arXiv 2310.06522; the shifted form is `lightning_watt`'s.
 
@@ -62,7 +62,7 @@ def sam_amount(
     *,
     shifted: bool = False,
 ) -> Amount | None:
-    """SAM with half its range over the energy's uncertainty; no range where one end lies at or below the pole."""
+    """SAM with half its range over the energy's uncertainty; no range if one end lies at or below the pole."""
     score = sam(accuracy, joules, settings, shifted=shifted)
     if score is None or joules is None:
         return None
@@ -149,7 +149,7 @@ def ranks(scores: Sequence[float | None], *, high_is_good: bool = True) -> list[
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Kendall's tau-a: 1 where two orders agree in every pair, -1 where they disagree in every pair; None below two.
+    """Kendall's tau-a: 1 if two orders agree in every pair, -1 if they disagree in every pair; None below two.
 
     Example:
         >>> kendall_tau([1, 2, 3], [1, 3, 2])
@@ -163,12 +163,12 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
 
 @dataclass(frozen=True)
 class Fit:
-    """A least-squares fit, `y = start + slope x`, or `y = exp(start + slope x)` where `exponential`.
+    """A least-squares fit, `y = start + slope x`, or `y = exp(start + slope x)` if `exponential`.
 
     Attributes:
         slope: a unit of x.
         start: at x = 0.
-        r2: share of the variance that it explains; of ln y where `exponential`.
+        r2: share of the variance that it explains; of ln y if `exponential`.
         exponential: whether the line was laid through ln y.
     """
 
@@ -184,12 +184,12 @@ class Fit:
 
     @property
     def doubling(self) -> float | None:
-        """By how much x grows while y doubles; None where it doesn't grow exponentially."""
+        """By how much x grows while y doubles; None if it doesn't grow exponentially."""
         return math.log(2) / self.slope if self.exponential and self.slope > 0 else None
 
 
 def fit(x: Sequence[float], y: Sequence[float], *, exponential: bool = False) -> Fit | None:
-    """Fit a line, or an exponential through a line in ln y; None below three different x, or where all y are equal.
+    """Fit a line, or an exponential through a line in ln y; None below three different x, or if all y are equal.
 
     Two points, or two years, always lie on a line, so a fit through them says nothing.
 
@@ -217,7 +217,7 @@ def break_even(train_j: tuple[float, float], per_sample_j: tuple[float, float]) 
         per_sample_j: joules an inference of the first and of the second.
 
     Returns:
-        The number of inferences; 0 where the first is not dearer to train; None where it is not cheaper to run.
+        The number of inferences; 0 if the first is not dearer to train; None if it is not cheaper to run.
 
     Example:
         >>> break_even((100.0, 40.0), (0.25, 0.5))

@@ -20,7 +20,7 @@ class Output:
     """A directory that the report is written to; a link in it is replaced, never followed.
 
     Args:
-        root: the directory; it is made where it is missing.
+        root: the directory; it is made if it is missing.
 
     Raises:
         OSError: it cannot be made, or is a link.
@@ -85,7 +85,7 @@ def number(value: float) -> str:
 
 
 def shown(cell: Cell, column: str = "") -> str:
-    """A cell as people read it; empty where there is nothing."""
+    """A cell as people read it; empty if there is nothing."""
     if cell is None:
         return ""
     if isinstance(cell, str):

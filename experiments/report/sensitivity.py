@@ -23,7 +23,7 @@ class Setting:
     Attributes:
         settings: alpha, beta and unit.
         shifted: which form.
-        places: rank of each result; None where SAM is undefined.
+        places: rank of each result; None if SAM is undefined.
         undefined: how many have no SAM.
         tau: Kendall's tau to the ranking of the comparison's own settings, over the results that both rank.
     """

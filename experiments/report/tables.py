@@ -88,7 +88,7 @@ def models(comparison: Comparison) -> Table:
         "standard deviation over runs (kWh)",
     )
     note = (
-        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}; empty where it is undefined "
+        f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}; empty if it is undefined "
         f"(at or below 1 {settings.unit}). The ± is the measurement's uncertainty; for top-1 it is the standard deviation "
         "over runs. Own: only the last training run. With inherited: also the runs that it started from. NetScore: "
         "20 log10(a² / sqrt(parameters x multiply-adds)), a in percent, parameters in 10^6, multiply-adds in 10^9."

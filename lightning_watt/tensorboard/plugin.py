@@ -67,11 +67,11 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
         return _json(request, {"now_unix": unix_time(), "where": reader.where(), "runs": reader.runs()})
 
     def _serve_curves(self, request: Request) -> Response:
-        """Curves of the runs named by `run`, by device where `by_device` is there: `{RUN: Curves}`."""
+        """Curves of the runs named by `run`, by device if `by_device` is there: `{RUN: Curves}`."""
         return _json(request, self._reader(request).curves(request.args.getlist("run"), "by_device" in request.args))
 
     def _serve_record(self, request: Request) -> Response:
-        """The record of the run named by `run`: `{record, problem}`, the one or the other null, both where there is none."""
+        """The record of the run named by `run`: `{record, problem}`, the one or the other null, both if there is none."""
         try:
             record = self._reader(request).record(request.args.get("run", ""))
         except RecordError as error:
@@ -104,7 +104,7 @@ def _json(request: Request, content: Any) -> Response:
 
 
 def _answer(request: Request, content: bytes | str, kind: str, **options: Any) -> Response:
-    """TensorBoard's own kind of answer: packed where the browser takes it, not sniffed, not kept unless told to."""
+    """TensorBoard's own kind of answer: packed if the browser accepts it, not sniffed, not kept unless told to."""
     response: Response = http_util.Respond(request, content, kind, **options)
     return response
 

@@ -79,7 +79,7 @@ class Curves(msgspec.Struct, kw_only=True):
     """The curves of one run.
 
     Attributes:
-        power: by device; the only key is "total" where devices were not asked for.
+        power: by device; the only key is "total" if devices were not asked for.
         path_j: joules spent when an accuracy was known.
         path_accuracy: that accuracy.
     """
@@ -119,7 +119,7 @@ class Reader:
         return [_run(name, last.get(name, {}), texts.get(name)) for name in sorted(measured)]
 
     def record(self, run: str) -> Record | None:
-        """The last record of a run without its epochs, which may be thousands; None where it has none yet.
+        """The last record of a run without its epochs, which may be thousands; None if it has none yet.
 
         Raises:
             RecordError: it cannot be read.

@@ -26,7 +26,7 @@ LEAST_S = 3.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 where every part did its work."""
+    """Run the command; 0 if every part did its work."""
     given = sys.argv[1:] if arguments is None else arguments
     options = parse(given)
     try:

@@ -46,7 +46,7 @@ class Bench:
 
     @cached_property
     def load(self) -> Load:
-        """The work, on the GPU where torch has one, else on the CPU."""
+        """The work, on the GPU if torch has one, else on the CPU."""
         return open_load(BATCH_S)
 
     def seconds(self, whole: float, least: float = 0.2) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float | int]:
-    """Count, least, median, 99th percentile and most of some values; only the count where there are none."""
+    """Count, least, median, 99th percentile and most of some values; only the count if there are none."""
     if not len(values):
         return {"n": 0}
     at = np.percentile(np.asarray(values, dtype=float), [0, 5, 50, 95, 99, 100])
@@ -30,12 +30,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def percent(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
-    """A share as per cent; a dash where it is not known."""
+    """A share as per cent; a dash if it is not known."""
     if value is None or not np.isfinite(value):
         return "–"
     return f"{value:{'+' if sign else ''}.{digits}%}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number to so many significant digits; a dash where it is not known."""
+    """A number to so many significant digits; a dash if it is not known."""
     return "–" if value is None or not np.isfinite(value) else f"{value:.{digits}g}"

@@ -63,7 +63,7 @@ def steady(load: Load, kind: str = HEAVY) -> Iterator[None]:
 
 
 def open_load(batch_s: float = BATCH_S) -> Load:
-    """The GPU's load where torch has a GPU, else the CPU's."""
+    """The GPU's load if torch has a GPU, else the CPU's."""
     return CudaLoad(batch_s) if has_cuda() else CpuLoad(batch_s)
 
 
@@ -77,7 +77,7 @@ def has_cuda() -> bool:
 
 
 def cuda_uuid() -> str | None:
-    """The UUID of CUDA's first device, as NVML writes it; None where there is none or this torch does not say."""
+    """The UUID of CUDA's first device, as NVML writes it; None if there is none or this torch does not say."""
     if not has_cuda():
         return None
     import torch

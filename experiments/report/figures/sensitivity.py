@@ -144,7 +144,7 @@ def _lines(
 
 
 def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[ModelResult], bumps: list[int]) -> None:
-    """Write names at the right end of their lines, pushed apart where ranks lie too close for a line of text."""
+    """Write names at the right end of their lines, pushed apart if ranks lie too close for a line of text."""
     ends = sorted((place, n) for n in bumps if (place := last.places[n]) is not None)
     if not ends:
         return

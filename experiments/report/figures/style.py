@@ -67,7 +67,7 @@ class Picture:
         key: its file's name, without an ending.
         title: its heading.
         caption: what is drawn and how to read it; also its text alternative.
-        figure: None where there is nothing to draw.
+        figure: None if there is nothing to draw.
         why: the reason for that.
     """
 
@@ -134,7 +134,7 @@ def plain_power(value: float, _: object = None) -> str:
 
 
 def log_axis(axes: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic, with ticks at powers of ten; at 2 and 5 too where it spans less than two decades."""
+    """Make an axis logarithmic, with ticks at powers of ten; at 2 and 5 too if it spans less than two decades."""
     if which == "x":
         axes.set_xscale("log")
     else:
@@ -211,7 +211,7 @@ def draw_dots(axes: Axes, dots: Sequence[Dot], families: dict[str, Look]) -> Non
 
 
 def edge(provenance: str) -> dict[str, Any]:
-    """How a bar is outlined: dashed where its energy is estimated or mixed."""
+    """How a bar is outlined: dashed if its energy is estimated or mixed."""
     return {"ec": "black", "lw": 0.6} if provenance == "measured" else {"ec": "black", "lw": 0.9, "ls": (0, (3, 2))}
 
 
@@ -263,7 +263,7 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
         text = axes.annotate(
             safe(spot.name), (spot.x, spot.y), xytext=(0, 0), textcoords="offset points", fontsize=7, zorder=6
         )
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable where a line passes
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable over a line
         for dx, dy, across, up in _PLACES:
             away = 1.3 * spot.radius + 2 if dx == 0 or dy == 0 else spot.radius + 1
             text.set_position((dx * away, dy * away))

@@ -137,7 +137,7 @@ def _stairs(axes: Axes, spots: list[tuple[float, float]], style: Literal["steps-
 def _name(
     axes: list[Axes], comparison: Comparison, known: list[ModelResult], best: list[ModelResult], sizes: dict[str, float]
 ) -> None:
-    """Name the front's models; the others too where there are few."""
+    """Name the front's models; the others too if there are few."""
     size, _ = scaled(max(result.train_j or 0.0 for result in known))
     front = {result.label for result in best}
     others = [result for result in known if result.label not in front]

@@ -18,7 +18,7 @@ MOST_COUNT: Final = 1e18
 
 
 def text(value: object, most: int = MOST_CHARACTERS) -> str:
-    r"""A short printable line; empty where the value is no text and no number.
+    r"""A short printable line; empty if the value is no text and no number.
 
     Control characters, line breaks, text-direction marks and lone surrogates are replaced.
 

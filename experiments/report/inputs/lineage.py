@@ -31,12 +31,12 @@ class Lineage:
 
     @property
     def trained(self) -> Run | None:
-        """The run that trained what is used in the end; None where its record is not there."""
+        """The run that trained what is used in the end; None if its record is not there."""
         return next((run for run in reversed(self.runs) if run.phase != "inference"), None)
 
     @property
     def inference(self) -> Run | None:
-        """The inference run; None where there is none."""
+        """The inference run; None if there is none."""
         return self.end if self.end.phase == "inference" else None
 
     @property
@@ -46,7 +46,7 @@ class Lineage:
 
     @property
     def provenance(self) -> str:
-        """Of all its energy: "measured", "estimated", "mixed", or "" where there is none."""
+        """Of all its energy: "measured", "estimated", "mixed", or "" if there is none."""
         kinds = {run.provenance for run in self.runs if run.provenance}
         return kinds.pop() if len(kinds) == 1 else "mixed" if kinds else ""
 
@@ -64,7 +64,7 @@ class Lineage:
 
     @property
     def train_uncertainty_j(self) -> float | None:
-        """Plus or minus of `train_j`; None where a part of it has no record here."""
+        """Plus or minus of `train_j`; None if a part of it has no record here."""
         training = [run for run in self.runs if run.phase != "inference"]
         known = [run.uncertainty_j for run in training if run.uncertainty_j is not None]
         joules = math.fsum(run.own_j or 0.0 for run in training)

@@ -49,9 +49,9 @@ class Run:
             training: epochs, batch_size, lr.
         metric: the accuracy's name.
         accuracy: the last one, in [0, 1].
-        own_j: joules of the run itself; None where nothing was measured.
+        own_j: joules of the run itself; None if nothing was measured.
         uncertainty_j: plus or minus.
-        provenance: "measured", "estimated", "mixed", or "" where there is no energy.
+        provenance: "measured", "estimated", "mixed", or "" if there is no energy.
         inherited: path and joules of what it started from; to be compared, never opened or shown.
         devices: what was measured, e.g. "2 x NVIDIA H100".
         sources: where the joules come from, e.g. "nvml-counter".
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def per_sample_j(self) -> tuple[float, float] | None:
-        """Joules and plus or minus of one inference; None where the run is not an inference run or counted no samples."""
+        """Joules and plus or minus of one inference; None if the run is not an inference run or counted no samples."""
         used = [use for name, use in self.stages.items() if name in EVALUATING]
         samples = sum(use.samples for use in used)
         joules = sum(use.joules for use in used)
@@ -109,7 +109,7 @@ class Run:
 
     @property
     def top1(self) -> float | None:
-        """The accuracy where it is a classifier's: what masked-image pretraining calls accuracy counts visual tokens."""
+        """The accuracy if it is a classifier's: what masked-image pretraining calls accuracy counts visual tokens."""
         supervised = self.facts["pretraining"] in ("", "supervised")
         return self.accuracy if self.phase in ("finetune", "inference", "train") or supervised else None
 
@@ -222,7 +222,7 @@ def _run(base: Path, file: Path) -> Run:
 
 
 def _energy(record: Record) -> tuple[float | None, float | None]:
-    """Joules and plus or minus, refused where no run can have used that."""
+    """Joules and plus or minus, refused if no run can have used that."""
     own_j = record.energy.total_j
     if own_j is not None and clean.energy(own_j) is None:
         raise RecordError(f"energy.total_j is {own_j:g}: no run uses that. Was it edited?")

@@ -1,7 +1,7 @@
 """Reads trainings that others measured, from a CSV that the user brings (`--reference`); none of its numbers are kept here.
 
 Columns: `model`, `val_acc` in [0, 1], and `pynvml_total_kwh` (or `kwh`) are needed; `backend`, `gpu`, `n_gpu_monitored`,
-`epochs` and `year` are used where they are there. This is the layout of Fischer et al., ECML 2022
+`epochs` and `year` are used if they are there. This is the layout of Fischer et al., ECML 2022
 (github.com/raphischer/imagenet-energy-efficiency).
 """
 
@@ -43,13 +43,13 @@ class Training:
     """One training that somebody else measured.
 
     Attributes:
-        name: the model, and the framework where it is known.
+        name: the model, and the framework if it is known.
         family: the model's family.
-        year: of the family's paper; None where unknown.
+        year: of the family's paper; None if unknown.
         device: what was measured.
         joules: the GPUs' energy, without the CPU's, which was not read for all.
         accuracy: in [0, 1].
-        epochs: how many; 0 where unknown.
+        epochs: how many; 0 if unknown.
     """
 
     name: str

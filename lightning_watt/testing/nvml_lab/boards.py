@@ -52,20 +52,20 @@ class Fault:
     """Something that goes wrong between two moments.
 
     Args:
-        kind: What happens. Calls: "lost" (every call on the board answers GPU_IS_LOST), "error" (`function`
+        kind: what happens. Calls: "lost" (every call on the board answers GPU_IS_LOST), "error" (`function`
             answers `code`), "hang" (`function` sleeps `delay_ms`, then answers). Energy counter: "reset" (it
-            restarts from 0), "jump" (`millijoules` are added, or taken where negative, never below 0),
+            restarts from 0), "jump" (`millijoules` are added, or taken away if negative, never below 0),
             "stuck" (it stands still, then shows the truth again), "raw" (it reads `value`). Samples: "sample_time"
             (time stamp 0), "sample_raw" (`value` in milliwatts). "clock_step": the wall clock, and so every
             later time stamp of this board, steps by `seconds`.
-        at_s: When it begins, in seconds after the lab's time zero.
-        until_s: When it ends (excluded); None is never. Without meaning for reset, jump and clock_step.
+        at_s: when it begins, in seconds after the lab's time zero.
+        until_s: when it ends (excluded); None is never. Without meaning for reset, jump and clock_step.
         function: NVML's C symbol, with or without its version suffix; "*" is every function.
-        code: The NVML return code of "error".
-        delay_ms: Milliseconds that each call sleeps.
-        millijoules: The jump.
-        value: The counter's raw uint64, or the sample's milliwatts.
-        seconds: The clock's step; may be negative.
+        code: the NVML return code of "error".
+        delay_ms: milliseconds that each call sleeps.
+        millijoules: the jump.
+        value: the counter's raw uint64, or the sample's milliwatts.
+        seconds: the clock's step; may be negative.
 
     Example:
         >>> Fault("error", at_s=1, until_s=2, function="nvmlDeviceGetPowerUsage", code=UNKNOWN).at_s
@@ -113,37 +113,37 @@ class Board:
     """One fake board: what it draws, and how it shows that.
 
     Args:
-        power: Watts over time; `constant`, `square`, `steps`, `ramp`.
-        name: The product name.
+        power: watts over time; `constant`, `square`, `steps`, `ramp`.
+        name: the product name.
         uuid: "GPU-..."; None gives each board of a lab its own.
         pci_bus_id: "domain:bus:device.function" in hexadecimal; None likewise.
-        counter_ms: The energy counter's tick; between ticks it stands still. None: NOT_SUPPORTED.
-        counter_phase_ms: When its first tick comes, after time zero.
-        counter_lag_ms: How much later than its tick a value can be read.
-        counter_gain: The counter reads gain x truth (to 1 ppm).
-        counter_start_mj: What it reads at time zero, in millijoules.
-        samples_ms: The period of the driver's power samples. None: NOT_SUPPORTED.
-        samples_phase_ms: When the first sample is taken, after time zero.
-        samples_jitter_ms: Each sample comes up to this much late, by a fixed pseudo-random sequence.
-        samples_window_ms: A sample is the average over this window that ends at it; 0 is the instant.
-        samples_buffer: How many samples the driver keeps.
-        power_usage: Whether `nvmlDeviceGetPowerUsage` is supported.
-        power_window_ms: Its averaging window (1 s on most boards since Ampere); 0 is the instant.
-        power_period_ms: How often that sensor (and fields 185, 186) is refreshed; 0 is always.
-        sensor_gain: Power usage and samples show gain x truth (to 1 ppm); the counter has its own.
-        fields: Supported field values, of 83 and 191 (energy), 185 (1 s average power), 186 (instant power).
-        module_extra_w: What scope 1 (the module) of fields 185, 186 adds to the board. None: NOT_SUPPORTED.
-        power_limit_w: The enforced limit.
-        power_limits_w: The smallest and the largest limit.
-        mig: The number of MIG instances; 0 is a board with MIG off, None one that knows none.
-        mig_uuids: Their "MIG-..." UUIDs; empty names them after the board.
-        pids: Processes that run on the board.
+        counter_ms: the energy counter's tick; between ticks it stands still. None: NOT_SUPPORTED.
+        counter_phase_ms: when its first tick comes, after time zero.
+        counter_lag_ms: how much later than its tick a value can be read.
+        counter_gain: the counter reads gain x truth (to 1 ppm).
+        counter_start_mj: what it reads at time zero, in millijoules.
+        samples_ms: the period of the driver's power samples. None: NOT_SUPPORTED.
+        samples_phase_ms: when the first sample is taken, after time zero.
+        samples_jitter_ms: each sample comes up to this much late, by a fixed pseudo-random sequence.
+        samples_window_ms: a sample is the average over this window that ends at it; 0 is the instant.
+        samples_buffer: how many samples the driver keeps.
+        power_usage: whether `nvmlDeviceGetPowerUsage` is supported.
+        power_window_ms: its averaging window (1 s on most boards since Ampere); 0 is the instant.
+        power_period_ms: how often that sensor (and fields 185, 186) is refreshed; 0 is always.
+        sensor_gain: power usage and samples show gain x truth (to 1 ppm); the counter has its own.
+        fields: supported field values, of 83 and 191 (energy), 185 (1 s average power), 186 (instant power).
+        module_extra_w: what scope 1 (the module) of fields 185, 186 adds to the board. None: NOT_SUPPORTED.
+        power_limit_w: the enforced limit.
+        power_limits_w: the smallest and the largest limit.
+        mig: the number of MIG instances; 0 is a board with MIG off, None one that knows none.
+        mig_uuids: their "MIG-..." UUIDs; empty names them after the board.
+        pids: processes that run on the board.
         architecture: NVML_DEVICE_ARCH_*; 9 is Hopper.
-        compute_capability: The pair that CUDA reports.
-        memory_bytes: Of which a quarter is in use.
-        persistence: Whether persistence mode is on.
+        compute_capability: the pair that CUDA reports.
+        memory_bytes: of which a quarter is in use.
+        persistence: whether persistence mode is on.
         virtualization: NVML_GPU_VIRTUALIZATION_MODE_*; 0 none, 2 a vGPU.
-        faults: What befalls this board.
+        faults: what befalls this board.
     """
 
     power: Curve = field(default_factory=lambda: constant(100.0))

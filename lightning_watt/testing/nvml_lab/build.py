@@ -55,7 +55,7 @@ def build() -> Built:
     """Compile unless that is done already; safe when several processes do it at once.
 
     Raises:
-        LabError: Without gcc, or where it refuses the sources.
+        LabError: gcc is missing, or refuses the sources.
     """
     digest = hashlib.sha256("\0".join(FLAGS).encode())
     for name in SOURCES:

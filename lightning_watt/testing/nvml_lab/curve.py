@@ -123,8 +123,8 @@ def steps(pieces: Sequence[tuple[float, float]], *, repeat: bool = True, then: C
 
     Args:
         pieces: `(seconds, watts)` pairs.
-        repeat: Start over after the last piece; otherwise its watts stay for ever.
-        then: The curve that follows the pieces (they then come once, whatever `repeat` says).
+        repeat: start over after the last piece; otherwise its watts stay for ever.
+        then: the curve that follows the pieces (they then come once, whatever `repeat` says).
     """
     segments = tuple(_segment(seconds, watts) for seconds, watts in pieces)
     if then is not None:

@@ -36,12 +36,12 @@ class Lab:
     holds for every process that gets this lab. Make a new `Lab` to start over.
 
     Args:
-        boards: In NVML's order.
-        faults: What befalls every board, and the calls that name none (such as `nvmlDeviceGetCount`).
+        boards: in NVML's order.
+        faults: what befalls every board, and the calls that name none (such as `nvmlDeviceGetCount`).
         missing: C symbols that answer FUNCTION_NOT_FOUND, as an old driver's would.
-        init_error: The NVML return code of `nvmlInit`; 0 is success, 9 no driver, 18 a version mismatch.
-        driver: The driver version.
-        t0_ns: Time zero in nanoseconds of CLOCK_MONOTONIC (`time.monotonic_ns`); one in the past gives the
+        init_error: the NVML return code of `nvmlInit`; 0 is success, 9 no driver, 18 a version mismatch.
+        driver: the driver version.
+        t0_ns: time zero in nanoseconds of CLOCK_MONOTONIC (`time.monotonic_ns`); one in the past gives the
             boards a history. None is the moment of first use.
         start: "now" fixes time zero when the scenario is written; "first_init" when the first process calls
             `nvmlInit`, so that an import that takes seconds does not eat the scenario's first events.
@@ -86,10 +86,10 @@ class Lab:
     # ---- using it ----
 
     def build(self) -> Path:
-        """Compile the library where that is not done yet, and return the path of `libnvidia-ml.so.1`.
+        """Compile the library if that is not done yet, and return the path of `libnvidia-ml.so.1`.
 
         Raises:
-            LabError: Without gcc, or where it refuses the sources.
+            LabError: gcc is missing, or refuses the sources.
         """
         return build().library
 
@@ -109,10 +109,10 @@ class Lab:
         does not see the boards, because the library is loaded under another name.
 
         Args:
-            children: Let processes that are started within it see the lab too (forked ones always do).
+            children: let processes that are started within it see the lab too (forked ones always do).
 
         Raises:
-            LabError: Where another lab is running in this process, or the lab cannot be built.
+            LabError: another lab is running in this process, or the lab cannot be built.
         """
         built = build()
         if not _one_at_a_time.acquire(blocking=False):
@@ -151,7 +151,7 @@ class Lab:
         """The lab's time zero in nanoseconds of CLOCK_MONOTONIC.
 
         Raises:
-            LabError: Before it is fixed.
+            LabError: before it is fixed.
         """
         if self._t0_ns is None and self._scenario is not None:
             shared = self._scenario.with_name(self._scenario.name + ".t0")
@@ -219,7 +219,7 @@ class Lab:
     # ---- the scenario file ----
 
     def scenario(self) -> Path:
-        """Write the scenario file where that is not done yet, which fixes time zero, and return its path."""
+        """Write the scenario file if that is not done yet, which fixes time zero, and return its path."""
         if self._scenario is None:
             directory = tempfile.mkdtemp(prefix="nvml_lab_")
             weakref.finalize(self, _remove, directory, os.getpid())

@@ -131,7 +131,7 @@ def _segment(bench: Bench, pause_s: float) -> dict[str, Any]:
 
 
 def mean_watts(samples: list[tuple[int, int]], start_us: float, end_us: float) -> float | None:
-    """Mean watts between two times, by straight lines between samples (µs, mW); None where they do not reach."""
+    """Mean watts between two times, by straight lines between samples (µs, mW); None if they do not reach."""
     if len(samples) < 3 or samples[0][0] > start_us + 200_000 or samples[-1][0] < end_us - 200_000:
         return None
     at, watts = np.asarray([us for us, _ in samples], dtype=float), np.asarray([mw / 1000 for _, mw in samples])

@@ -160,7 +160,7 @@ def contestants(bench: Bench) -> tuple[dict[str, Callable[[], list[pl.Callback]]
         return kinds, [f"Zeus did not take part: it cannot be imported ({error})."]
 
     class Zeus(pl.Callback):
-        """A Zeus window a batch, with the synchronise that is its default where there is a GPU."""
+        """A Zeus window a batch, with the synchronise that is its default if there is a GPU."""
 
         def __init__(self) -> None:
             self.monitor = ZeusMonitor(gpu_indices=[0], cpu_indices=[])
