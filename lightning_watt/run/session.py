@@ -14,7 +14,7 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 | `Session._lock` | all attributes of the session but the ones below; no driver is asked while it is held |
 | two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
 
-| two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
+Outside of the lock are `ready`, `histograms`, `news`, `batches`, `samples`, `_ended`: each step of theirs is atomic. A signal
 handler may come between any two steps: locks can be taken again by their own thread, and changes are put in place at once.
 """
 

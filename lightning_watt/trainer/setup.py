@@ -212,7 +212,7 @@ class Setup:
         sources = [NvmlSource(own, required=False, processes=others)] if own else settings.sources
         run.meter = EnergyMeter(gpus, sources, interval, marker=marker, processes=others, required=required)
         devices = run.meter.open()
-        missing = not_told_elsewhere(run.meter.missing, share)
+        missing = missing_here(run.meter.missing, share)
         run.state.missing = [str(reason) for reason in missing] + ([instead] if instead else [])
         for reason in missing:
             if is_asked_for(reason, settings, share):
@@ -238,7 +238,7 @@ def compared(settings: Settings) -> str:
     return repr(sorted((name, getattr(settings, name)) for name in NAMES if name not in NOT_COMPARED))
 
 
-def not_told_elsewhere(missing: Sequence[SourceUnavailable], share: Share) -> list[SourceUnavailable]:
+def missing_here(missing: Sequence[SourceUnavailable], share: Share) -> list[SourceUnavailable]:
     """What is missing here, without the boards that another rank uses: that rank reads or reports them."""
     others = {board for board in share.boards if board not in share.mine}
     return [reason for reason in missing if reason.device not in others]

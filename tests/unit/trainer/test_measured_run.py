@@ -1,0 +1,142 @@
+"""A run as the hooks drive it, over a scripted source and a clock that only moves when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_watt import EnergyMeter
+from lightning_watt.record import read_journal, read_record
+from lightning_watt.record.writer import RunWriter
+from lightning_watt.run.ledger import Account
+from lightning_watt.run.session import Session
+from lightning_watt.settings import Settings
+from lightning_watt.testing import FakeClock, ScriptedSource
+from lightning_watt.trainer.measured_run import MeasuredRun, guarded
+
+
+def a_trainer() -> SimpleNamespace:
+    """One rank on a CPU, in its fit, after ten training batches of a hundred."""
+    return SimpleNamespace(
+        world_size=1,
+        is_global_zero=True,
+        global_step=7,
+        current_epoch=1,
+        loggers=[],
+        callbacks=[],
+        lr_scheduler_configs=[],
+        should_stop=False,
+        state=SimpleNamespace(fn="fit", status="running"),
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=9, _batches_that_stepped=7)),
+        num_val_batches=[],
+        num_training_batches=50,
+        max_epochs=2,
+        max_steps=-1,
+        accumulate_grad_batches=1,
+        check_val_every_n_epoch=1,
+        val_check_batch=50,
+        ckpt_path=None,
+        print=print,
+        _logger_connector=SimpleNamespace(_callback_metrics={}, _progress_bar_metrics={}),
+    )
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def run(clock: FakeClock, tmp_path: Any) -> Iterator[MeasuredRun]:
+    """One that measures a board of 100 W, has used 200 J of it, and writes files."""
+    run = MeasuredRun(Settings(sam_unit="J", batches=True))
+    run.session, run.meter, run.is_set_up = Session(id="mine"), EnergyMeter(sources=[ScriptedSource()], clock=clock), True
+    run.writer = RunWriter(tmp_path, run.meter.complaints.append)
+    run.session.on_settled = run.write
+    run.session.begin(run.meter, Account("other", 0))
+    for _ in range(2):  # after the second reading its power is known
+        assert run.meter.wait_for(run.meter.mark())
+        clock.sleep(1)
+    yield run
+    run.session.end()
+    if run.writer is not None:
+        run.writer.close()
+
+
+def settle(run: MeasuredRun) -> None:
+    assert run.meter is not None
+    assert run.meter.wait_for(run.meter.mark())
+
+
+def test_an_epoch_s_batches_energy_and_accuracy_reach_the_record(run, clock):
+    trainer = a_trainer()
+    run.start_training(trainer)
+    for index in range(2):
+        clock.sleep(1)
+        run.end_train_batch(trainer, torch.zeros(8, 3), index)
+    trainer._logger_connector._callback_metrics["val_acc"] = torch.tensor(0.75)
+    run.end_epoch(trainer, "train", then="train")
+    run.close_train_epoch(trainer)
+    settle(run)
+    record = run.to_record()
+    assert record is not None
+    train = record.energy.by_stage["train"]
+    assert (train.joules, train.seconds, train.batches, train.samples) == (200.0, 2.0, 2, 16)
+    assert (record.accuracy.metric, record.accuracy.last) == ("val_acc", 0.75)
+    assert record.sam.shifted == pytest.approx(5 * 0.75**5 / torch.log10(torch.tensor(410.0)).item())
+    assert trainer._logger_connector._callback_metrics["watt/train/energy_kwh"] * 3.6e6 == pytest.approx(200.0)
+    assert run.has_trained
+
+
+def test_what_was_settled_is_in_the_files(run, clock, tmp_path):
+    trainer = a_trainer()
+    run.start_training(trainer)
+    clock.sleep(1)
+    run.end_batch(trainer, torch.zeros(4), 0)
+    run.end_epoch(trainer, "train", then="other")
+    settle(run)
+    assert read_journal(tmp_path)[-1]["device_uj"] == {"gpu0": 300_000_000}
+    assert read_record(tmp_path / "watt.json").status == "running"
+    assert (tmp_path / "watt_batches.csv").read_text().splitlines()[1].startswith("train,1,0,100.000000,1.000000,")
+
+
+def test_a_checkpoint_has_the_energy_until_now_and_none_before_the_run_began(run, clock):
+    clock.sleep(3)
+    state = run.state_dict()
+    later = Session()
+    assert later.resume(state["session"])
+    assert later.totals().total_j == 500.0
+    run.is_set_up = False
+    assert run.state_dict() == {}
+
+
+def test_a_step_that_fails_is_reported_once_and_stops_nothing(run, caplog, recwarn):
+    @guarded
+    def fails(run: MeasuredRun) -> None:
+        raise ZeroDivisionError("oops")
+
+    with pytest.warns(match="fails failed .*oops.*; the training goes on"):
+        fails(run)
+    fails(run)
+    assert list(run.state.warn_once.said) == ["fails"]
+
+
+def test_a_run_whose_trainer_has_gone_keeps_what_is_known_as_failed(run, clock, tmp_path):
+    clock.sleep(2)
+    settle(run)
+    run.end_alone()
+    record = read_record(tmp_path / "watt.json")
+    assert (record.status, record.energy.total_j) == ("failed", 400.0)
+    assert read_journal(tmp_path)[-1]["status"] == "failed"
+
+
+def test_before_every_callback_was_set_up_nothing_is_written_for_a_while(run, clock, tmp_path):
+    run.is_set_up, run.writes_from_s = False, float("inf")
+    before = read_journal(tmp_path)
+    clock.sleep(1)
+    settle(run)
+    assert read_journal(tmp_path) == before
