@@ -9,7 +9,7 @@ from lightning_watt.distributed.ranks import Share
 from lightning_watt.errors import SourceUnavailable, WattError
 from lightning_watt.settings import Settings
 from lightning_watt.testing import AbsentSource, FakeClock, ScriptedSource
-from lightning_watt.trainer.setup import compared, is_asked_for, measure_idle, not_told_elsewhere
+from lightning_watt.trainer.setup import compared, is_asked_for, measure_idle, missing_here
 
 NVML = SourceUnavailable("nvml", "There is no driver.", "Install it.")
 RAPL = SourceUnavailable("rapl", "It cannot be read.", "Ask for it.")
@@ -29,7 +29,7 @@ def test_ranks_may_not_differ_in_the_rest(other):
 def test_a_board_that_another_rank_uses_is_reported_there():
     mine, theirs, nobodys = (SourceUnavailable("nvml", "It is gone.", "Look.", board) for board in ("A", "B", "C"))
     share = Share(reads=True, reader=0, boards=["A", "B"], mine=["A"])
-    assert not_told_elsewhere([mine, theirs, nobodys, RAPL], share) == [mine, nobodys, RAPL]
+    assert missing_here([mine, theirs, nobodys, RAPL], share) == [mine, nobodys, RAPL]
 
 
 @pytest.mark.parametrize(

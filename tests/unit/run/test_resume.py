@@ -1,4 +1,4 @@
-"""What a resumed run's earlier sessions wasted, by the rules: from journals as real sessions leave them."""
+"""How a run goes on: what a checkpoint adds, and what earlier sessions wasted, from journals as real sessions leave them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from lightning_watt.host import this_machine
 from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.journal import JournalLine
 from lightning_watt.run import resume
-from lightning_watt.run.resume import Counted, Found, find_wasted
+from lightning_watt.run.ledger import Account, Point
+from lightning_watt.run.resume import Counted, Found, find_wasted, go_on
+from lightning_watt.run.session import Session
+from lightning_watt.run.state import RunState
 from tests.unit.record.made import NOW, J, a_journal, a_session
 
 
@@ -156,3 +159,66 @@ def test_a_copied_directory_is_counted_once(tmp_path):
     assert lost(find({"a": 60.0}, ["a"], *(tmp_path / place for place in ("1", "copy", "later")))) == {
         "a": ("killed", 240.0)
     }
+
+
+# -- go_on: what a checkpoint adds --
+
+
+def a_state(**session: object) -> dict[str, object]:
+    """What the callback saved: an earlier session that used 5 J."""
+    old = Session(id="old")
+    old.ledger.open(["gpu0"], Account("train", 0), Point(0, [0], [0.0], 0, 0))
+    old.ledger.close(Point(10**9, [5 * J], [0.0], 2, 8))
+    return {"session": old.state_dict() | session, "inherited": [{"path": "pretrain", "total_j": 3.0}]}
+
+
+@pytest.mark.filterwarnings("ignore::lightning_watt.errors.WattWarning")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"session": None},
+        {"session": [1, 2]},
+        {"session": {}},
+        {"session": {"sessions": ["old"]}},
+        a_state(ledger=[["mining", 0, {}, 0, 0, 0, 0.0]]),
+        a_state(taken=3),
+        a_state(devices={"gpu0": 1}),
+        a_state(outer_edges="wide"),
+    ],
+    ids=str,
+)
+def test_a_broken_state_adds_nothing_and_the_record_names_the_checkpoint(broken):
+    session, run = Session(id="me"), RunState()
+    go_on(session, run, broken, "last.ckpt", adds=True)
+    (sentence,) = run.unknown
+    assert sentence.startswith("The energy in the checkpoint last.ckpt cannot be read (")
+    assert session.totals().total_uj == 0
+
+
+@pytest.mark.filterwarnings("ignore::lightning_watt.errors.WattWarning")
+def test_a_checkpoint_of_an_older_version_adds_its_energy_and_says_what_is_not_known():
+    state = a_state()
+    assert isinstance(state["session"], dict)
+    del state["session"]["unfinished"], state["session"]["taken"]
+    session, run = Session(id="me"), RunState()
+    go_on(session, run, state, None, adds=True)
+    assert session.totals().total_uj == 5 * J
+    assert run.unknown == ["This checkpoint is of an older lightning_watt: what was lost after it is not known."]
+
+
+@pytest.mark.filterwarnings("ignore::lightning_watt.errors.WattWarning")
+def test_a_checkpoint_is_added_once_with_what_its_run_inherited(tmp_path):
+    session, run = Session(id="me"), RunState()
+    for _ in range(2):
+        go_on(session, run, a_state(), str(tmp_path / "last.ckpt"), adds=True)
+    assert session.totals().total_uj == 5 * J
+    assert [(known.path, known.total_j) for known in run.inherited] == [("pretrain", 3.0)]
+    (sentence,) = run.unknown
+    assert str(tmp_path) in sentence
+
+
+def test_the_reader_of_another_node_only_notes_whose_run_it_goes_on_with():
+    session, run = Session(id="me"), RunState()
+    go_on(session, run, a_state(), None, adds=False)
+    assert (session.totals().total_uj, list(session.others.counted), run.unknown) == (0, ["old"], [])
