@@ -16,13 +16,8 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 | one in `sources/discover.py` | whether a source was opened too late; taken alone |
 | none | `ready`, `histograms`: the reader appends, the trainer removes; counts, `account`: only the trainer writes |
 
-<<<<<<< HEAD
-Outside of the lock are `ready`, `histograms`, `news`, `batches`, `samples`, `_ended`: each step of theirs is atomic. A signal
-handler may come between any two steps: locks can be taken again by their own thread, and changes are put in place at once.
-=======
 A signal handler may run between any two steps. So a thread can take each lock of the session and the reader again, and a
 change replaces a value in one step.
->>>>>>> 7429909d669ccb0a6d38fc6f5d963ce4ce8ae254
 """
 
 from __future__ import annotations
