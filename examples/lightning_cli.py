@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Classifier(pl.LightningModule):
-    """Says whether the sum of eight numbers is above zero.
+    """Predicts whether the sum of eight numbers is above zero.
 
     Args:
         lr: the learning rate.

@@ -11,7 +11,7 @@ from lightning_watt import WattCallback, read_record
 
 
 class Classifier(pl.LightningModule):
-    """Says whether the sum of eight numbers is above zero."""
+    """Predicts whether the sum of eight numbers is above zero."""
 
     def __init__(self) -> None:
         super().__init__()

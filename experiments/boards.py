@@ -32,7 +32,7 @@ def claim_boards(
     Args:
         boards: board indices that the job may use, in order of preference; none: nothing is claimed.
         count: how many it uses.
-        share: do not claim: take the first `count`, whoever else uses them.
+        share: do not claim: take the first `count`, even if others use them.
         name: gives a board's name on this machine, the same in every process; `cuda_name` where masks renumber boards.
         say: called once with a sentence if it has to wait.
         sleep: waits so many seconds between two attempts.

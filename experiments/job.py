@@ -99,7 +99,7 @@ class Job:
 
         Args:
             recipe: says for how long, and how gradients are clipped; None: a Trainer that only evaluates.
-            callbacks: further callbacks, beside energy, checkpoints and the learning rate's curve.
+            callbacks: further callbacks, besides energy, checkpoints and the learning rate's curve.
         """
         # Without Lightning's `hp_metric`: the table has the energy callback's metrics.
         loggers = [TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)]

@@ -66,7 +66,7 @@ def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
 
 
 def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -> dict[str, Any]:
-    """What the run record and the checkpoint say about the model, as plain values."""
+    """What the run record and the checkpoint hold about the model, as plain values."""
     family, size = size_of(cfg)
     return {
         "name": f"{family.name} ({size.timm_name})",

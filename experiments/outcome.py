@@ -1,4 +1,4 @@
-"""What a job came to: saved beside its record, described on the console, and gathered into a sweep's table."""
+"""A job's outcome: saved next to its record, described on the console, and gathered into a sweep's table."""
 
 import json
 import math
@@ -44,10 +44,10 @@ def describe(outcome: Outcome) -> str:
 
 
 def _phase_lines(name: str, outcome: Outcome) -> list[str]:
-    """Say what one phase, and what it consists of, came to."""
+    """Say the outcome of one phase and of its parts."""
     lines = [line for inner, part in outcome.parts.items() for line in _phase_lines(inner, part)]
-    told = any(part.metrics == outcome.metrics for part in outcome.parts.values())
-    figures = "" if told else ", ".join(f"{key} {value:.4g}" for key, value in outcome.metrics.items())
+    shown = any(part.metrics == outcome.metrics for part in outcome.parts.values())
+    figures = "" if shown else ", ".join(f"{key} {value:.4g}" for key, value in outcome.metrics.items())
     lines += [text for text in (f"{name:<13}{figures}".rstrip(), f"{'':<13}{outcome.note}".rstrip()) if text]
     record = outcome.directory / "watt.json"
     return [*lines, f"record       {record}"] if record.exists() else lines

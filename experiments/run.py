@@ -69,7 +69,7 @@ def name_boards(arguments: list[str]) -> list[str]:
         arguments: the command line's arguments.
 
     Returns:
-        The arguments, with `device=0,1` (a sweep over boards) and `device=[0,1]` (each job takes a free one of them) said
+        The arguments, with `device=0,1` (a sweep over boards) and `device=[0,1]` (each job takes a free one of them) written
         as `device=gpu` and `device.boards`.
 
     Example:

@@ -9,16 +9,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.modules.recipe import Recipe
 
-# What a run's result depends on, beside its model, recipe and data.
+# What a run's result depends on, besides its model, recipe and data.
 OF_THE_CONFIG = ("compile", "channels_last", "matmul_precision", "pretrained", "trainer")
 OF_THE_PHASE = ("linear_probe", "match")
 A_PATH = ("root",)
 
 
 def recipe_of(cfg: DictConfig, phase: str) -> Recipe:
-    """The recipe of `phase`: the paper's, what the scale changes in it, then what the user says."""
-    said = {key: value for key, value in cfg.recipe.items() if value is not None}
-    return Recipe(**(_at_scale(cfg.model.recipe[phase], cfg.scale.name) | said))
+    """The recipe of `phase`: the paper's, what the scale changes in it, then what the user gives."""
+    given = {key: value for key, value in cfg.recipe.items() if value is not None}
+    return Recipe(**(_at_scale(cfg.model.recipe[phase], cfg.scale.name) | given))
 
 
 def options_of(cfg: DictConfig, what: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _at_scale(section: DictConfig, scale: str) -> dict[str, Any]:
 
 
 def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
-    """What the run record says about a run's settings.
+    """What the run record holds about a run's settings.
 
     Args:
         cfg: the composed config.

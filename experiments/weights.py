@@ -48,10 +48,10 @@ class Weights:
     """A timm model's state, read from a file.
 
     Args:
-        state: tensors by timm's names (or, in foreign files, by whatever names these have).
+        state: tensors by timm's names (in foreign files by the file's own names).
         file: where it was read.
         has_head: whether a trained classifier is among it; None if the file does not say.
-        info: what our own checkpoints say of themselves.
+        info: what our own checkpoints hold about the model.
         module: the whole training module's state, in our own checkpoints (CLIP's text tower is in it).
         run: the run directory or checkpoint whose energy these weights carry; None if nobody measured it.
     """
@@ -105,7 +105,7 @@ def load_weights(model: nn.Module, weights: Weights, *, head: bool, match: str =
         model: the model to fill.
         weights: what `read_weights` gave.
         head: whether the classifier is loaded too; otherwise it keeps its fresh values.
-        match: "names", or "order" for files that name the same layers otherwise: tensors are then matched by their
+        match: "names", or "order" for files with other names for the same layers: tensors are then matched by their
             place and shape.
 
     Raises:

@@ -22,7 +22,7 @@ class Case:
     """One board: how its power changes, how its counter ticks, and whether its driver keeps samples.
 
     Attributes:
-        changes: "0.4 s", "2 s" or "each batch": a square wave whose half periods are stretches of heavy and of light work;
+        changes: "0.4 s", "2 s" or "each batch": a square wave whose half periods are heavy and light work in turn;
             "at random": each batch is heavy or light by chance; "levels": another power every 0.4 s.
         counter_ms: the counter's update period.
         samples: whether the driver keeps power samples.
@@ -61,7 +61,7 @@ class Result:
         begins_s: when each batch begins, seconds after the first.
         seconds: how long each takes.
         true_j: what it truly used.
-        ours_j: what the meter says.
+        ours_j: the meter's joules.
         stated_j: plus or minus of that.
         raw_j: the counter's difference between its two ends.
         epoch_j: all batches together, by the meter.
@@ -86,7 +86,7 @@ class Result:
 
     @property
     def raw_error(self) -> float:
-        """The same of the raw counter reads."""
+        """Mean absolute error of a batch by the raw counter reads, relative to the mean batch."""
         return float(np.abs(self.raw_j - self.true_j).mean() / self.true_j.mean())
 
     @property

@@ -2,8 +2,8 @@
 
 Twelve boards are measured at once: power that changes every 0.4 s, every 2 s and with every batch; counters of 20 and
 100 ms; with and without the driver's power samples. Batches of 2, 10, 50 and 200 ms, one length after the other. Beside it
-stands a raw counter read at both ends of each batch, which is what a window of other tools does. Then heavy and light
-batches in random order, whose kinds' means a regression tells apart, and a picture of batches against the truth.
+stands a raw counter read at both ends of each batch, as a window of other tools does it. Then heavy and light
+batches in random order, whose mean powers a regression separates, and a picture of batches against the truth.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ over the mean batch. `raw read` is the counter read at both ends of every batch.
 ## Each batch against the truth
 
 Batches of 10 ms on a 100 ms counter, power that changes every 0.4 s. Above: joules over time, the truth in grey. Below: what
-was said of a batch over what it truly used; on the line both are equal. The stated ± has to hold where power alternates
-between two samples, so it is far wider than the error where it does not.
+the meter stated for a batch over what it truly used; on the line both are equal. The stated ± has to hold even if power
+alternates between two samples, so it is far wider than the error if it does not.
 
 ![Stated over true joules of every batch](fidelity.png)
 
@@ -124,7 +124,7 @@ def kinds(results: Sequence[Result]) -> str:
         truth = [float(r.true_j[chosen].sum() / r.seconds[chosen].sum()) for chosen in (heavy, ~heavy)]
         plain = [float(r.ours_j[chosen].sum() / r.seconds[chosen].sum()) for chosen in (heavy, ~heavy)]
         fits = [regress(heavy, r.ours_j, r.seconds, window_s) for window_s in WINDOWS_S]
-        found = ["not told apart" if fit is None else _errors([fit["heavy_w"], fit["light_w"]], truth) for fit in fits]
+        found = ["not separated" if fit is None else _errors([fit["heavy_w"], fit["light_w"]], truth) for fit in fits]
         what = [f"{1000 * r.batch_s:g}", r.case.changes, r.case.counter_ms, "yes" if r.case.samples else "no"]
         rows.append([*what, _errors(plain, truth), *found])
     headers = ["batch, ms", "heavy or light", "counter, ms", "samples", "batches' own mean"]

@@ -1,4 +1,4 @@
-"""The mean power of two kinds of batches that come too fast to be told apart one by one: least squares over windows."""
+"""The mean power of two kinds of batches that come too fast to be measured one by one: least squares over windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def regress(heavy: NDArray[Any], joules: NDArray[Any], seconds: NDArray[Any], wi
         window_s: a window's length.
 
     Returns:
-        `heavy_w` and `light_w` with their standard errors; None if the windows do not tell the kinds apart.
+        `heavy_w` and `light_w` with their standard errors; None if the windows do not separate the kinds.
     """
     window = (np.cumsum(seconds) // window_s).astype(int)
     count = int(window.max()) + 1

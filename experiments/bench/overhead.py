@@ -1,4 +1,4 @@
-"""What the callback costs: every figure is a ratio, or stands beside its rival, from one and the same run.
+"""What the callback costs: every figure is a ratio, or stands next to its rival, from the same run.
 
 `make bench` prints the table and writes it to `experiments/bench/results/`. Two boards of the NVML lab serve as GPUs, so it
 runs anywhere; their driver answers in about a microsecond, so on a real GPU the reader's thread waits longer, the hooks not.
@@ -56,7 +56,7 @@ class Step(pl.LightningModule):
         self.seconds = seconds
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        """Wait, busily, so that the scheduler has no say."""
+        """Wait busily, so that the scheduler has no influence."""
         until = time.perf_counter() + self.seconds
         while time.perf_counter() < until:
             pass
@@ -82,7 +82,7 @@ class Ones(Dataset[torch.Tensor]):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's words."""
+    """Turn off Lightning's messages."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -135,7 +135,7 @@ def per_call_us(call: Callable[[int], Any], calls: int = 20_000) -> list[float]:
 
 
 def hook_cost() -> list[Row]:
-    """Our hooks of one batch in a tight loop, and beside them a Zeus window and an empty loop."""
+    """Our hooks of one batch in a tight loop, next to a Zeus window and an empty loop."""
     batch = (torch.ones(16, 3), torch.ones(16))
     rows = []
     empty = statistics.median(per_call_us(lambda i: None))

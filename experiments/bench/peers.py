@@ -1,4 +1,4 @@
-"""The peers beside us: what each adds to a batch and to an epoch, its import, its threads, processes and memory.
+"""The peers and lightning_watt: what each adds to a batch and to an epoch, its import, its threads, processes and memory.
 
 Every peer comes from its package and runs in a process of its own, over the same two boards of the NVML lab. `make bench`
 prints the table and writes it to `experiments/bench/results/peers.md`.
@@ -165,7 +165,7 @@ def one(name: str) -> dict[str, float]:
     module, make = PEERS[name]
     me = psutil.Process()
     with Lab(BOARDS).running():
-        import pytorch_lightning  # noqa: F401 - whoever trains has it loaded already
+        import pytorch_lightning  # noqa: F401 - a training has it loaded already
 
         threads, memory = me.num_threads(), me.memory_info().rss
         start = time.perf_counter()

@@ -29,12 +29,12 @@ def draw(with_samples: Result, without: Result) -> bytes:
     with settings():
         figure = new_figure(10.5, 6.0)
         traces, clouds = figure.subplots(2, 3, sharex="row", sharey="row", height_ratios=(2, 3))
-        for trace, cloud, (title, result, (said, plus), colour) in zip(traces, clouds, columns, strict=True):
-            _trace(trace, result, said, plus, colour)
-            _cloud(cloud, result, said, plus, colour)
-            error = np.abs(said - result.true_j).mean() / result.true_j.mean()
+        for trace, cloud, (title, result, (stated, plus), colour) in zip(traces, clouds, columns, strict=True):
+            _trace(trace, result, stated, plus, colour)
+            _cloud(cloud, result, stated, plus, colour)
+            error = np.abs(stated - result.true_j).mean() / result.true_j.mean()
             trace.set_title(f"{title}: {error:.0%} off")
-        # What a raw read says of a batch that holds a tick lies far above; the axis is the truth's.
+        # A raw read of a batch that holds a tick lies far above; the axis follows the truth.
         high = 2.2 * float(max(with_samples.true_j.max(), without.true_j.max()))
         traces[0].set_ylim(0, high)
         clouds[0].set_ylim(0, high)
@@ -51,19 +51,19 @@ def draw(with_samples: Result, without: Result) -> bytes:
         return saved(figure, "png")
 
 
-def _trace(axes: Axes, result: Result, said: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
+def _trace(axes: Axes, result: Result, stated: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
     shown = result.begins_s < SHOWN_S
     t = result.begins_s[shown]
-    low, high = np.maximum(said - plus, 0)[shown], (said + plus)[shown]
+    low, high = np.maximum(stated - plus, 0)[shown], (stated + plus)[shown]
     axes.fill_between(t, low, high, step="post", color=colour, alpha=0.2, linewidth=0, label="stated ±")
     axes.step(t, result.true_j[shown], where="post", color=GREY, linewidth=2.2, alpha=0.6, label="truth")
-    axes.step(t, said[shown], where="post", color=colour, linewidth=0.9, label="stated")
+    axes.step(t, stated[shown], where="post", color=colour, linewidth=0.9, label="stated")
 
 
-def _cloud(axes: Axes, result: Result, said: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
+def _cloud(axes: Axes, result: Result, stated: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
     most = float(result.true_j.max()) * 1.05
     axes.plot([0, most], [0, most], color=GREY, linewidth=1, zorder=1)
     some = slice(None, None, 7)  # a bar for every batch would hide the batches
     bars = {"fmt": "none", "ecolor": colour, "alpha": 0.25, "linewidth": 0.8}
-    axes.errorbar(result.true_j[some], said[some], yerr=plus[some], **bars)
-    axes.scatter(result.true_j, said, s=6, color=colour, alpha=0.5, linewidths=0, zorder=3)
+    axes.errorbar(result.true_j[some], stated[some], yerr=plus[some], **bars)
+    axes.scatter(result.true_j, stated, s=6, color=colour, alpha=0.5, linewidths=0, zorder=3)

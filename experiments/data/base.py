@@ -159,7 +159,7 @@ class InMemoryData(ImageData):
 class BatchedTensors(Dataset):
     """Tensors that hand out a whole batch at once, which saves a Python call per image."""
 
-    gives_batches = True  # tells the loader not to collate again
+    gives_batches = True  # so the loader does not collate again
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, augment: Augment | None = None) -> None:
         self.images = images

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from experiments.data.base import InMemoryData, RawImages, stratified_split
 
 TEST_SHARE = 0.2
-TEST_SEED = 0  # the test images stay the same whatever the run's seed
+TEST_SEED = 0  # the test images do not depend on the run's seed
 
 
 class Digits(InMemoryData):

@@ -17,7 +17,7 @@ FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian's fon
 NAMES = Path("/usr/share/unicode/emoji/emoji-test.txt")  # Debian's unicode-data
 REMEDY = "Install it with `apt-get install fonts-noto-color-emoji unicode-data libfribidi0`."
 BITMAP_SIZE = 109  # the one size, in pixels an em, of the font's bitmaps (its CBLC table)
-SPLIT_SEED = 0  # the test pictures stay the same whatever the run's seed
+SPLIT_SEED = 0  # the test pictures do not depend on the run's seed
 TEST_SHARE = 0.1
 _LINE = re.compile(r"(?P<points>[0-9A-F ]+?)\s*; fully-qualified\s*# \S+ E\S+ (?P<name>.+)")
 
@@ -86,9 +86,9 @@ def draw_emoji(texts: Sequence[str], font_path: Path, size: int) -> torch.Tensor
 
 
 class EmojiSet(Dataset):
-    """Labelled pictures that hand out a whole batch at once, with captions or masks beside the labels."""
+    """Labelled pictures that hand out a whole batch at once, with captions or masks next to the labels."""
 
-    gives_batches = True  # tells the loader not to collate again
+    gives_batches = True  # so the loader does not collate again
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ class BEiTPretrain(pl.LightningModule):
     Blocks of patches are replaced by a learned token where the patch embedding ends; a linear layer predicts
     the codes that the frozen tokenizer gives them in the whole image. Logs `train_loss`, and for "val" and
     "test" the loss (nats a hidden patch) and `val_token_acc`, the share of hidden patches whose code is predicted:
-    to be read beside `val_majority`, which is how often the batch's most frequent code would be right.
+    compare it with `val_majority`, which is how often the batch's most frequent code would be right.
 
     Args:
         backbone: a timm `Beit` made with `num_classes=0`.

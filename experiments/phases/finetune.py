@@ -21,7 +21,7 @@ def finetune(job: Job, *, linear_probe: bool = False, match: str = "names") -> O
         job: the config and the directory; `checkpoint` is a run directory, a checkpoint, a file of weights, or
             "scratch" for the same training from random weights, to compare with.
         linear_probe: train the classifier only.
-        match: "names", or "order" for files that name the same layers otherwise.
+        match: "names", or "order" for files with other names for the same layers.
 
     Returns:
         Where it all is, and the metrics of the held-out test set.

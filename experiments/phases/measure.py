@@ -112,13 +112,13 @@ def repeat(
     while True:
         metrics = test_once(trainer, module, Repeated(loader, passes))
         share, left = stopwatch.share, goal.max_seconds - (time.perf_counter() - started)
-        said = f"the edges weigh {share:.1%} of {stopwatch.joules:.4g} J in {stopwatch.seconds:.3g} s"
+        weight = f"the edges weigh {share:.1%} of {stopwatch.joules:.4g} J in {stopwatch.seconds:.3g} s"
         wanted = passes if math.isinf(share) else goal.passes(passes, share, stopwatch.seconds)
         if wanted <= passes and not math.isinf(share):
-            return metrics, passes, f"stopped by precision: {said}, {goal.boundary_share:.1%} is asked for"
+            return metrics, passes, f"stopped by precision: {weight}, {goal.boundary_share:.1%} is asked for"
         affordable = int(left / (stopwatch.seconds / passes))
         if affordable <= passes:
-            return metrics, passes, f"stopped by time, {goal.max_seconds:g} s: {said}"
+            return metrics, passes, f"stopped by time, {goal.max_seconds:g} s: {weight}"
         passes = affordable if math.isinf(share) else min(wanted, affordable)
 
 

@@ -27,8 +27,8 @@ class ModelResult:
 
     Attributes:
         name: the model, in full.
-        variant: what its record says that it started from, e.g. "from scratch"; often nothing.
-        label: a short name, told apart from the other results of its set.
+        variant: what it started from, by its record, e.g. "from scratch"; often nothing.
+        label: a short name, different from those of the other results of its set.
         family: its family.
         scale: its size, in the study's words.
         device: what trained it.
@@ -46,7 +46,7 @@ class ModelResult:
         per_sample_j: one inference, with its plus or minus.
         count: how many runs.
         spread_j: standard deviation of `train_j` over the runs; None for one run.
-        accuracy_spread: the same of the accuracy.
+        accuracy_spread: standard deviation of the accuracy over the runs.
         lineages: the lineages it stands for; none for a reference.
     """
 
@@ -86,9 +86,9 @@ class ModelResult:
     @property
     def recipe(self) -> str:
         """How its last training went, e.g. "20 epochs, batch 32, lr 0.002"; nothing if the record does not say."""
-        told = self.lineages[0].trained.numbers if self.lineages and self.lineages[0].trained else {}
+        facts = self.lineages[0].trained.numbers if self.lineages and self.lineages[0].trained else {}
         words = (("epochs", "{:g} epochs"), ("batch_size", "batch {:g}"), ("lr", "lr {:g}"))
-        return ", ".join(text.format(told[key]) for key, text in words if key in told)
+        return ", ".join(text.format(facts[key]) for key, text in words if key in facts)
 
     @property
     def state(self) -> str:
@@ -124,7 +124,7 @@ class Comparison:
         return [provenance for provenance in ("measured", "mixed", "estimated", "") if provenance in held]
 
     def pareto(self) -> dict[str, int]:
-        """Pareto rank over accuracy and training energy by label, each provenance for itself."""
+        """Pareto rank over accuracy and training energy by label, separately for each provenance."""
         found: dict[str, int] = {}
         for provenance in self.provenances():
             peers = self.ranked(provenance)
@@ -284,7 +284,7 @@ def _of_reference(trainings: Sequence[Training], settings: SamSettings) -> Compa
 
 
 def label(results: Sequence[ModelResult], *, by_name: bool = False) -> list[ModelResult]:
-    """Give each result the shortest label that tells it from the others, and sort them by it.
+    """Give each result the shortest label that no other result has, and sort them by it.
 
     A label is the family (or the model's name if `by_name`) and the variant, then scale, phases, status, full
     name, device, energy's origin and recipe as far as these are needed, then a number.

@@ -22,7 +22,7 @@ class Use:
         item: what.
         energy_kwh: kilowatt-hours in `per`.
         per: "year" or "use".
-        source: who says so.
+        source: who published the number.
     """
 
     item: str

@@ -36,7 +36,7 @@ class DrawnFigure:
 
     @property
     def source(self) -> str:
-        """The image as a data address. As an image, an SVG cannot run scripts or load anything, whatever is in it."""
+        """The image as a data address. As an image, an SVG cannot run scripts or load anything."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 

@@ -1,4 +1,4 @@
-"""The report's scores: numbers in, numbers out. Energy is in joules unless a name says otherwise; accuracy in [0, 1]."""
+"""The report's scores: numbers in, numbers out. Energy is in joules unless a name has another unit; accuracy in [0, 1]."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Fit:
 def fit(x: Sequence[float], y: Sequence[float], *, exponential: bool = False) -> Fit | None:
     """Fit a line, or an exponential through a line in ln y; None below three different x, or if all y are equal.
 
-    Two points, or two years, always lie on a line, so a fit through them says nothing.
+    Two points, or two years, always lie on a line, so a fit through them has no meaning.
 
     Example:
         >>> round(fit([1, 2, 3], [2, 4, 8], exponential=True).doubling, 6)

@@ -98,7 +98,7 @@ def models(comparison: Comparison) -> Table:
 
 
 def model_ranks(comparison: Comparison) -> Table:
-    """Table 1's ranks: each provenance for itself, completed and learnt trainings only."""
+    """Table 1's ranks: separately for each provenance, completed and learnt trainings only."""
     fronts = comparison.pareto()
     rows: list[Sequence[Cell]] = []
     for provenance in comparison.provenances():
@@ -295,7 +295,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def _in_order(comparison: Comparison) -> list[ModelResult]:
-    """Ranked results by shifted SAM, each provenance for itself, then those that are not ranked."""
+    """Ranked results by shifted SAM, separately for each provenance, then those that are not ranked."""
     kinds = {kind: place for place, kind in enumerate(comparison.provenances())}
 
     def key(result: ModelResult) -> tuple[bool, int, float, str]:

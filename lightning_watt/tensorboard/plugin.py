@@ -47,7 +47,7 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
         return base_plugin.FrontendMetadata(es_module_path="/static/index.js", tab_name="Watt")
 
     def is_active(self) -> bool:
-        """Whether any run was measured; otherwise the tab stands in the menu of inactive ones, and says there what to do."""
+        """Whether any run was measured; if not, the tab is in the menu of inactive ones and shows what to do."""
         return self._provider is not None and Reader(self._provider, context.RequestContext(), "").any_runs()
 
     def get_plugin_apps(self) -> dict[str, App]:
@@ -104,7 +104,7 @@ def _json(request: Request, content: Any) -> Response:
 
 
 def _answer(request: Request, content: bytes | str, kind: str, **options: Any) -> Response:
-    """TensorBoard's own kind of answer: packed if the browser accepts it, not sniffed, not kept unless told to."""
+    """An answer as TensorBoard gives it: packed if the browser accepts it, not sniffed, cached only if asked for."""
     response: Response = http_util.Respond(request, content, kind, **options)
     return response
 

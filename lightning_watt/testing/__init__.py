@@ -1,7 +1,7 @@
 """Stand-ins for machines: a clock, scripted sources and the NVML lab, for your tests and for ours.
 
 Examples:
-    A source with a known power, and a clock that moves only when the test says so:
+    A source with a known power, and a clock that moves only when the test moves it:
 
     >>> from lightning_watt import EnergyMeter
     >>> from lightning_watt.testing import FakeClock, ScriptedSource

@@ -114,7 +114,7 @@ def test_an_epoch_has_no_synchronise_of_ours(bench):
 
     found = {}
     sync.run(bench, found)
-    told = sync.tell(found)
+    told = sync.summarise(found)
     assert "**No synchronise was added.**" in told, "\n".join(told)
 
 

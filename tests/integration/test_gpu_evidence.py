@@ -160,7 +160,7 @@ def test_batches_whose_power_is_known_are_given_it(tmp_path, monkeypatch):
 
     The plan is kept on the lab's own time and not on the machine's, which may be busy.
     """
-    monkeypatch.setattr(fidelity, "STRETCHES", ((0.5, 2), (2.0, 1)))
+    monkeypatch.setattr(fidelity, "PERIODS", ((0.5, 2), (2.0, 1)))
     watts = {HEAVY: 300.0, LIGHT: 80.0}
     pieces = fidelity.plan(Bench(SimpleNamespace(), tmp_path, scale=0.5))
     pieces = [p for p in pieces if p.group != "mixed"] + [p for p in pieces if p.group == "mixed"][:4]
@@ -189,7 +189,7 @@ def test_batches_whose_power_is_known_are_given_it(tmp_path, monkeypatch):
     mixed = {row["window_s"]: row for row in found["regression"] if row["group"] == "mixed"}
     for kind in (HEAVY, LIGHT):
         assert abs(mixed[1.0][f"{kind}_error"]) < 0.1
-    assert any("± " in line for line in fidelity.tell(found))
+    assert any("± " in line for line in fidelity.summarise(found))
 
 
 def test_a_board_that_offers_nothing_is_told_part_by_part(tmp_path, capsys):
@@ -295,7 +295,7 @@ def test_a_counter_that_under_reads_when_polled_fast_is_found_out():
     ]
     found = {"rates": bias.rates(segments)}
     assert [round(row["against_slowest"], 2) for row in found["rates"]] == [0.25, 0.9, 0.99, 1.0]
-    assert bias.tell(found)[0] == "**Polling biases the counter at 0.5 ms (-75.0%), 10 ms (-10.0%).**"
+    assert bias.summarise(found)[0] == "**Polling biases the counter at 0.5 ms (-75.0%), 10 ms (-10.0%).**"
     without = bias.rates([segment | {"samples_w": None} for segment in segments])
     assert [round(row["against_slowest"], 2) for row in without] == [0.25, 0.9, 0.99, 1.0]
 
@@ -351,11 +351,11 @@ def test_synchronises_are_counted_whatever_they_are_called():
         "cuCtxSynchronize": 1,
     }
     runs = {"none": without, "WattCallback": calls, "added": {"WattCallback": sync.added(without, calls)}}
-    assert sync.tell({"loss logged": runs, "on_gpu": True})[0] == "**Synchronises were added: [3] by run.**"
+    assert sync.summarise({"loss logged": runs, "on_gpu": True})[0] == "**Synchronises were added: [3] by run.**"
     runs["added"] = {"WattCallback": sync.added(without, without)}
-    assert sync.tell({"loss logged": runs, "on_gpu": True})[0] == "**No synchronise was added.**"
+    assert sync.summarise({"loss logged": runs, "on_gpu": True})[0] == "**No synchronise was added.**"
     del without["cudaEventSynchronize"]
-    assert any("does not show" in line for line in sync.tell({"loss logged": runs, "on_gpu": True}))
+    assert any("does not show" in line for line in sync.summarise({"loss logged": runs, "on_gpu": True}))
 
 
 def test_what_cannot_be_told_is_said_and_not_raised():

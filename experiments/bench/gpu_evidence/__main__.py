@@ -1,4 +1,4 @@
-"""`python -m experiments.bench.gpu_evidence`: run the parts, keep what they find, tell it."""
+"""`python -m experiments.bench.gpu_evidence`: run the parts, keep what they find, summarise it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run_parts(bench: Bench, evidence: Evidence, command: str) -> int:
 
 
 def run_part(bench: Bench, name: str, left_s: float) -> dict[str, Any]:
-    """Run one part within its limit; whatever happens in it, the others go on."""
+    """Run one part within its limit; its failure does not stop the others."""
     found: dict[str, Any] = {}
     started, status, why, title = time.monotonic(), "done", "", name
     try:
@@ -99,7 +99,7 @@ def run_part(bench: Bench, name: str, left_s: float) -> dict[str, Any]:
         status, why = "not possible", f"NVML says: {error}."
     except ImportError as error:
         status, why = "not possible", f"{error}; carry it as a wheel."
-    except Exception as error:  # noqa: BLE001 - one part's failure is told, and the next part runs
+    except Exception as error:  # noqa: BLE001 - one part's failure is reported, and the next part runs
         traceback.print_exc()
         status, why = "failed", repr(error)
     return {"title": title, "status": status, "why": why, "seconds": time.monotonic() - started, "found": found}

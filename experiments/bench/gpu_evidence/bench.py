@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NotPossibleError(RuntimeError):
-    """A part cannot do this here; says why."""
+    """A part cannot do this here; the message gives the reason."""
 
 
 @dataclass
@@ -26,11 +26,11 @@ class Bench:
 
     Attributes:
         board: the board that is looked at.
-        directory: where the evidence goes; a part may leave one file beside it.
+        directory: where the evidence goes; a part may leave one more file in it.
         scale: every duration times this; 1 is the real thing.
         limit_s: seconds that the current part may take.
-        begin_ns: when a plan of stretches begins (CLOCK_MONOTONIC), for a board whose power follows the clock and not the
-            load; None is at once.
+        begin_ns: when a plan of heavy and light periods begins (CLOCK_MONOTONIC), for a board whose power follows the
+            clock and not the load; None is at once.
         options: the command line's, for the parts that have some.
     """
 
@@ -73,5 +73,5 @@ class Bench:
         return [NvmlSource(gpus=[self.board.uuid])]
 
     def watt_options(self) -> dict[str, Any]:
-        """The callback's arguments: none where a GPU trains, so that it is what users have; every board beside a CPU."""
+        """The callback's arguments: none if a GPU trains, as users have it; every board if a CPU trains."""
         return {} if self.load.on_gpu else {"gpus": "all"}

@@ -20,7 +20,7 @@ PACKAGES = ("torch", "pytorch-lightning", "lightning", "torchvision", "timm", "n
 
 
 class NoBoardError(RuntimeError):
-    """There is no board to look at; says why and what to do."""
+    """There is no board to measure; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Field:
     Attributes:
         code: its own NVML return code; 0 is success.
         stamp_us: its time stamp, microseconds since 1970.
-        latency_us: what the driver says that the answer took.
+        latency_us: how long the answer took, by the driver's own account.
         value: the number, in the field's own unit (mJ, mW).
     """
 
@@ -72,7 +72,7 @@ class Board:
         """The driver's power samples younger than `after_us`, as (microseconds since 1970, milliwatts), oldest first.
 
         Raises:
-            NVMLError: whatever pynvml raises, but for NOT_FOUND, which is an empty list.
+            NVMLError: any error of pynvml except NOT_FOUND, which gives an empty list.
         """
         try:
             _, raw = self.nvml.nvmlDeviceGetSamples(self.handle, POWER_SAMPLES, after_us)
@@ -81,7 +81,7 @@ class Board:
         return sorted((int(s.timeStamp), int(s.sampleValue.uiVal)) for s in raw)
 
     def about(self) -> dict[str, Any]:
-        """What the board says about itself; what it does not answer is said in words."""
+        """The board's own data; an entry that it does not answer holds the reason as text."""
         nvml, handle = self.nvml, self.handle
         asked: dict[str, Any] = {
             "driver": lambda: text(nvml.nvmlSystemGetDriverVersion()),

@@ -27,7 +27,7 @@ class Evidence:
     Args:
         directory: where `evidence.json` is or will be.
         about: the machine and its GPU.
-        keep: a directory with older evidence, whose parts are kept beside the new ones; by default the same.
+        keep: a directory with older evidence, whose parts are kept with the new ones; by default the same.
 
     Raises:
         ValueError: the directory holds another GPU's evidence, or `keep` none.
@@ -59,7 +59,7 @@ class Evidence:
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Replace a file at once, so that whoever is killed leaves the old or the new one."""
+    """Replace a file at once, so that a killed process leaves the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -77,7 +77,7 @@ def has_cuda() -> bool:
 
 
 def cuda_uuid() -> str | None:
-    """The UUID of CUDA's first device, as NVML writes it; None if there is none or this torch does not say."""
+    """The UUID of CUDA's first device, as NVML writes it; None if there is none, or if this torch does not know it."""
     if not has_cuda():
         return None
     import torch

@@ -39,7 +39,7 @@ def _section(name: str, one: dict[str, Any]) -> list[str]:
         lines += ["", f"**{one['status'].capitalize()}**: {one['why']}"]
     if one["found"]:
         try:
-            lines += ["", *part(name).tell(one["found"])]
+            lines += ["", *part(name).summarise(one["found"])]
         except (ImportError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            lines += ["", f"What was found cannot be told ({error!r}); it is in `{evidence.NAME}`."]
+            lines += ["", f"The findings cannot be summarised ({error!r}); it is in `{evidence.NAME}`."]
     return lines

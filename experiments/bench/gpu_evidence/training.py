@@ -37,7 +37,7 @@ class Ones(IterableDataset[torch.Tensor]):
 
 
 class Work(pl.LightningModule):
-    """Training steps that put one batch of the load on the device, with a real, tiny model beside it.
+    """Training steps that put one batch of the load on the device, and train a tiny real model too.
 
     Args:
         load: the work.
@@ -65,7 +65,7 @@ class Work(pl.LightningModule):
 
 
 def loader(data: IterableDataset[Any]) -> DataLoader[Any]:
-    """The data as it is: whoever yields batches is not batched again."""
+    """The data as it is: the loader's batches are not batched again."""
     return DataLoader(data, batch_size=None)
 
 
@@ -87,7 +87,7 @@ def trainer(load: Load, directory: Path, callbacks: Sequence[pl.Callback], **opt
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's words and the callback's table."""
+    """Turn off Lightning's messages and the callback's table."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -115,7 +115,7 @@ def read_batches(directory: Path) -> list[dict[str, float]]:
     return [{key: float(row[key]) for key in ("batch", "joules", "seconds", "uncertainty_j")} for row in rows]
 
 
-class Stretch(pl.Callback):
+class TimedBatches(pl.Callback):
     """Times the batches from `first` to the last, with the device's work done at both ends.
 
     Args:

@@ -15,7 +15,7 @@ from experiments.report.sensitivity import Setting, path_of, peers, sensitivity
 
 MOST_BUMPS: Final = 12
 MOST_LINES: Final = 26
-"""Lines of text that have room beside a panel of ranks."""
+"""Lines of text that have room next to a panel of ranks."""
 
 
 def draw(comparison: Comparison) -> Picture:

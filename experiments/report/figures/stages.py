@@ -17,7 +17,7 @@ _PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#bbbb
 
 
 def draw(comparison: Comparison) -> Picture:
-    """Draw a bar a run, divided by Lightning's stages, with the run's own energy beside it."""
+    """Draw a bar a run, divided by Lightning's stages, with the run's own energy next to it."""
     title = "Energy per stage"
     known = [run for run in comparison.runs if sum(use.joules for use in run.stages.values()) > 0]
     if not known:
@@ -62,5 +62,5 @@ def _said(run: Run) -> str:
 
 
 def _end(path: str, most: int = 38) -> str:
-    """A path's end, which tells runs apart, where it is too long."""
+    """A path, or its end if it is too long: the end differs between runs."""
     return safe(path if len(path) <= most else "…" + path[-most + 1 :], most)

@@ -1,4 +1,4 @@
-"""What the figures share: colours and shapes that tell apart in grey too, log axes, labels that don't overlap."""
+"""What the figures share: colours and shapes that differ in grey too, log axes, labels that don't overlap."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from experiments.report.comparison import ModelResult
 from lightning_watt.units import J_PER, EnergyUnit
 
 FONT: Final = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
-# Okabe and Ito's colours, which colour-blind readers tell apart (jfly.uni-koeln.de/color), without the pale yellow.
+# Okabe and Ito's colours, which colour-blind readers can distinguish (jfly.uni-koeln.de/color), without the pale yellow.
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "h", "<", "p", ">", "*")
 # Two hatches differ in grey where two colours would not.
@@ -80,7 +80,7 @@ class Picture:
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Draw and save with the report's settings, whatever the user's are."""
+    """Draw and save with the report's settings, not with the user's."""
     with mpl.rc_context():
         mpl.rcdefaults()
         for name, value in _SETTINGS.items():
@@ -241,7 +241,7 @@ class Spot:
 
 
 def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
-    """Write names beside points, where they cover neither each other nor a point; a name without room is left out.
+    """Write names next to points, where they cover neither each other nor a point; a name without room is left out.
 
     Call it last: the axes' limits and the figure's layout must be final.
 

@@ -30,7 +30,7 @@ MANY: Final = 100
 
 
 def draw(comparison: Comparison) -> Picture:
-    """Draw accuracy over energy, SAM over accuracy and shifted SAM over accuracy; a marker's area tells the energy."""
+    """Draw accuracy over energy, SAM over accuracy and shifted SAM over accuracy; a marker's area shows the energy."""
     title = "Accuracy against energy and SAM"
     known = [result for result in comparison.results if result.accuracy is not None and result.train_j]
     if not known:
@@ -110,7 +110,7 @@ def _over_accuracy(
 
 
 def _front(axes: list[Axes], comparison: Comparison, known: list[ModelResult], best: list[ModelResult]) -> None:
-    """Draw each panel's own Pareto front as a staircase to the frame, each provenance for itself."""
+    """Draw each panel's own Pareto front as a staircase to the frame, one for each provenance."""
     size, _ = scaled(max(result.train_j or 0.0 for result in known))
     for provenance in comparison.provenances():
         spots = sorted(((e.train_j or 0.0) / size, e.accuracy or 0.0) for e in best if e.provenance == provenance)

@@ -25,9 +25,9 @@ from experiments.report.metrics import Fit, fit
 def draw(comparison: Comparison) -> Picture:
     """Draw accuracy (left) and energy (right) over the year of the model's paper."""
     title = "Accuracy and training energy by the model's year"
-    # A training from random weights is there to compare a pretraining with; it says nothing about its year.
-    told = [result for result in comparison.results if result.year and not result.variant]
-    known = [result for result in told if result.accuracy is not None and result.train_j]
+    # A training from random weights is there to compare a pretraining with; it is no evidence about its year.
+    dated = [result for result in comparison.results if result.year and not result.variant]
+    known = [result for result in dated if result.accuracy is not None and result.train_j]
     if not known:
         why = "No run has a model year, an accuracy and an energy."
         return Picture("years", title, "", why=why)

@@ -1,4 +1,4 @@
-"""Text and numbers from a record, a file name or a CSV, made harmless: whoever wrote them is not trusted.
+"""Text and numbers from a record, a file name or a CSV, made harmless: their authors are not trusted.
 
 Escaping for HTML, Markdown and CSV is done where these are written; here control characters, overlong texts and numbers
 that no run can have are taken out, once, at the door.

@@ -108,7 +108,7 @@ def lineages(runs: Sequence[Run]) -> list[Lineage]:
 
 
 class _Places:
-    """Finds the run that a record says it started from, by comparing texts; nothing is opened."""
+    """Finds the run that a record names as its start, by comparing texts; nothing is opened."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._at = {run.place: run for run in runs}

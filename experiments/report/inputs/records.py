@@ -41,7 +41,7 @@ class Run:
         path: its directory, relative to where was searched; to be shown.
         place: its directory, absolute; to be compared, never opened or shown.
         status: as in the record.
-        name: what the model calls itself.
+        name: the model's own name.
         facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, `start`: what a
             finetune run started from if not from another run, "scratch" for random weights; and `settings`: equal in
             runs that are repetitions of each other.

@@ -68,7 +68,7 @@ def read_reference(path: Path) -> tuple[list[Training], list[Broken]]:
         path: the file.
 
     Raises:
-        ValueError: it is no such CSV; says what is missing.
+        ValueError: it is no such CSV; the message names what is missing.
         OSError: it cannot be read.
     """
     if not path.is_file():

@@ -21,7 +21,7 @@ export function literal(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-/** A name that fits beside a chart. */
+/** A name that fits next to a chart. */
 export function clipped(text, length) {
   return literal(text.length > length ? `${text.slice(0, length - 1)}…` : text);
 }

@@ -1,4 +1,4 @@
-// Elements made from plain values. Text goes in as text nodes only, so whatever a run is called stays text.
+// Elements made from plain values. Text goes in as text nodes only, so the name of a run stays text.
 
 /**
  * @param {string} tag
@@ -42,7 +42,7 @@ export function choice(legend, name, options, onChange) {
   return { bar, show };
 }
 
-/** A card: a heading, what stands beside it, and a body. */
+/** A card: a heading, what stands next to it, and a body. */
 export function card(id, title, ...beside) {
   const body = el("div", { class: "body" });
   const note = el("p", { class: "note" });

@@ -1,4 +1,4 @@
-// What the person has chosen and what the server has told; everything that is drawn is derived from the two here.
+// What the person has chosen and what the server has answered; everything that is drawn is derived from the two here.
 
 import { energyUnit, known, shortNames } from "./format.js";
 import { paretoFront, ranks, sam } from "./metric.js";
@@ -54,9 +54,9 @@ export class Store {
 
 /** What all runs were scored with, or the usual where they differ or do not say. */
 function commonScoring(runs) {
-  const said = runs.filter((run) => run.unit !== null).map(({ alpha, beta, unit }) => ({ alpha, beta, unit }));
-  const same = said.length && said.every((one) => JSON.stringify(one) === JSON.stringify(said[0]));
-  return same ? said[0] : DEFAULT_SCORING;
+  const logged = runs.filter((run) => run.unit !== null).map(({ alpha, beta, unit }) => ({ alpha, beta, unit }));
+  const same = logged.length && logged.every((one) => JSON.stringify(one) === JSON.stringify(logged[0]));
+  return same ? logged[0] : DEFAULT_SCORING;
 }
 
 /** A filter as TensorBoard's: a regular expression; one that is half typed matches as plain text. */

@@ -21,7 +21,7 @@ FLAGS = (
 
 
 class LabError(RuntimeError):
-    """The lab cannot be built or used as asked; the message says what to do."""
+    """The lab cannot be built or used as asked; the message gives the remedy."""
 
 
 @dataclass(frozen=True)

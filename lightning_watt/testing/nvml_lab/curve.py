@@ -124,7 +124,7 @@ def steps(pieces: Sequence[tuple[float, float]], *, repeat: bool = True, then: C
     Args:
         pieces: `(seconds, watts)` pairs.
         repeat: start over after the last piece; otherwise its watts stay for ever.
-        then: the curve that follows the pieces (they then come once, whatever `repeat` says).
+        then: the curve that follows the pieces (they then come once, and `repeat` has no effect).
     """
     segments = tuple(_segment(seconds, watts) for seconds, watts in pieces)
     if then is not None:

@@ -105,7 +105,7 @@ class Lab:
     def running(self, *, children: bool = True) -> Iterator[Lab]:
         """Within it, this process's pynvml talks to the lab; afterwards everything is as it was.
 
-        Whatever still calls NVML afterwards through the lab gets UNINITIALIZED. torch in this process
+        A later call to NVML through the lab gets UNINITIALIZED. torch in this process
         does not see the boards, because the library is loaded under another name.
 
         Args:
@@ -213,7 +213,7 @@ class Lab:
         return set(room[: lab_library.nvmlLabThreads(room, len(room))])
 
     def forget_calls(self) -> None:
-        """Start both counts over, so that they tell of what follows."""
+        """Set both counts to zero."""
         self._loaded().nvmlLabForgetCalls()
 
     # ---- the scenario file ----

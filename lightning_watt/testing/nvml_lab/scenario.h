@@ -74,7 +74,7 @@ typedef struct {
     int board_count;
 } Scenario;
 
-/* Reads a scenario; says the file, line and reason on stderr and returns NULL where it is wrong.
+/* Reads a scenario; reports the file, line and reason on stderr and returns NULL where it is wrong.
  * `function_of` turns a C symbol into its number, -1 if unknown. */
 Scenario *scenario_load(const char *path, int (*function_of)(const char *), size_t functions);
 void scenario_free(Scenario *scenario);

@@ -1,6 +1,6 @@
-"""The parts: each a module with a `TITLE`, a `LIMIT_S`, `run(bench, found)` and `tell(found)`.
+"""The parts: each a module with a `TITLE`, a `LIMIT_S`, `run(bench, found)` and `summarise(found)`.
 
-`run` puts what it finds into `found` as it goes, so that a part which runs out of time keeps what it had. `tell` makes
+`run` puts what it finds into `found` as it goes, so that a part which runs out of time keeps what it had. `summarise` makes
 Markdown lines of that, whole or not.
 """
 
@@ -29,7 +29,7 @@ class Part(Protocol):
     def run(self, bench: Bench, found: dict[str, Any]) -> None:
         """Find out."""
 
-    def tell(self, found: dict[str, Any]) -> list[str]:
+    def summarise(self, found: dict[str, Any]) -> list[str]:
         """What was found, as Markdown lines."""
 
 

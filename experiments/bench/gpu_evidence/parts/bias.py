@@ -40,15 +40,15 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
                     found["rates"] = rates(segments)
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """The verdict, and a table."""
     rows = found.get("rates", [])
     busy = [row for row in rows if row["state"] == "busy" and row["against_slowest"] is not None]
     lines = []
     if len(busy) > 1:
         off = [row for row in busy if abs(row["against_slowest"] - 1) > CLEAR]
-        told = ", ".join(f"{1000 * row['pause_s']:g} ms ({percent(row['against_slowest'] - 1, sign=True)})" for row in off)
-        lines = [f"**Polling biases the counter at {told}.**" if off else "**No bias beyond 2 % at any rate.**", ""]
+        biased = ", ".join(f"{1000 * row['pause_s']:g} ms ({percent(row['against_slowest'] - 1, sign=True)})" for row in off)
+        lines = [f"**Polling biases the counter at {biased}.**" if off else "**No bias beyond 2 % at any rate.**", ""]
     cells = [
         [
             row["state"],

@@ -57,7 +57,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
             _archive(directory, bench.directory / ARCHIVE)
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """A row for each record."""
     rows = []
     for family, one in found.items():

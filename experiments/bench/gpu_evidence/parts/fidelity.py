@@ -1,8 +1,8 @@
-"""How true a batch's joules are on a real board: stretches of heavy and light batches, against their steady power.
+"""How true a batch's joules are on a real board: periods of heavy and light batches, against their steady power.
 
 There is no true curve here. What a kind of batch draws in the long run is known well, though: seconds of nothing else, read
-off the counter. A batch in a short stretch should be given what its kind draws times its own length. What differs is the
-measuring's error together with what the board really does while it changes over; the settled middle of long stretches shows
+off the counter. A batch in a short period should be given what its kind draws times its own length. What differs is the
+measuring's error together with what the board really does while it changes over; the settled middle of long periods shows
 the first alone.
 """
 
@@ -25,11 +25,11 @@ from experiments.bench.kinds import regress
 TITLE = "Fidelity of a batch's joules"
 LIMIT_S = 95.0
 STEADY_S, SETTLING_S = 6.0, 2.0
-STRETCHES = ((0.5, 8), (2.0, 3), (10.0, 1))
-"""Seconds of a stretch, and how many pairs of heavy and light."""
+PERIODS = ((0.5, 8), (2.0, 3), (10.0, 1))
+"""Seconds of a period, and how many pairs of heavy and light."""
 ALTERNATING_S, MIXED_S, MIX_S = 6.0, 16.0, 2.0
 INNER_S = 0.25
-"""A batch that is farther from its stretch's edges than this is an inner one."""
+"""A batch that is farther from its period's edges than this is an inner one."""
 WINDOWS_S = (0.2, 0.5, 1.0, 2.0)
 SEED = 0
 
@@ -50,12 +50,12 @@ class Piece:
 
 
 def plan(bench: Bench) -> list[Piece]:
-    """The pieces, one after another: both kinds for long, stretches, batch by batch, and a mix that wanders.
+    """The pieces, one after another: both kinds for long, periods, batch by batch, and a mix whose share changes.
 
-    In the mix the share of heavy batches changes every two seconds, in random order: so a regression tells the kinds apart.
+    In the mix the share of heavy batches changes every two seconds, in random order, so a regression can separate the kinds.
     """
     pieces = [Piece("steady", (kind,), bench.seconds(STEADY_S, 1.5)) for kind in (LIGHT, HEAVY)]
-    for seconds, pairs in STRETCHES:
+    for seconds, pairs in PERIODS:
         length = seconds if seconds <= 1 else bench.seconds(seconds, 0.5)
         for _ in range(bench.times(pairs, least=1 if seconds > 1 else 2)):
             pieces += [Piece(f"{seconds:g} s", (kind,), length) for kind in (LIGHT, HEAVY)]
@@ -146,11 +146,11 @@ def judge(
     return {"steady_w": steady, "groups": groups, "regression": regression}
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """Two tables: the groups, and the regression."""
     steady = found.get("steady_w", {})
     if len(steady) < 2:
-        return ["The steady stretches were not measured."]
+        return ["The steady periods were not measured."]
     lines = [f"Steady: heavy {number(steady[HEAVY])} W, light {number(steady[LIGHT])} W.", ""]
     rows = [
         [
@@ -166,7 +166,7 @@ def tell(found: dict[str, Any]) -> list[str]:
         for row in found["groups"]
     ]
     headers = [
-        "stretches", "batches", "error a batch", f"inner, {INNER_S:g} s from an edge", "steady value within ±",
+        "periods", "batches", "error a batch", f"inner, {INNER_S:g} s from an edge", "steady value within ±",
         "all together", "heavy, W", "light, W",
     ]  # fmt: skip
     lines += table(headers, rows)
@@ -185,8 +185,8 @@ def tell(found: dict[str, Any]) -> list[str]:
     headers = ["regression over", "window, s", "windows", "heavy, W", "to steady", "light, W", "to steady"]
     if rows:
         lines += ["", *table(headers, rows)]
-    told = {row["group"] for row in found["regression"]}
-    if any(row["group"] == "batch by batch" for row in found["groups"]) and "batch by batch" not in told:
+    fitted = {row["group"] for row in found["regression"]}
+    if any(row["group"] == "batch by batch" for row in found["groups"]) and "batch by batch" not in fitted:
         lines += ["", "Strict alternation has no regression: every window holds as much of the one kind as of the other."]
     return lines
 
@@ -230,7 +230,7 @@ def _train(bench: Bench, pieces: Sequence[Piece]) -> tuple[list[tuple[int, str]]
 def due(pieces: Sequence[Piece], begin_ns: int) -> Iterator[tuple[int, str, int]]:
     """The batches of a plan as time goes by: piece, kind, and when it is over (CLOCK_MONOTONIC).
 
-    A batch belongs to the first moment that the one before it leaves free, so a late host skips batches and not stretches.
+    A batch belongs to the first moment that the one before it leaves free, so a late host skips batches and not periods.
     """
     batch_ns = round(BATCH_S * 1e9)
     time.sleep(max(0, begin_ns - time.monotonic_ns()) / 1e9)

@@ -29,7 +29,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
                 found[state][name] = _time(bench, call)
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """A table of medians and 99th percentiles."""
     rows = []
     for name, idle in found.get("idle", {}).items():
@@ -63,7 +63,7 @@ def _calls(board: Board) -> dict[str, Callable[[], Any]]:
 
 
 def _time(bench: Bench, call: Callable[[], Any]) -> dict[str, Any]:
-    """Microseconds of a call; what it raises is said instead."""
+    """Microseconds of a call; if it raises, the error's text instead."""
     taken: list[float] = []
     until = time.monotonic() + bench.seconds(CALL_S)
     while len(taken) < bench.times(CALLS, least=20) and time.monotonic() < until:

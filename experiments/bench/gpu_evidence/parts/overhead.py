@@ -13,7 +13,7 @@ import torch
 from experiments.bench.gpu_evidence.bench import Bench
 from experiments.bench.gpu_evidence.figures import number, spread, table
 from experiments.bench.gpu_evidence.load import image_model
-from experiments.bench.gpu_evidence.training import Stretch, loader, quiet, trainer, workplace
+from experiments.bench.gpu_evidence.training import TimedBatches, loader, quiet, trainer, workplace
 from lightning_watt import WattCallback
 
 TITLE = "Overhead on ResNet-50"
@@ -44,16 +44,16 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
             found["ratios"] = ratios(found["rounds"])
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """A table of ratios."""
     lines = [
         f"{found.get('what', '')}; {found.get('timed_batches')} batches of {1000 * found['step_s']:.3g} ms in each fit."
     ]
     rows = []
     for name, row in found.get("ratios", {}).items():
-        told = [f"{row[key]:.4f}" for key in ("median", "min", "max")]
+        ratios = [f"{row[key]:.4f}" for key in ("median", "min", "max")]
         hook = row["hook_us"]
-        rows.append([name, *told, row["n"], number(hook.get("median")), number(hook.get("p99")), f"{row['around_s']:.2f}"])
+        rows.append([name, *ratios, row["n"], number(hook.get("median")), number(hook.get("p99")), f"{row['around_s']:.2f}"])
     headers = [
         "callback", "throughput to none: median", "least", "most", "pairs", "its hooks a batch, µs: median", "p99",
         "s around the batches",
@@ -176,14 +176,14 @@ def contestants(bench: Bench) -> tuple[dict[str, Callable[[], list[pl.Callback]]
 
     try:
         ZeusMonitor(gpu_indices=[0], cpu_indices=[])
-    except Exception as error:  # noqa: BLE001 - what another package raises is not known, and only said
+    except Exception as error:  # noqa: BLE001 - another package may raise anything; it is only reported
         return kinds, [f"Zeus did not take part: its monitor does not start ({error!r})."]
     return kinds | {"Zeus, a window a batch": lambda: [TimedZeus()]}, []
 
 
 def fit(bench: Bench, module: Images, batch: Any, callbacks: list[pl.Callback], warm_up: int, timed: int) -> dict[str, Any]:
     """One fit: `seconds` of the timed batches, `whole_s` of all, and the callback's microseconds a batch."""
-    clock = Stretch(bench.load, warm_up, warm_up + timed - 1)
+    clock = TimedBatches(bench.load, warm_up, warm_up + timed - 1)
     precision = "bf16-mixed" if bench.load.on_gpu else "32-true"
     with workplace() as directory:
         fitting = trainer(bench.load, directory, [*callbacks, clock], precision=precision)

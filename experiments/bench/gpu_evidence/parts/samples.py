@@ -15,13 +15,13 @@ from experiments.bench.gpu_evidence.load import HEAVY, LIGHT
 TITLE = "Coverage and spacing of the power samples"
 LIMIT_S = 30.0
 SILENT_S = 4.0
-STRETCH_S, STRETCHES = 0.75, 12
+PERIOD_S, PERIODS = 0.75, 12
 CLEAR_W = 10.0
 UNLIKELY_MW = 10_000_000
 
 
 def run(bench: Bench, found: dict[str, Any]) -> None:
-    """Read all after a silence; then alternate heavy and light, read what is new, and lay it over the stretches' edges."""
+    """Read all after a silence; then alternate heavy and light, read what is new, and lay it over the periods' edges."""
     try:
         bench.board.samples()
     except bench.board.nvml.NVMLError as error:
@@ -35,7 +35,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
     found["response"] = response(edges, samples)
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """Coverage as a table, the response as a sentence."""
     rows = []
     for state in ("after a silence", "under load"):
@@ -62,16 +62,16 @@ def tell(found: dict[str, Any]) -> list[str]:
 
 
 def _alternate(bench: Bench) -> tuple[list[tuple[int, str]], list[tuple[int, int]], list[float]]:
-    """Stretches of heavy and light load: their edges and the samples, µs since 1970, and the newest ones' ages, ms."""
-    stretch_ns = round(bench.seconds(STRETCH_S, 0.2) * 1e9)
+    """Periods of heavy and light load: their edges and the samples, µs since 1970, and the newest ones' ages, ms."""
+    period_ns = round(bench.seconds(PERIOD_S, 0.2) * 1e9)
     edges: list[tuple[int, str]] = []
     samples: dict[int, int] = {}
     ages: list[float] = []
     last_us = time.time_ns() // 1000
-    for i in range(bench.times(STRETCHES, least=4)):
+    for i in range(bench.times(PERIODS, least=4)):
         kind = LIGHT if i % 2 == 0 else HEAVY
         edges.append((time.time_ns() // 1000, kind))
-        until = time.monotonic_ns() + stretch_ns
+        until = time.monotonic_ns() + period_ns
         while time.monotonic_ns() < until:
             bench.load.batch(kind)
         bench.load.synchronise()
@@ -96,30 +96,28 @@ def _coverage(samples: list[tuple[int, int]]) -> dict[str, Any]:
 
 
 def response(edges: list[tuple[int, str]], samples: list[tuple[int, int]]) -> dict[str, Any]:
-    """How the samples follow stretches of load.
+    """How the samples follow periods of load.
 
     Args:
-        edges: when each stretch began, µs, and its kind; the last is the end.
+        edges: when each period began, µs, and its kind; the last is the end.
         samples: µs and milliwatts.
 
     Returns:
-        Each kind's watts (median of the last third of its stretches), and how many ms after an edge the samples cross the
-        middle; or `why` that cannot be told.
+        Each kind's watts (median of the last third of its periods), and how many ms after an edge the samples cross the
+        middle; or `why` this is not known.
     """
     ends: dict[str, list[float]] = {HEAVY: [], LIGHT: []}
-    stretches = list(pairwise(edges))[1:]  # before the first is whatever was
-    for (start, kind), (end, _) in stretches:
+    periods = list(pairwise(edges))[1:]  # the first follows an unknown load
+    for (start, kind), (end, _) in periods:
         ends[kind] += [mw / 1000 for us, mw in samples if start + (end - start) * 2 / 3 <= us < end]
     if not (ends[HEAVY] and ends[LIGHT]):
         return {"why": "there were too few samples."}
     heavy, light = float(np.median(ends[HEAVY])), float(np.median(ends[LIGHT]))
     if heavy - light < CLEAR_W:
-        return {
-            "why": f"heavy and light stretches show {heavy:.4g} W and {light:.4g} W; the power does not follow the load."
-        }
+        return {"why": f"heavy and light periods show {heavy:.4g} W and {light:.4g} W; the power does not follow the load."}
     middle, near = (heavy + light) / 2, (heavy - light) / 10
     delays: dict[str, list[float]] = {HEAVY: [], LIGHT: []}
-    for (start, kind), (end, _) in stretches:
+    for (start, kind), (end, _) in periods:
         crossed = [us for us, mw in samples if start <= us < end and (mw / 1000 > middle) == (kind == HEAVY)]
         if crossed:
             delays[kind].append((crossed[0] - start) / 1000)

@@ -57,7 +57,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
     }
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """A table of the sums."""
     if "counter_j" not in found:
         return []
@@ -114,7 +114,7 @@ class Edges(pl.Callback):
 
 
 def counter_at_once(board: Board) -> tuple[int, float | None, float]:
-    """The counter now: the next two ticks tell the power of the idle board, and the first is carried back by it.
+    """The counter now: the next two ticks give the power of the idle board, and the first is carried back by it.
 
     Returns:
         The time (CLOCK_MONOTONIC), joules (None if the counter stands still), and those watts.

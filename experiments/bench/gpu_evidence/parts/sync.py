@@ -36,7 +36,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
             }
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """The difference, and a table of the calls."""
     lines = []
     cases = {case: runs for case, runs in found.items() if isinstance(runs, dict)}

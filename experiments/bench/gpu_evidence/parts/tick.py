@@ -1,4 +1,4 @@
-"""How often the energy counter is updated, and the power readings beside it: watched until they change."""
+"""How often the energy counter is updated, and how often the power readings are: watched until they change."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
     found["tick_ms"] = ticks["median"] if ticks and ticks["n"] else None
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """The period in a sentence, and a table."""
     lines = (
         [f"**The counter ticks every {number(found['tick_ms'])} ms** (median, busy).", ""] if found.get("tick_ms") else []
@@ -48,9 +48,9 @@ def tell(found: dict[str, Any]) -> list[str]:
         if not isinstance(one, dict):
             continue
         period = one.get("period_ms", {"n": 0})
-        told = [number(period.get(key)) for key in ("median", "p5", "p95", "max")]
+        periods = [number(period.get(key)) for key in ("median", "p5", "p95", "max")]
         bins = ", ".join(f"{ms}: {count}" for ms, count in one.get("histogram_ms", {}).items())
-        rows.append([name, *told, number(one.get("look_us")), one.get("error") or _short(bins) or "it did not change"])
+        rows.append([name, *periods, number(one.get("look_us")), one.get("error") or _short(bins) or "it did not change"])
     return lines + table(["what", "period, ms: median", "p5", "p95", "max", "a look every, µs", "ms: how often"], rows)
 
 

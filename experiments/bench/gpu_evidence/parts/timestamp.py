@@ -77,7 +77,7 @@ def judge(rows: list[tuple[int, int, Any]]) -> dict[str, Any]:
     }
 
 
-def tell(found: dict[str, Any]) -> list[str]:
+def summarise(found: dict[str, Any]) -> list[str]:
     """The verdicts as a table."""
     rows = [
         [

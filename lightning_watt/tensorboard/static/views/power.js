@@ -23,7 +23,7 @@ export function power() {
       name: clipped(byDevice ? `${row.label} · ${device}` : row.label, 34) + (row.measured ? "" : " (est.)"),
       x: seconds.map((second) => second / unit.size),
       y: watts,
-      // A row is the mean since the row before it, so its height holds for the stretch that ends at it.
+      // A row is the mean since the row before it, so its height holds for the time up to it.
       line: { shape: "vh", width: 1.5, color: PALETTE[state.theme][row.colour], dash: DASHES[order % DASHES.length] },
       marker: { color: PALETTE[state.theme][row.colour], symbol: row.measured ? "circle" : "circle-open" },
       opacity: row.measured ? 1 : 0.75,

@@ -100,7 +100,7 @@ const section = (title, content) => (content === null ? [] : [title ? el("h3", {
 
 const bullets = (lines) => (lines.length ? el("ul", {}, ...lines.map((line) => el("li", {}, line))) : null);
 
-/** Facts that some library wrote, as text, whatever they are. */
+/** Facts that some library wrote, as text, of any type. */
 function plain(facts) {
   return Object.entries(facts).map(([name, value]) => {
     const number = known(value) && !Number.isInteger(value) ? sig(value, 4) : known(value) ? value.toLocaleString("en-US") : null;
@@ -110,8 +110,8 @@ function plain(facts) {
 }
 
 function list(facts) {
-  const told = facts.filter(([, text]) => text !== null);
-  return told.length ? el("dl", {}, ...told.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])) : null;
+  const present = facts.filter(([, text]) => text !== null);
+  return present.length ? el("dl", {}, ...present.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])) : null;
 }
 
 function table(heads, rows) {

@@ -1,4 +1,4 @@
-// The list of runs: what TensorBoard's own list does for its tabs, because a plugin is not told what is ticked there.
+// The list of runs: what TensorBoard's own list does for its tabs, because a plugin does not learn what is ticked there.
 
 import { PALETTE } from "../chart.js";
 import { checkbox, el, say } from "../dom.js";

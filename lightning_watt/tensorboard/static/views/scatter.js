@@ -145,11 +145,11 @@ function path(row, state, scale) {
 }
 
 function describe(drawn, fronts) {
-  const told = fronts.map((front) => {
+  const sentences = fronts.map((front) => {
     const rows = front.rows.map((row) => `${row.label}: ${percent(row.accuracy)} % at ${energy(row.joules)}`);
     return `Pareto front of ${front.measured ? "measured" : "estimated"} runs: ${rows.slice(0, 20).join("; ")}.`;
   });
-  return `Accuracy against energy, ${drawn.length} runs. ${told.join(" ")} The leaderboard has all values.`;
+  return `Accuracy against energy, ${drawn.length} runs. ${sentences.join(" ")} The leaderboard has all values.`;
 }
 
 function key() {

@@ -19,7 +19,7 @@ const STAGES = [
 const BAR_PX = 20;
 const FRAME_PX = 84; // the legend and the axis
 
-/** How tall a chart with a bar for each run is; the chart beside it is as tall. */
+/** How tall a chart with a bar for each run is; the chart next to it is as tall. */
 export const heightOf = (rows) => Math.max(380, Math.min(680, FRAME_PX + 34 * Math.min(rows.length, MOST_RUNS)));
 
 export function stages(store) {
