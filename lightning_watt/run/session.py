@@ -14,7 +14,8 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 | `Session._lock` | ledger, other sessions, log spans, accuracies, gaps, noted switches; no source is read while it is held |
 | two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
 | one in `sources/discover.py` | whether a source was opened too late; taken alone |
-| none | `ready`, `histograms`: the reader appends, the trainer removes; counts, `account`: only the trainer writes |
+| none | `ready`, `histograms`: the reader appends, the trainer removes; `news`: either sets it, in one step |
+| none | `batches`, `samples`, `account`, the meter, epochs whose end is noted: only the trainer's thread writes |
 
 A signal handler may run between any two steps. So a thread can take each lock of the session and the reader again, and a
 change replaces a value in one step.
