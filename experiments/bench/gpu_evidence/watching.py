@@ -34,13 +34,31 @@ def watch(read: Callable[[], int], seconds: float, pause_s: float) -> tuple[list
 
 
 def next_tick(read: Callable[[], int], limit_s: float = 0.5) -> Tick | None:
-    """The next change, by a look each millisecond; None if it takes longer than `limit_s`."""
+    """The next sharp change, by a look each millisecond.
+
+    On a busy machine two looks may lie far apart. Then the change between them is not used, and the next one is waited for.
+
+    Args:
+        read: the value.
+        limit_s: seconds to wait; then the change with the shortest time between its two looks is the answer.
+
+    Returns:
+        The change, or None if there was none.
+    """
     value, looked = read(), time.monotonic_ns()
     end = looked + round(limit_s * 1e9)
+    best: Tick | None = None
     while looked < end:
         time.sleep(0.001)
         seen, now = read(), time.monotonic_ns()
         if seen != value:
-            return Tick(looked, now, seen)
-        looked = now
-    return None
+            tick = Tick(looked, now, seen)
+            if tick.sharp:
+                return tick
+            best = tick if best is None or _width_ns(tick) < _width_ns(best) else best
+        value, looked = seen, now
+    return best
+
+
+def _width_ns(tick: Tick) -> int:
+    return tick.late_ns - tick.early_ns
