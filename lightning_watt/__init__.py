@@ -66,7 +66,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "WattCallback":
-        # Whoever asks whether it is a `Callback` (LightningCLI does) means that of a package that may be loaded since.
+        # LightningCLI asks whether it is a `Callback`, and means that of a package that may have been loaded since.
         import_module(f"{__name__}.trainer.base").join_loaded_packages()
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 

@@ -42,7 +42,7 @@ class WattCallback(Callback):
         gpus: `"auto"`: the devices that the Trainer uses; `"visible"`: the boards that `CUDA_VISIBLE_DEVICES` leaves;
             `"all"`: every board that NVML shows, whatever the mask, also beside a CPU Trainer; or NVML indices and UUIDs,
             none of them for the CPU alone.
-        sources: `"auto"`: NVML and RAPL, or a labelled estimate where there is neither; or a list of `EnergySource`.
+        sources: `"auto"`: NVML and RAPL, or a labelled estimate if there is neither; or a list of `EnergySource`.
         alpha: how much accuracy counts in SAM.
         beta: SAM's scale.
         sam_unit: the unit of E in SAM: `"kWh"` (the paper's), `"Wh"` or `"J"`.
@@ -70,7 +70,7 @@ class WattCallback(Callback):
     """
 
     ranks_limit_s = PRESENCE_LIMIT_S
-    """Seconds that the ranks of a run wait for each other at its setup; once in a process where one never comes."""
+    """Seconds that the ranks of a run wait for each other at its setup; only once in a process, if a rank never comes."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ class WattCallback(Callback):
 
     @override
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
+        # Two steps: whatever fails in the first, every rank comes to the second, in which they exchange values.
         self._run.start_training(trainer)
         if self._run.publisher.budget is not None:  # over several ranks it is the same on all of them
             self._run.publish(trainer)

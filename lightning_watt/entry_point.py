@@ -12,7 +12,7 @@ from lightning_watt.arguments import OFF, VARIABLE
 
 
 def callbacks() -> list[Any]:
-    """The callback that `LIGHTNING_WATT` asks for, in a list; an empty one where it is off. Never raises.
+    """The callback that `LIGHTNING_WATT` asks for, in a list, which is empty if it is off. Never raises.
 
     Example:
         >>> os.environ.pop(VARIABLE, None) and None

@@ -25,7 +25,7 @@ class SourceUnavailable(WattError):  # noqa: N818 - it is a finding more often t
         source: the source's name, such as `"nvml"`.
         why: what was tried and what came back.
         remedy: what to do about it.
-        device: the one device that it is about, as it was asked for; empty where it is the whole source.
+        device: the one device that it is about, as it was asked for; empty if it is the whole source.
     """
 
     def __init__(self, source: str, why: str, remedy: str, device: str = "") -> None:
@@ -45,7 +45,7 @@ class WattWarning(UserWarning):
 
 
 def shown(value: object) -> str:
-    """A value or an error as a sentence tells it: short, and whatever its own `repr` does.
+    """A value or an error for a sentence: short, and safe even if its own `repr` raises.
 
     Example:
         >>> shown(ZeroDivisionError("oops"))

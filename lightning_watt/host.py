@@ -1,10 +1,9 @@
 """This machine, this process, and the processes that are forked off it.
 
-What a process that is forked off in the middle of a measurement does not take over from its parent:
-The child has a copy of everything but the threads: the reader is gone and may have held a lock, open files are the parent's,
-and whatever the child would settle, write or close at its end is the parent's to settle, write and close. So each living
-object that measures is told, in the child, and begins anew; what it held stays referenced for the life of the child, because
-a destructor may talk to a driver or flush a file.
+A process may be forked off in the middle of a measurement. The child has a copy of everything but the threads: the reader
+is gone, and may have held a lock. Open files belong to the parent, and only the parent may settle, write and close. So each
+object that measures is called in the child, and begins anew. What it held stays referenced while the child lives, because a
+destructor may talk to a driver or flush a file.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ _of_the_parent: list[object] = []
 
 
 class Forked(Protocol):
-    """Something that is told when this process is a child of the one that it was made in."""
+    """An object that is called in a child of the process that made it."""
 
     def forked(self) -> None:
         """Forget what is the parent's, without waiting for a lock, a thread or a driver."""
 
 
 def tell_of_forks(one: Forked) -> None:
-    """From now on, as long as it lives, it is told."""
+    """Call its `forked` in each child from now on, as long as it lives."""
     key = id(one)  # and not its hash, which may be anything in a subclass of the user's
     _alive[key] = ref(one, lambda _: _alive.pop(key, None))
 

@@ -76,7 +76,7 @@ def sustainable_accuracy(
         shifted: use `log10(10 + E)`, which is finite for every E >= 0.
 
     Returns:
-        A float for two numbers, else a float64 tensor. NaN where the equation is undefined: at and below one `unit`
+        A float for two numbers, else a float64 tensor. NaN if the equation is undefined: at and below one `unit`
         (not in the shifted form).
 
     Raises:
@@ -179,7 +179,7 @@ class SustainableAccuracy(torchmetrics.Metric):
         self.energy_kwh += float(energy_kwh)
 
     def compute(self) -> Tensor:
-        """SAM of the accuracy and the energy so far, a float64 scalar; NaN where it is undefined or nothing was seen."""
+        """SAM of the accuracy and the energy so far, a float64 scalar; NaN if it is undefined or nothing was seen."""
         accuracy = self.correct.double() / self.total
         score = sustainable_accuracy(
             accuracy, self.energy_kwh, alpha=self.alpha, beta=self.beta, unit=self.unit, shifted=self.shifted
@@ -196,8 +196,8 @@ class Scoring:
         beta: SAM's beta.
         unit: the unit of E in SAM.
         pue: power usage effectiveness of the building; it enters CO2e and cost, never the kWh.
-        carbon_intensity: grams of CO2e a kWh; None where it is not given.
-        electricity_price: what a kWh costs, in any currency; None where it is not given.
+        carbon_intensity: grams of CO2e a kWh; None if it is not given.
+        electricity_price: what a kWh costs, in any currency; None if it is not given.
     """
 
     alpha: float
@@ -208,7 +208,7 @@ class Scoring:
     electricity_price: float | None = None
 
     def sam(self, accuracy: float | None, joules: float) -> tuple[float | None, float | None]:
-        """SAM and its shifted form; None where undefined."""
+        """SAM and its shifted form; None if undefined."""
         if accuracy is None:
             return None, None
         energy_kwh = max(0.0, kwh(joules))

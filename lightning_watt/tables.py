@@ -25,7 +25,7 @@ def table(rows: list[list[str]], headers: list[str], form: str) -> str:
 
 
 def ratio(joules: float, by: float) -> str:
-    """Joules by seconds, batches or samples; a dash where there are none."""
+    """Joules by seconds, batches or samples; a dash if there are none."""
     return f"{joules / by:.4g}" if by else "-"
 
 

@@ -1,4 +1,4 @@
-"""Says each thing once, and never raises: where warnings are errors, or somebody's warning hook fails, it is logged."""
+"""Warns of each thing once, and never raises. If warnings are errors, or a warning hook fails, it logs the sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightning_watt.errors import WattWarning, log_safely, shown
 
 
 class WarnOnce:
-    """What was said to the user.
+    """The warnings that were given to the user.
 
     Attributes:
         said: the sentences, by what they were about.
@@ -23,7 +23,7 @@ class WarnOnce:
 
         Args:
             sentence: what happened, why, what to do.
-            about: sentences about the same are said once; by default the sentence itself.
+            about: of sentences about the same thing only the first is given; by default the sentence itself.
         """
         key = about or sentence
         if key in self.said:

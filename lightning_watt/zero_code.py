@@ -1,7 +1,7 @@
 """The callback that `LIGHTNING_WATT=1 python train.py` adds to a script that does not know of it.
 
 The variable is `1`, or arguments of `WattCallback` as `name=value`, with commas between them and plus signs within a list:
-`LIGHTNING_WATT="gpus=0+1,sam_unit=J"`. Nothing in it can stop a training: what means nothing is told and left out.
+`LIGHTNING_WATT="gpus=0+1,sam_unit=J"`. Nothing in it can stop a training: a part without a meaning is reported and skipped.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class EnvironmentCallback(WattCallback):
 
 
 def callback_for(asked: str) -> EnvironmentCallback:
-    """The callback that the variable's value asks for; what means nothing in it is told, once each, and left out.
+    """The callback that the variable's value asks for; each part that means nothing is reported once and left out.
 
     Args:
         asked: the value.

@@ -1,7 +1,7 @@
 """The ranks of one run, as one of them sees them: each reader's report of the energy, and the values that all ranks share.
 
 At an epoch's end each reader leaves its report in the ranks' key-value store; rank zero adds them up and leaves the values
-for all. At the end each reader leaves its last report. What comes by neither way is in the journals. No step of this is a
+for all. At the end each reader leaves its last report. What arrives in neither way is in the journals. No step of this is a
 collective and each has a limit, so a rank that has died, or on which nobody measures, holds nobody up.
 """
 
@@ -27,7 +27,7 @@ from lightning_watt.run.totals import node_report
 
 log = logging.getLogger(__name__)
 
-PART_LIMIT_S = 5.0
+REPORT_LIMIT_S = 5.0
 """How long rank zero waits at an epoch's end for a reader's report; one that was late is not waited for again."""
 VALUES_LIMIT_S = 300.0
 """How long a rank waits at an epoch's end for rank zero's values. It would wait for it at the next collective anyway, since
@@ -35,7 +35,7 @@ rank zero may be busy there for minutes, drawing samples say. One that has faile
 STORE_LIMIT_S = 2.0
 """How long a rank's own end waits for the store, which may be on a machine that is gone."""
 FAILED_LIMIT_S = 2.0
-"""How long rank zero's end waits for the other nodes where something failed; one of them may be gone."""
+"""How long rank zero's end waits for the other nodes if something failed; one of them may be gone."""
 KEPT = 16
 """Answers that stay in the store; nobody is that many epochs behind."""
 
@@ -58,7 +58,7 @@ class Nodes:
     """The ranks of one run.
 
     Args:
-        store: where they meet; None where there is none.
+        store: where they meet; None if there is none.
         rank: this process's rank.
         arrangement: what all ranks know of the run.
         agreement: who reads.
@@ -98,7 +98,7 @@ class Nodes:
         Every reader calls it at the same moments.
 
         Args:
-            report: this reader's; None where it has none now.
+            report: this reader's; None if it has none now.
         """
         if self._store is None or not self.many:
             return []
@@ -107,13 +107,13 @@ class Nodes:
             if not self.leads:
                 return self._send_report(self._store, report)
             waited = {rank: f"part/{rank}/{self._meetings}" for rank in self.readers[1:] if rank not in self._late}
-            found = self._store.wait(list(waited.values()), PART_LIMIT_S) if waited else {}
+            found = self._store.wait(list(waited.values()), REPORT_LIMIT_S) if waited else {}
         except StoreGone as error:
             log.debug("the store is gone", exc_info=error)
             return []
         self._late.update(rank for rank, key in waited.items() if key not in found)
         reports = [msgspec.json.decode(raw, type=NodeReport | None) for raw in found.values()]
-        return [told for told in reports if told is not None]
+        return [report for report in reports if report is not None]
 
     def _send_report(self, store: SharedStore, report: NodeReport | None) -> list[NodeReport]:
         store.set(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(report))
@@ -133,7 +133,7 @@ class Nodes:
             values: rank zero's; the other ranks' are not looked at.
 
         Returns:
-            The values that all ranks take now, the same on each; None where they have none in common any more. From then on
+            The values that all ranks take now, the same on each; None if they have none in common any more. From then on
             nobody waits for anybody, which all of them know from the same word in the store.
         """
         store = self._store
@@ -158,7 +158,7 @@ class Nodes:
         return None if taken.over else taken
 
     def abort(self) -> None:
-        """Rank zero has failed: nobody is to wait for its next values."""
+        """Rank zero has failed: nobody waits for its next values."""
         if self.rank == 0 and self.shares_values:
             over, last = msgspec.json.encode(Values(over=True)), self._answers
             self._in_time(lambda store: [store.set_if_absent(f"values/{number}", over) for number in (last, last + 1)])
@@ -183,7 +183,7 @@ class Nodes:
             except StoreGone as error:
                 log.debug("the store is gone", exc_info=error)
 
-        thread = threading.Thread(target=work, name="lightning_watt tells its end", daemon=True)
+        thread = threading.Thread(target=work, name="lightning_watt writes to the store", daemon=True)
         thread.start()
         thread.join(STORE_LIMIT_S)
 
@@ -199,35 +199,35 @@ class Nodes:
         return [msgspec.json.decode(raw, type=NodeReport) for raw in found.values()]
 
     def not_ended(self, known: Iterable[NodeReport]) -> list[int]:
-        """The other readers that have not told their end."""
-        told = {report.rank for report in known if report.final}
-        return [rank for rank in self.readers if rank not in told and rank != self.rank]
+        """The other readers that have not reported their end."""
+        ended = {report.rank for report in known if report.final}
+        return [rank for rank in self.readers if rank not in ended and rank != self.rank]
 
     def sentence(self, rank: int, known: Iterable[NodeReport]) -> str:
-        """What to say of one that did not."""
+        """A sentence for the record about one that did not."""
         there = rank in {report.rank for report in known}
-        what = "what it told last, or its journal here, is in the total" if there else "nothing of it is in the total"
+        what = "its last report, or its journal here, is in the total" if there else "nothing of it is in the total"
         return (
-            f"node{self.readers.index(rank)} (rank {rank}) did not tell its end: {what}. Its own files, "
+            f"node{self.readers.index(rank)} (rank {rank}) did not report its end: {what}. Its own files, "
             f"{file_of(RECORD_NAME, rank)} and {file_of(JOURNAL_NAME, rank)}, are in the log directory of its machine; "
-            "beside this one, read_record(directory) adds what they know."
+            "next to this record, read_record(directory) adds what they know."
         )
 
 
 def from_journals(directory: Path, run: str, own: str, known: Iterable[NodeReport]) -> list[NodeReport]:
-    """What the other nodes' journals know beyond what their readers told; for readers that are gone."""
-    told = {report.session: report for report in known}
+    """What the other nodes' journals know beyond the reports of their readers; for readers that are gone."""
+    reported = {report.session: report for report in known}
     traces = read_traces([directory]).by_session.values()
     newer = [
-        _brought_up(told.get(trace.session), trace)
+        _brought_up(reported.get(trace.session), trace)
         for trace in traces
-        if trace.session != own and (trace.session in told or (run and trace.run == run))
+        if trace.session != own and (trace.session in reported or (run and trace.run == run))
     ]
     return [report for report in newer if report is not None]
 
 
 def _brought_up(report: NodeReport | None, trace: Trace) -> NodeReport | None:
-    """A report with what its journal knows of it; None where that is nothing new."""
+    """A report with what its journal knows of it; None if that is nothing new."""
     rise = beyond(trace, report.counted.uj if report is not None else {}, report.counted.ns if report is not None else 0)
     if rise.total_uj == 0:
         return None
@@ -251,20 +251,20 @@ def _brought_up(report: NodeReport | None, trace: Trace) -> NodeReport | None:
 
 
 def meet_readers(nodes: Nodes, session: Session | None, run: RunState, *, measures: bool) -> None:
-    """Bring the readers' parts together; every reader comes here at an epoch's end, whatever has failed in it before."""
+    """Bring the readers' reports together; every reader comes here at an epoch's end, whatever has failed in it before."""
     report = None
     try:
         if not nodes.leads and session is not None and measures:
             report = node_report(session.totals(), run.missing)
     except Exception as error:  # noqa: BLE001 - the one that leads waits for an answer
         run.warn_once.failed("this node's report", error)
-    for told in nodes.gather(report):
+    for other in nodes.gather(report):
         if session is not None:
-            session.take_report(told)
+            session.take_report(other)
 
 
 def end_together(nodes: Nodes, session: Session, run: RunState, status: Status, write: Callable[[], None]) -> None:
-    """Bring the nodes' last parts to rank zero.
+    """Bring the nodes' last reports to rank zero.
 
     Args:
         nodes: the run's nodes.
@@ -287,7 +287,7 @@ def end_together(nodes: Nodes, session: Session, run: RunState, status: Status, 
 
 
 def _add_journals(nodes: Nodes, session: Session, run: RunState) -> None:
-    """Add what the other nodes' journals know and their readers have not told."""
+    """Add what the other nodes' journals know and their readers have not reported."""
     missing = nodes.not_ended(session.others.nodes)
     if missing and run.directory is not None:
         for report in from_journals(run.directory, nodes.run, session.id, session.others.nodes):

@@ -1,6 +1,6 @@
 """Which process reads which device: each board and each host's CPU once, whatever the number of processes and nodes. Pure.
 
-What the ranks say of themselves goes in, who reads what comes out; how they tell each other is in `nodes`.
+What the ranks report of themselves goes in, who reads what comes out; how they exchange it is in `rendezvous` and `nodes`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Presence(msgspec.Struct, kw_only=True, frozen=True):
     Attributes:
         rank: its global rank.
         host: its host.
-        node: the number of its node, where several are on one host (a container each, or a test).
+        node: the number of its node; several may be on one host (a container each, or a test).
         pid: its process.
-        boards: UUIDs of the boards that it uses, or was told to measure, as far as it sees them.
+        boards: UUIDs of the boards that it uses, or is asked to measure, as far as it sees them.
         directory: where it would write the run's files.
         budget_kwh: the budget that it was given.
         arguments: the callback's arguments, as text.
@@ -42,7 +42,7 @@ class Arrangement(msgspec.Struct, kw_only=True, frozen=True):
         ranks: those that measure, in order.
         world: the number of all ranks.
         directory: where the run's files go: rank zero's, or that of the lowest rank that measures.
-        budget_kwh: rank zero's budget; None also where not every rank measures, because one alone cannot stop.
+        budget_kwh: rank zero's budget; None also if not every rank measures, because one alone cannot stop.
         unlike: ranks whose arguments are not those of the first.
     """
 
@@ -171,7 +171,7 @@ def count_once(opened: Sequence[Opened], first: int) -> Agreement:
 
     Args:
         opened: what the readers say.
-        first: the lowest rank that measures; it heads the readers, even where it could open nothing.
+        first: the lowest rank that measures; it heads the readers, even if it could open nothing.
     """
     by_rank = {one.rank: one for one in sorted(opened, key=lambda one: one.rank)}
     taken: set[tuple[str, str]] = set()

@@ -2,7 +2,7 @@
 
 There is no collective here, because a rank on which nobody measures would never come to it: ranks leave what they know in
 the process group's key-value store and look there for the others, with limits. The first rank decides as soon as it has
-heard all of them; whoever has waited too long decides for those that are there; of two decisions the earlier one stands.
+heard all of them; a rank that has waited too long decides for those that are there; of two decisions the earlier one stands.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class _Word(msgspec.Struct):
     """A decision, and the rank that took it."""
 
     by: int
-    said: msgspec.Raw
+    content: msgspec.Raw
 
 
 class Rendezvous:
     """One rank's part in setting up a run on several ranks.
 
     Args:
-        store: where they meet; None where torch shows none.
+        store: where they meet; None if torch shows none.
         rank: this process's rank.
         world: the number of all ranks.
         limit_s: how long they wait for each other.
@@ -151,7 +151,7 @@ class Rendezvous:
         """Say what this rank has opened, and hear what of it another one counts.
 
         Args:
-            opened: what it has opened; every rank says something, also where it is nothing.
+            opened: what it has opened; every rank reports, even if it has opened nothing.
             reads: whether it has opened something, and so wants to know.
 
         Returns:
@@ -187,16 +187,16 @@ class Rendezvous:
             return None
         return self.agreement.leaves.get(self.rank, [])
 
-    def _decide(self, store: SharedStore, name: str, said: object, answers: Mapping[int, object]) -> None:
+    def _decide(self, store: SharedStore, name: str, content: object, answers: Mapping[int, object]) -> None:
         """Leave a decision, and each rank's own answer; it stands if nobody was earlier."""
         for rank, answer in answers.items():
             store.set(f"{name}/{self.rank}/{rank}", msgspec.json.encode(answer))
-        store.set_if_absent(name, msgspec.json.encode(_Word(self.rank, msgspec.Raw(msgspec.json.encode(said)))))
+        store.set_if_absent(name, msgspec.json.encode(_Word(self.rank, msgspec.Raw(msgspec.json.encode(content)))))
 
     @staticmethod
     def _decided(store: SharedStore, name: str, kind: type[Message]) -> tuple[int, Message]:
         word = msgspec.json.decode(store.get([name])[name], type=_Word)
-        return word.by, msgspec.json.decode(word.said, type=kind)
+        return word.by, msgspec.json.decode(word.content, type=kind)
 
 
 def _ranges(ranks: Iterable[int]) -> str:

@@ -1,8 +1,8 @@
-"""The key-value store in which the processes of a run met: how they tell each other things without ever waiting for ever.
+"""The key-value store in which the processes of a run met: how they exchange values without ever waiting for ever.
 
 A collective waits for every rank, and a rank on which nobody measures never comes to ours. So there are none here. A rank
-leaves what it knows under a key and looks, with a limit, for what the others have left. Where all of them must hold the same
-thing to be true, the first who writes it wins, and everybody takes what stands there, whoever was late included.
+leaves what it knows under a key and looks, with a limit, for what the others have left. If all of them must agree on
+a value, the first one who writes it wins, and everybody takes what stands there, the late ones too.
 
 Each call is one exchange with the process that holds the store, some 80 µs on one machine, and never blocks inside the
 store: there it would keep the training's own calls waiting.
@@ -55,7 +55,7 @@ class SharedStore:
         self._ask("set", self._key(key), value)
 
     def set_if_absent(self, key: str, value: bytes) -> bytes:
-        """Leave a value where there is none yet, and return the one that stands there now.
+        """Set a value if there is none yet, and return the one that stands there now.
 
         Raises:
             StoreGone: the store does not answer.
@@ -87,7 +87,7 @@ class SharedStore:
         return self.get(keys)
 
     def delete(self, key: str) -> None:
-        """Remove a key; nothing happens where it is not there.
+        """Remove a key; nothing happens if it is not there.
 
         Raises:
             StoreGone: the store does not answer.
@@ -108,7 +108,7 @@ class SharedStore:
 
 
 def default_store(prefix: str) -> SharedStore | None:
-    """The store of the default process group; None where it has none (MPI), or torch does not show it."""
+    """The store of the default process group; None if it has none (MPI), or torch does not show it."""
     try:
         from torch.distributed.distributed_c10d import _get_default_store
 

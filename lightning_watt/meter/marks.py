@@ -90,11 +90,11 @@ class CudaMarker:
     Args:
         device: the CUDA device, as torch takes it.
         clock: the host's clock.
-        cuda: what makes events (`Event(enable_timing=True)`), tells whether a graph is being captured
+        cuda: what makes events (`Event(enable_timing=True)`), knows whether a graph is being captured
             (`is_current_stream_capturing()`) and gives a device context (`device(...)`): `torch.cuda`, or a stand-in.
 
     Raises:
-        RuntimeError: what torch raises where events cannot be had; the caller falls back to host marks and says so.
+        RuntimeError: what torch raises if there are no events; the caller uses host marks and reports it.
 
     Source: CUDA Runtime API, section Event Management: `cudaEventElapsedTime` has a resolution of about 0.5 µs.
     """
@@ -117,7 +117,7 @@ class CudaMarker:
         self._anchor_ns = clock.now_ns()
 
     def mark(self, payload: Any) -> Mark[Any]:
-        """Put an event on the current stream; host time inside a graph capture, where it would become part of the graph."""
+        """Put an event on the current stream. Inside a graph capture it takes host time: the event would join the graph."""
         if self._cuda.is_current_stream_capturing():
             return Mark(self._now_ns(), payload)
         try:
@@ -153,7 +153,7 @@ class CudaMarker:
 
 
 def marker_for(device: Any, clock: Clock = HOST_CLOCK) -> tuple[Marker, str]:
-    """The best marker for a torch device, and a sentence for the record where that is not the device's own.
+    """The best marker for a torch device, and a sentence for the record if that is not the device's own.
 
     Args:
         device: a `torch.device`.

@@ -2,7 +2,7 @@
 
 Pure: no clock, no file, no driver. The counter's readings are the curve's fixed points. Between two of them the energy is
 laid out in the shape of the driver's own power samples, scaled so that it ends exactly at the next reading; without samples
-it is a straight line. A counter that goes backwards, or rises faster than the device can draw, has lost data: that stretch
+it is a straight line. A counter that goes backwards, or rises faster than the device can draw, has lost data: that time
 is bridged with the last known power and reported as a `Gap`, never passed on as zero and never as a negative number.
 """
 
@@ -21,7 +21,7 @@ DEFAULT_TICK_S = 0.1
 READ_NS = 1_000_000
 """A reading's own time is good to this."""
 STANDSTILL_S = 3.0
-"""A counter that should move and has not for this long is said to stand still."""
+"""A counter that should move and has not for this long counts as standing still."""
 MOST_UJ = 2**62
 """The curve ends here, at 1.3 GWh, so that every sum of its energies is a number of 64 bits."""
 MAX_SAMPLES = 10_000
@@ -113,18 +113,18 @@ class Timeline:
         """Microjoules by which the energy at each of the given times may be off.
 
         The curve is known where it was read or sampled. Elsewhere it is as uncertain as the power around times the distance
-        to the nearest known point. Where the power jumps from one stretch to the next, the jump may lie anywhere between, so
-        half a stretch of the difference is uncertain too. A reading that was not taken at a tick may be one tick old.
+        to the nearest known point. If the power jumps from one segment to the next, the jump may lie anywhere between, so
+        the difference over half a segment is uncertain too. A reading that was not taken at a tick may be one tick old.
         """
         times = np.asarray(t_ns, dtype=np.int64)
         if len(self._t) < 2:
             return np.zeros(times.shape)
         t = np.asarray(self._t, dtype=np.int64)
-        stretch = np.diff(t).astype(np.float64)
-        inner = np.diff(np.asarray(self._e, dtype=np.int64)) / stretch
+        segment = np.diff(t).astype(np.float64)
+        inner = np.diff(np.asarray(self._e, dtype=np.int64)) / segment
         slope = np.concatenate([inner[:1], inner, inner[-1:]])
         highest = np.maximum(np.maximum(slope[:-2], slope[1:-1]), slope[2:])
-        jump = np.maximum(np.abs(np.diff(slope))[:-1], np.abs(np.diff(slope))[1:]) * stretch / 2
+        jump = np.maximum(np.abs(np.diff(slope))[:-1], np.abs(np.diff(slope))[1:]) * segment / 2
         at = np.clip(np.searchsorted(t, times, side="right") - 1, 0, len(t) - 2)
         distance = np.minimum(np.abs(times - t[at]), np.abs(t[at + 1] - times))
         edges: NDArray[np.float64] = highest[at] * (distance + READ_NS + nanoseconds(self._late_s)) + jump[at]
@@ -137,7 +137,7 @@ class Timeline:
             del self._t[:cut], self._e[:cut]
 
     def ended(self) -> Timeline:
-        """A curve that ends where this one stands, also where this one was being changed and never will be again."""
+        """A curve that ends at the present point of this one, even if a thread that is gone was changing this one."""
         other = Timeline(self.device)
         known = min(len(self._t), len(self._e))
         other._t, other._e = self._t[known - 1 : known], self._e[known - 1 : known]
@@ -157,7 +157,7 @@ class Timeline:
             self._e.extend((e0 + inner).tolist())
         self._t.append(t_ns)
         self._e.append(e0 + rise_uj)
-        # The last sample before the frontier is where the next stretch's shape begins.
+        # The last sample before the frontier is where the next segment's shape begins.
         older = [s for s in self._samples if s[0] <= t_ns]
         self._samples = older[-1:] + [s for s in self._samples if s[0] > t_ns]
 
@@ -174,7 +174,7 @@ class Timeline:
         return times, np.interp(times, at, watts)
 
     def _bridge_uj(self, start_ns: int, end_ns: int) -> int:
-        """Energy of a lost stretch: by the power samples in it, or else by the last known power."""
+        """Energy of a lost time: by the power samples in it, or else by the last known power."""
         times, watts = self._shape(start_ns, end_ns)
         if len(times) > 2:
             return int(np.sum(np.diff(times) * (watts[1:] + watts[:-1]) / 2) / NS_PER_S * UJ_PER_J)

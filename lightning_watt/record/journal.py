@@ -127,7 +127,7 @@ class Trace:
     def lives(self, now_unix: float, *, if_elsewhere: bool) -> bool:
         """Whether the session still runs.
 
-        On this machine its process tells. For a session on another machine it is a guess.
+        On this machine the process is looked up. For a session on another machine it is a guess.
 
         Args:
             now_unix: seconds since 1970.

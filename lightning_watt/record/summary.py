@@ -100,7 +100,7 @@ def _sentences(record: RecordFields) -> list[str]:
         shares = ", ".join(f"{name} {part.joules / whole_j:.0%}" for name, part in record.parts.items())
         lines.append(f"Training steps: {shares}.")
     lines += [f"{label}: {device.note}" for label, device in energy.by_device.items() if device.note]
-    # An estimate already tells that nothing was measured: there, only what the user asked for is listed as missing.
+    # An estimate shows that nothing was measured. So only what the user asked for is listed as missing there.
     estimated = energy.provenance == "estimated"
     lines += [f"Missing: {missing}" for missing in record.missing if not estimated or missing in record.warnings]
     return lines

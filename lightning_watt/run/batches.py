@@ -11,7 +11,7 @@ from lightning_watt.run.ledger import Account, Point
 from lightning_watt.units import joules, seconds
 
 PARTS = ("data", "forward", "backward", "optimizer")
-"""What a training step consists of, as far as Lightning's hooks tell: waiting for data (and whatever lies between two
+"""What a training step consists of, as far as Lightning's hooks show it: waiting for data (and whatever lies between two
 steps), `training_step`, `backward`, and the optimiser's step with what follows it."""
 MAX_HISTOGRAM = 10_000
 """Batches of one epoch that a histogram is made of; later ones are left out."""

@@ -1,4 +1,4 @@
-"""What happens in a run, as plain values: what a mark stands for, and what is told of it once its energy is known."""
+"""What happens in a run, as plain values: what a mark stands for, and what is logged once its energy is known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Switch(NamedTuple):
 
 
 class LogPoint(NamedTuple):
-    """Here the trainer wants to know where it stands.
+    """Here the trainer wants a log row.
 
     Attributes:
         step: the loggers' step.
@@ -78,7 +78,7 @@ class Snapshot:
         stage_j: joules by stage.
         power_w: watts by device, mean since the snapshot before.
         span: what the current stage used since the snapshot before.
-        forecast: joules at the end of the schedule, if it can be told.
+        forecast: joules at the end of the schedule, if it is known.
     """
 
     point: LogPoint

@@ -72,8 +72,8 @@ def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> F
         rates: joules a batch, by stage.
 
     Returns:
-        The forecast; None where a stage that is still to come has not been seen yet. A stage that has been seen in one
-        span only (the first validation) is taken to scatter as much, for its size, as the others do; where no stage
+        The forecast; None if a stage that is still to come has not been seen yet. A stage that has been seen in one
+        span only (the first validation) is taken to scatter as much, for its size, as the others do; if no stage
         has been seen in two, the interval is infinite.
 
     Example:
@@ -97,7 +97,7 @@ def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> F
 
 
 def _variance(rate: Rate, rates: dict[str, Rate]) -> float:
-    """Variance of one batch's joules; where a stage does not show its own, by the others' relative one."""
+    """Variance of one batch's joules; if a stage does not show its own, the relative one of the others."""
     if rate.spans >= 2:
         return rate.variance
     relative = [other.variance / other.mean**2 for other in rates.values() if other.spans >= 2 and other.mean > 0]
@@ -105,7 +105,7 @@ def _variance(rate: Rate, rates: dict[str, Rate]) -> float:
 
 
 def batches_that_fit(left_j: float, batch_j: float) -> int | None:
-    """How many more batches fit into what is left of a budget; None where nobody knows, as long as there is something.
+    """How many more batches fit into what is left of a budget; None if that is not known and something is left.
 
     Example:
         >>> batches_that_fit(10.0, 4.0), batches_that_fit(-0.1, 4.0), batches_that_fit(10.0, 0.0)
@@ -132,7 +132,7 @@ class LogSpans:
 
     Attributes:
         rates: joules a batch by stage, for the forecast.
-        whole_of_own: by stage, all nodes' energy over this one's, when the others told theirs last; None where this is the
+        whole_of_own: by stage, all nodes' energy over this one's, as of the others' last reports; None if this is the
             only one.
     """
 
@@ -165,7 +165,7 @@ class LogSpans:
         return {label: to_joules(int(uj) - int(was)) / passed_s for label, uj, was in pairs}
 
     def expect_others(self, many: bool) -> None:
-        """Note whether other nodes measure too; until they have told theirs, a batch's energy is not known."""
+        """Note whether other nodes measure too; until they have reported, a batch's energy is not known."""
         self.whole_of_own = (self.whole_of_own or {}) if many else None
 
     def take_nodes(self, own: Mapping[str, Usage], nodes: Mapping[str, Usage]) -> None:
@@ -193,7 +193,7 @@ class LogSpans:
         if batches > 0:
             self._from[stage] = standing
         if self.whole_of_own is not None:
-            if stage not in self.whole_of_own:  # a batch's energy is all nodes'; before they have told theirs, not known
+            if stage not in self.whole_of_own:  # a batch's energy is all nodes'; before their reports it is not known
                 return LogSpan(0.0, 0, 0)
             uj = round(uj * self.whole_of_own[stage])
         if batches > 0:

@@ -4,8 +4,9 @@ The rules, for a run that goes on from a checkpoint:
 
 - What the session that saved it used from there on is lost, however it ended, unless it ended well ("completed") or still
   runs: then somebody has its result, and it is in that run's own record.
-- A session that once went on from this run's line and came to nothing is lost whole: killed, resumed, and killed again
-  before the next checkpoint is the usual case. One that ended well, still runs, or lives on in another is another branch.
+- A session that once went on from this run's line, and whose result nobody has, is lost whole. Usually it was killed,
+  resumed, and killed again before the next checkpoint. A session that ended well, still runs, or lives on in another one
+  is another branch.
 - What a checkpoint says was taken over is not taken again, so a chain of crashes counts every joule once. Two runs that go
   on from one checkpoint both carry its loss, as both carry what came before it: what each used itself is
   `total_j - resumed_j - wasted_j`, and those never overlap.
@@ -32,7 +33,7 @@ from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 
 MAX_BESIDE = 500
-"""Run directories beside this one that are looked into for a branch that came to nothing; the newest ones."""
+"""Run directories beside this one that are looked into for a branch without a result; the newest ones."""
 MAX_LISTED = 5000
 """Entries of the directory above that are looked at for it, which may be on a slow file system."""
 MAX_PATH = 4096

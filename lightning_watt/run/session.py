@@ -54,7 +54,7 @@ class Session:
     """The accounts of one process in one run, over all its fits and tests, and the queue of what is to be logged.
 
     Attributes:
-        id: tells this process's part of a run from others', so that a joule in two checkpoints is added once.
+        id: distinguishes this process's part of a run from others', so that a joule in two checkpoints is added once.
         started_unix: when it was made, seconds since 1970.
         account: the account that the trainer is in.
         ledger: the accounts of what this process measured.
@@ -227,7 +227,7 @@ class Session:
                 switch = Switch(account, self.batches, self.samples)
                 self._entered.append((self._meter.mark(switch).t_ns, switch))
             if left.stage != account.stage:
-                self._meter.ask()  # a reading close to the edge tells best what lies on either side
+                self._meter.ask()  # a reading close to the edge shows best what lies on either side
 
     def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd) -> None:
         """Note a moment."""

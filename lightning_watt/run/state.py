@@ -26,7 +26,7 @@ class RunState:
     """What is known about a run.
 
     Attributes:
-        warn_once: what was said to the user.
+        warn_once: the warnings that were given.
         directory: the run's log directory.
         status: where the run stands.
         metric: its accuracy.
@@ -36,13 +36,13 @@ class RunState:
         model: the model.
         software: the versions.
         missing: what could not be measured, why, and the remedy.
-        forecast_kwh: the last forecast; None where the end of the schedule is not known.
-        forecast_uncertainty_kwh: half the width of its 95 % interval; None where that is not known yet.
-        idle: what the devices drew before the run, where that was asked for.
+        forecast_kwh: the last forecast; None if the end of the schedule is not known.
+        forecast_uncertainty_kwh: half the width of its 95 % interval; None if that is not known yet.
+        idle: what the devices drew before the run, if that was measured.
         marks: what a batch's edge is: `host` time or `cuda-events`.
         interval_s: seconds between two lines of the journal.
         unknown: what is missing of earlier parts of this run.
-        silent_nodes: which nodes did not tell their end.
+        silent_nodes: sentences about nodes that did not report their end.
     """
 
     warn_once: WarnOnce = field(default_factory=WarnOnce)
@@ -64,19 +64,19 @@ class RunState:
     silent_nodes: list[str] = field(default_factory=list)
 
     def warn_missing(self, sentence: str) -> None:
-        """Say what is missing from the total, once, and keep it for the record."""
+        """Warn of what is missing from the total, once, and keep it for the record."""
         self.warn_once.warn(sentence)
         if sentence not in self.unknown:
             self.unknown.append(sentence)
 
-    def note_forecast(self, told: Forecast | None) -> None:
-        """Note a forecast; a time without one leaves the last, which a test after the fit does not change."""
-        if told is not None:
-            self.forecast_kwh = kwh(told.joules)
-            self.forecast_uncertainty_kwh = kwh(told.plus_minus_j) if math.isfinite(told.plus_minus_j) else None
+    def note_forecast(self, forecast: Forecast | None) -> None:
+        """Note a forecast; without one the last stays, also during a test after the fit."""
+        if forecast is not None:
+            self.forecast_kwh = kwh(forecast.joules)
+            self.forecast_uncertainty_kwh = kwh(forecast.plus_minus_j) if math.isfinite(forecast.plus_minus_j) else None
 
     def inherit(self, paths: Iterable[Path]) -> None:
-        """Add the energy of what the run started from; what cannot be read is told, and is not zero."""
+        """Add the energy of what the run started from; a path that cannot be read is reported, and is not zero."""
         for path in paths:
             try:
                 self.inherit_known([Inherited(path=str(path), total_j=energy_of(path).total_j)])

@@ -81,7 +81,7 @@ def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch whose energy a counter lost.
+    """A time whose energy a counter lost.
 
     Attributes:
         device: the device's label.
@@ -105,7 +105,7 @@ class Reading:
         t_ns: the time (of `Clock.now_ns`) that the counter's value stands for.
         energy_uj: the counter, microjoules since some fixed moment.
         power: samples of the power since the last reading, as `(t_ns, watts)`, oldest first; may be empty.
-        tick_s: the counter's update period where it was watched, seconds.
+        tick_s: the counter's update period in seconds, if it was watched.
     """
 
     label: str

@@ -26,7 +26,7 @@ class Discovery:
 
     Attributes:
         devices: every device that can be read.
-        missing: what cannot, as the sources themselves said it.
+        missing: what cannot, with the reasons that the sources gave.
     """
 
     devices: tuple[Device, ...] = ()
@@ -75,7 +75,7 @@ def open_sources(
 ) -> tuple[list[tuple[EnergySource, list[Device]]], list[SourceUnavailable]]:
     """Open what is asked for.
 
-    With `sources="auto"`: the chosen boards through NVML, and the CPU through RAPL; the estimate only where neither gives
+    With `sources="auto"`: the chosen boards through NVML, and the CPU through RAPL; the estimate only if neither gives
     anything, so that it never joins a measured total unasked.
 
     Args:
@@ -156,7 +156,7 @@ def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
         SourceUnavailable: it did not answer within `OPEN_LIMIT_S` (should it answer later, it is closed again), or what it
             raised or returned is nothing to measure with. A source of the user's own may raise anything, `SystemExit` too,
             which would otherwise end the caller.
-        ArgumentError: a wrong argument, which is for whoever gave it.
+        ArgumentError: a wrong argument, for the caller.
     """
     lock, answered = threading.Lock(), threading.Event()
     devices: list[Device] = []
@@ -169,7 +169,7 @@ def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
             found = source.open(clock)
             is_open = True
             devices.extend(devices_of(source, found))
-        except BaseException as error:  # noqa: BLE001 - told below
+        except BaseException as error:  # noqa: BLE001 - reported below
             failures.append(error)
         if is_open and failures:
             _close(source)
@@ -182,7 +182,7 @@ def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
     threading.Thread(target=work, name=f"lightning_watt opens {source.name}", daemon=True).start()
     try:
         answered.wait(OPEN_LIMIT_S)
-    finally:  # also where the user's Ctrl-C comes in between
+    finally:  # also if the user's Ctrl-C comes in between
         with lock:
             given_up = not answered.is_set()
     if given_up:
@@ -206,7 +206,7 @@ def board_uuids(gpus: str | Sequence[GPU], limit_s: float = 10.0) -> list[str]:
         limit_s: how long a driver that hangs is waited for.
 
     Returns:
-        The boards' whole UUIDs, a MIG slice's parent's, each once; none where NVML cannot tell. Never raises.
+        The boards' whole UUIDs, a MIG slice's parent's, each once; none if NVML does not know. Never raises.
 
     Example:
         >>> board_uuids([])

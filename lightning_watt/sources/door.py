@@ -1,7 +1,7 @@
 """The door that everything from a source passes: what is no device or no reading ends here, and the other sources go on.
 
 A source may be the user's own, so nothing is taken on trust: it may raise whatever it likes, return whatever it likes, and
-stamp its readings with another clock. Each reading is checked by itself; one that is none becomes a `Failure` of its device.
+stamp its readings with another clock. Each reading is checked; what is no reading becomes a `Failure` of its device.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def readings_of(source: EnergySource, labels: Collection[str], clock: Clock, sin
 
 
 def let_go(source: EnergySource) -> str:
-    """Close a source; a sentence where that failed, and otherwise nothing."""
+    """Close a source. Returns a sentence if that failed, otherwise an empty text."""
     try:
         source.close()
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def let_go(source: EnergySource) -> str:
 
 
 def _checked(one: Any, name: str, times_ns: tuple[int, int]) -> Reading | Failure:
-    """It itself, in whole numbers; or a failure, without a label where it is not known whose."""
+    """It itself, in whole numbers; or a failure, without a label if the device is not known."""
     if isinstance(one, Failure) and all(isinstance(text, str) for text in (one.label, one.why, one.remedy)):
         return one
     if not isinstance(one, Reading) or not isinstance(one.label, str):
@@ -150,7 +150,7 @@ def _number(value: Any) -> float | None:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number of 64 bits; None where it is none."""
+    """A whole number of 64 bits; None if it is none."""
     if type(value) is int:
         number = value
     elif _number(value) is None:

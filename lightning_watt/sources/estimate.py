@@ -1,4 +1,4 @@
-"""An estimate where nothing can be measured: the CPU seconds that this process tree was busy, times watts a core.
+"""An estimate, if nothing can be measured: the CPU seconds that this process tree was busy, times watts a core.
 
 It is always labelled `estimated`, never joins a measured total unasked, and is off by tens of percent: utilisation does not
 know what an instruction costs, and the idle power of the machine, its memory and its disks are not in it.

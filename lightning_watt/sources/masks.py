@@ -23,7 +23,7 @@ def visible_gpus(mask: str | None, count: int) -> list[GPU]:
     it leaves open `torch.cuda._parse_visible_devices`.
 
     Args:
-        mask: the variable's value; None where it is not set.
+        mask: the variable's value; None if it is not set.
         count: the number of boards.
 
     Example:
@@ -54,7 +54,7 @@ def visible_gpus(mask: str | None, count: int) -> list[GPU]:
 
 
 def order_note(mask: str | None, order: str | None, names: Sequence[str]) -> str:
-    """What is not known about a mask of indices, without CUDA: which boards it means where CUDA numbers them by speed.
+    """What is not known about a mask of indices, without CUDA: which boards it means if CUDA numbers them by speed.
 
     NVML's order is `CUDA_DEVICE_ORDER=PCI_BUS_ID`. CUDA's own, `FASTEST_FIRST`, is the same for boards of one kind; among
     several kinds CUDA alone knows it.

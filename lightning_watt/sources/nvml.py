@@ -283,7 +283,7 @@ class _Board:
     def _others_note(self) -> str:
         try:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        except (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError):  # the latter where the driver is an old one
+        except (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError):  # the latter from an old driver
             return ""
         others = sorted({process.pid for process in running} - {os.getpid(), *self._own})
         if not others:

@@ -37,7 +37,7 @@ def _text(value: str | bytes) -> str:
 
 
 def uuids_of(gpus: str | Sequence[GPU]) -> list[str]:
-    """The whole UUIDs of the boards that a choice means; none if NVML cannot tell."""
+    """The whole UUIDs of the boards that a choice means; none if NVML does not know."""
     try:
         nvml = start(gpus)
     except SourceUnavailable:
@@ -156,7 +156,7 @@ def inventory_of(nvml: ModuleType) -> tuple[list[ListedBoard], dict[int, Excepti
 def _resolve(
     nvml: ModuleType, gpu: GPU, listed: Sequence[ListedBoard], lost: dict[int, Exception]
 ) -> tuple[ListedBoard, str]:
-    """The board that `gpu` names, and a note where the name means a part of it."""
+    """The board that `gpu` names, and a note if the name means a part of it."""
     if isinstance(gpu, int):
         if gpu in lost:
             raise _NoBoardError(f"there is no board {gpu} that answers ({lost[gpu]}).", remedy_for(lost[gpu]))
@@ -171,8 +171,8 @@ def _resolve(
             return matches[0], ""
         if matches:
             raise _NoBoardError(f"{len(matches)} boards with a UUID that begins with {gpu}.", "Give the whole UUID.")
-    told: Exception | None = None
-    # CUDA tells a slice's UUID, as a board's, without its prefix.
+    first_error: Exception | None = None
+    # CUDA gives the UUID of a slice, as that of a board, without its prefix.
     for name in [gpu] if gpu.startswith(("GPU-", "MIG-")) else [f"GPU-{gpu}", f"MIG-{gpu}"]:
         try:
             uuid = _board_of(nvml, name)
@@ -180,12 +180,12 @@ def _resolve(
             # Drivers before 470 named a slice by its board: MIG-GPU-<UUID>/<GPU instance>/<compute instance>.
             uuid = name.removeprefix("MIG-").split("/")[0]
             if not isinstance(error, (nvml.NVMLError_NotFound, nvml.NVMLError_InvalidArgument)):
-                told = told or error
+                first_error = first_error or error
         for board in listed:
             if board.uuid == uuid:
                 return board, f"The counter of the whole board; {name} is one slice of it and shares it."
-    if told is not None:
-        raise _NoBoardError(f"{gpu} cannot be read ({told}).", remedy_for(told))
+    if first_error is not None:
+        raise _NoBoardError(f"{gpu} cannot be read ({first_error}).", remedy_for(first_error))
     what = "MIG slice" if gpu.startswith("MIG-") else "board with a UUID that begins with"
     raise _NoBoardError(f"no {what} {gpu}.", HIDDEN)
 

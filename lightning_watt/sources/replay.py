@@ -69,7 +69,7 @@ class ReplaySource:
         ]
 
     def read(self) -> list[Reading | Failure]:
-        """The readings whose time has come; the counter's last value stands where there is no newer one."""
+        """The readings whose time has come; the counter keeps its last value if there is no newer one."""
         assert self._clock is not None, "open the source first"
         now = self._clock.now_ns()
         found: list[Reading | Failure] = []

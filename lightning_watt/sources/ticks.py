@@ -80,7 +80,7 @@ class TickReader:
 
     @property
     def period_s(self) -> float | None:
-        """The counter's update period in seconds; None before it was watched, or where it has none."""
+        """The counter's update period in seconds; None before it was watched, or if it has none."""
         return self._period_ns / NS_PER_S if self._period_ns else None
 
     def read(self) -> list[tuple[int, int]]:
@@ -115,7 +115,7 @@ class TickReader:
             self._period_ns = 0.0
             return [self._opened, *readings]
         period = self._period_ns
-        # Opened close to a tick, the clock does not tell on which side of it; whether the value has changed since does.
+        # Close to a tick, the clock does not show on which side of it the counter was opened. A change of the value does.
         ticks = 1 + next(i for i, tick in enumerate(seen) if tick.sharp)
         if shown != opened:
             ticks = max(ticks + 1, math.ceil((self._anchor_ns - opened_ns) / period))
@@ -145,7 +145,7 @@ class TickReader:
             tick = yield from self._wait_for_change(before, due + margin)
             if tick is not None:
                 break
-            due = self._next_due_ns()  # not where it was expected: look around the next one, and wider
+            due = self._next_due_ns()  # it was not at the expected time: look around the next one, and wider
         else:
             self._misses += 1
             return [(self._clock.now_ns(), before)]

@@ -36,7 +36,7 @@ def find_accuracy(
         may_wait: read a value that lies on a GPU, which waits for the GPU; not inside an epoch.
 
     Returns:
-        The metric's name and value; None where there is none, or its value is not a number yet.
+        The metric's name and value; None if there is none, or its value is not a number yet.
 
     Raises:
         WattError: the value lies outside of [0, 1], or is not one number; says the likely cause.

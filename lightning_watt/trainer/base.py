@@ -1,7 +1,7 @@
 """One `Callback` base for both of Lightning's packages, without importing the one that is not in use.
 
 `pytorch_lightning` and `lightning.pytorch` are the same code under two names, with two unrelated `Callback` classes, and
-each Trainer wants its own where it checks at all (`Trainer(callbacks=one)`, `LightningCLI`). Importing either takes seconds.
+a Trainer that checks wants its own (`Trainer(callbacks=one)`, `LightningCLI`). Importing either takes seconds.
 So the base is the class of the package that is loaded already, and when the other one is loaded later it is added.
 """
 
@@ -22,7 +22,7 @@ def _loaded() -> tuple[type, ...]:
 
 
 def _bases() -> tuple[type, ...]:
-    """The same; the first package that is installed is loaded where none is."""
+    """The same; if none is loaded, the first package that is installed is loaded."""
     if not _loaded():
         # Only the parent is looked for: looking for `lightning.pytorch` itself would import its parent.
         installed = [name for name in PACKAGES if importlib.util.find_spec(name.split(".")[0]) is not None]

@@ -1,7 +1,7 @@
 """Stops a training before it passes its budget, and says early on when it is going to.
 
 What is known of the energy is up to a reading old, so the stop is planned ahead, as a number of training batches: those that
-still fit into what is left, with one more validation kept back, because Lightning validates once more where it stops. The
+still fit into what is left, with one more validation kept back, because Lightning validates once more when it stops. The
 comparison at each batch is one of two whole numbers. Over several ranks the plan is rank zero's, made at the ends of epochs
 and given to all of them, so that they stop after the same batch without speaking to each other in between.
 """
@@ -47,7 +47,7 @@ class Budget:
         return None if fit is None else snapshot.point.trained + fit
 
     def mind(self, trainer: Any, warn_once: WarnOnce) -> None:
-        """Stop where one more batch would pass the budget; every rank asks, after every training batch."""
+        """Stop if one more batch would pass the budget; every rank asks, after every training batch."""
         if self.stop_at is not None and facts.batches_trained(trainer) >= self.stop_at:
             self._stop(trainer, warn_once)
 

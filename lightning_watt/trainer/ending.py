@@ -1,6 +1,6 @@
 """The end of a run: settle, journal, last record, logs, table. It also finds out that a Trainer ended without calling us.
 
-Each step is guarded by itself, so that one that fails takes nothing from the others. What is kept comes first.
+Each step has a guard of its own, so that a step that fails takes nothing from the others. What is kept comes first.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ MAX_DEPTH = 20
 
 
 def boards_in_use(trainer: Any) -> list[str]:
-    """UUIDs of the boards that this process computes on, as CUDA tells them: without prefix, a MIG slice's too.
+    """UUIDs of the boards that this process computes on, as CUDA gives them: without prefix, a MIG slice's too.
 
     Asked of CUDA itself, they are right under every mask and order. Empty on a CPU.
     """
@@ -34,7 +34,7 @@ def boards_in_use(trainer: Any) -> list[str]:
 
 
 def replicas(trainer: Any) -> int:
-    """Processes that each train on data of their own; fewer than there are where a model is spread over several."""
+    """Processes that each train on data of their own; fewer than all processes if a model is spread over several."""
     return int((getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}).get("num_replicas", 1))
 
 
@@ -82,12 +82,12 @@ def batches_trained(trainer: Any) -> int:
 
 
 def batches_of_a_validation(trainer: Any) -> int:
-    """Batches of one validation, as far as its loaders know; 0 where there is none."""
+    """Batches of one validation, as far as its loaders know; 0 if there is none."""
     return int(sum(n for n in trainer.num_val_batches if math.isfinite(n)))
 
 
 def batches_ahead(trainer: Any) -> dict[str, int]:
-    """Batches still to come by stage; empty where the schedule has no end that is known."""
+    """Batches still to come by stage; empty if the end of the schedule is not known."""
     per_epoch = trainer.num_training_batches
     done = batches_trained(trainer)
     ends = []
@@ -115,7 +115,7 @@ def stop_live_bar(trainer: Any) -> None:
 
 
 def batch_size(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor; 0 where there is none."""
+    """Samples in a batch: the first dimension of its first tensor; 0 if there is none."""
     if isinstance(batch, Tensor):
         return int(batch.shape[0]) if batch.ndim else 1
     if isinstance(batch, (list, tuple)):
@@ -235,7 +235,7 @@ def computed_metrics(trainer: Any) -> Mapping[str, Any]:
 
 
 def give_metrics(trainer: Any, values: Mapping[str, float]) -> None:
-    """Put values among them, where other callbacks and loggers' users find them."""
+    """Put values among them, for other callbacks and for loggers."""
     if values:
         tensors = {tag: torch.tensor(value, dtype=torch.float64) for tag, value in values.items()}
         _behind(trainer, "_callback_metrics").update(tensors)
@@ -247,6 +247,6 @@ def show_in_bar(trainer: Any, values: Mapping[str, float]) -> None:
 
 
 def _behind(trainer: Any, name: str) -> dict[str, Any]:
-    """The dictionary behind a property; a new one, which nobody sees, where this Lightning has none."""
+    """The dictionary behind a property; a new one, which nobody sees, if this Lightning has none."""
     found = getattr(getattr(trainer, "_logger_connector", None), name, None)
     return found if isinstance(found, dict) else {}

@@ -1,9 +1,9 @@
 """TensorBoard's table of hyperparameters: beside what a run was configured with, what it cost and what it reached.
 
 The table shows the metrics that a run's event file declares, and of two declarations in one file only the first counts.
-Lightning declares `hp_metric` when the run begins, so ours, which names it too, goes before it. A logger that was told to
-declare none (`default_hp_metric=False`) is left to its user: ours goes in at the end, where it counts only if the user
-declared nothing. The values are the last rows of the tags that are logged anyway.
+Lightning declares `hp_metric` when the run begins, so ours, which names it too, goes before it. A logger with
+`default_hp_metric=False` is left to its user: our row is added at the end, and counts only if the user declared
+nothing. The values are the last rows of the tags that are logged anyway.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hands what was settled to every logger of a Trainer; a logger that raises is told once and the others go on."""
+"""Hands what was settled to every logger of a Trainer; a logger that raises is reported once, and the others go on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_watt.trainer.tags import tags, tags_over_energy
 from lightning_watt.warn_once import WarnOnce
 
 OVER_ENERGY_AXIS = "watt_vs_energy/joules"
-"""The step axis of the tags over energy where a logger has one row of metrics for all of them (W&B)."""
+"""The step axis of the tags over energy, for a logger with one row for all metrics (W&B)."""
 _with_axis: WeakSet[Any] = WeakSet()
 
 
@@ -49,7 +49,7 @@ def save(loggers: list[Any], warn_once: WarnOnce) -> None:
 
 
 def _give_axis(logger: Any, tags: list[str]) -> None:
-    """Tell W&B which metric these are drawn over. A step of joules would land in `trainer/global_step`, everybody's axis."""
+    """Let W&B draw these over joules. A step of joules would change `trainer/global_step`, the axis of all metrics."""
     run = logger.experiment
     if run not in _with_axis:
         prefix = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if getattr(logger, "_prefix", "") else ""
@@ -60,7 +60,7 @@ def _give_axis(logger: Any, tags: list[str]) -> None:
 
 
 def log_record(loggers: list[Any], record: Record, step: int, warn_once: WarnOnce) -> None:
-    """Give TensorBoard the record itself, for whoever has only the event files."""
+    """Give TensorBoard the record itself, for readers who have only the event files."""
     text = f"```json\n{to_json(record).decode()}\n```"
     each_tensorboard(loggers, warn_once, lambda logger: logger.experiment.add_text("watt/record", text, global_step=step))
 

@@ -82,7 +82,7 @@ class MeasuredRun:
         nested: runs of the same Trainer inside of its fit.
         is_set_up: whether every callback was set up; files are written from then on.
         writes_from_s: or from this moment on (`monotonic`).
-        restored: what a checkpoint said, until the training starts.
+        restored: the state of a checkpoint, until the training starts.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -173,7 +173,7 @@ class MeasuredRun:
 
     def end_epoch(self, trainer: Any, stage: str, then: str) -> None:
         """An epoch of a stage is over, and the Trainer goes on to the next account."""
-        # Two steps: whatever fails in the first, every rank comes to the second, where they speak with each other.
+        # Two steps: whatever fails in the first, every rank comes to the second, in which they exchange values.
         self._close_epoch(trainer, stage, then)
         self.publish(trainer)
 

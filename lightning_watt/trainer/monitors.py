@@ -1,7 +1,7 @@
 """Other callbacks that decide by a tag of ours, and what they find while it has no value: never the end of the training.
 
-ModelCheckpoint and EarlyStopping raise where the metric that they monitor is missing. A tag of ours may be: SAM before there
-is an accuracy, or below one unit; all of them where nothing can be measured. So each tag that is monitored is always there,
+ModelCheckpoint and EarlyStopping raise if the metric that they monitor is missing. A tag of ours may be missing: SAM before
+there is an accuracy, or below one unit; every tag if nothing can be measured. So each tag that is monitored is always there,
 as NaN until it has a value. ModelCheckpoint ranks NaN as the worst value. EarlyStopping would stop at it, so meanwhile it is
 kept from counting: by its own public attributes, which it gets back with the first value.
 """
@@ -71,7 +71,7 @@ class Monitors:
 
         Args:
             trainer: the Trainer.
-            warn_once: says which tag still has no value; None where it is too early to say.
+            warn_once: warns of tags that still have no value; None if it is too early for that.
         """
         for other, tag in _monitoring(trainer):
             value = facts.computed_metrics(trainer).get(tag)
@@ -93,7 +93,7 @@ class Monitors:
         if not (hasattr(other, "wait_count") and hasattr(other, "check_finite")):
             return
         count = self._kept.setdefault(id(other), (other, other.wait_count, other.check_finite))[1]
-        # It adds one at its next look, and stops where that reaches its patience, which may be zero.
+        # It adds one at its next look, and stops when that reaches its patience, which may be zero.
         other.wait_count, other.check_finite = min(count, 0) - 2, False
 
     def _release(self, other: Any) -> None:
@@ -102,7 +102,7 @@ class Monitors:
 
 
 def _monitored(other: Any) -> str:
-    """The tag of ours that a callback monitors; empty where it is none."""
+    """The tag of ours that a callback monitors; empty if it monitors none."""
     tag = getattr(other, "monitor", None)
     return tag if isinstance(tag, str) and tag.startswith(OURS) else ""
 

@@ -21,7 +21,7 @@ from lightning_watt.units import wh
 
 
 class Publisher:
-    """Where a run's numbers leave for the trainer.
+    """Gives a run's numbers to the trainer.
 
     Args:
         scoring: how energy becomes a score.
@@ -43,7 +43,7 @@ class Publisher:
         if session.devices and not self._introduced:
             self._introduced = True
             if run.status == "running" and trainer.is_global_zero:
-                # So that a run that is still going can be told from an estimate, by whoever has only the event files.
+                # So that a reader who has only the event files knows, while the run goes on, whether it is measured.
                 log_record(trainer.loggers, run.to_record(session, self._scoring), facts.logger_step(trainer), run.warn_once)
         while session.ready:
             last = session.ready.popleft()
@@ -82,10 +82,10 @@ class Publisher:
 
         Args:
             trainer: the Trainer.
-            session: the run, where this process measures.
+            session: the run; None if this process does not measure.
             run: what is known of it.
             point: makes the log point of this moment.
-            nodes: the ranks, where there are several.
+            nodes: the ranks; None if there is one.
         """
         budget = self.budget
         values = Values(stop_at=budget.stop_at if budget is not None else None)

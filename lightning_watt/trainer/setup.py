@@ -132,7 +132,7 @@ class Setup:
         )
 
     def _boards(self) -> list[str]:
-        """The boards that this rank uses, or was told to measure; over several ranks they may not all see the same ones."""
+        """The boards that this rank uses, or is asked to measure; several ranks may not all see the same ones."""
         trainer, settings = self._trainer, self._run.settings
         try:
             if settings.gpus == "auto":

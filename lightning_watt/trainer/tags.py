@@ -23,7 +23,7 @@ TAGS = (
 )
 """The tags among the Trainer's metrics, those of a stage or a device aside."""
 PLACE_TAGS = ("energy_kwh", "power_w")
-"""What is said of one stage or device: `watt/train/energy_kwh`, `watt/gpu0/power_w`."""
+"""The tags of one stage or device: `watt/train/energy_kwh`, `watt/gpu0/power_w`."""
 
 
 def tags(snapshot: Snapshot, scoring: Scoring) -> dict[str, float]:

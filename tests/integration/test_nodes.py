@@ -125,7 +125,7 @@ def test_a_rank_that_is_killed_leaves_the_others_numbers_right(tmp_path, rank):
         assert record.energy.total_j > written.energy.total_j
     else:
         assert record.status == "failed"
-        assert any("did not tell its end" in sentence for sentence in record.missing)
+        assert any("did not report its end" in sentence for sentence in record.missing)
         # Rank zero had the other's journal before it; on machines without a common file system it would not.
         assert written.energy.total_j == pytest.approx(record.energy.total_j, rel=0.02)
         goes_on_alone(tmp_path, labs[0], record)

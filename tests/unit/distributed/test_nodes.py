@@ -92,16 +92,16 @@ def test_the_readers_parts_reach_the_one_that_leads():
 
 
 def test_a_reader_without_a_part_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(nodes, "PART_LIMIT_S", 60.0)
+    monkeypatch.setattr(nodes, "REPORT_LIMIT_S", 60.0)
     ranks = of_ranks(2, readers=[0, 1])
     assert at_once([lambda: ranks[0].gather(None), lambda: ranks[1].gather(None)]) == [[], []]
 
 
 def test_a_reader_that_is_gone_is_waited_for_once(monkeypatch):
-    monkeypatch.setattr(nodes, "PART_LIMIT_S", 0.1)
+    monkeypatch.setattr(nodes, "REPORT_LIMIT_S", 0.1)
     ranks = of_ranks(2, readers=[0, 1])
     assert ranks[0].gather(None) == []
-    monkeypatch.setattr(nodes, "PART_LIMIT_S", 60.0)
+    monkeypatch.setattr(nodes, "REPORT_LIMIT_S", 60.0)
     assert ranks[0].gather(None) == []
 
 
