@@ -10,8 +10,10 @@ GPU = int | str
 
 
 def is_gpu(value: object) -> bool:
-    """Whether this can name a board: a whole number or a string."""
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+    """Whether this can name a board: a whole number that is not negative, or a string that is not empty."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def visible_gpus(mask: str | None, count: int) -> list[GPU]:

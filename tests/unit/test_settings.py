@@ -25,6 +25,9 @@ def test_the_callback_has_the_same_arguments_and_defaults():
     [
         {"gpus": 0},
         {"gpus": "visibel"},
+        {"gpus": [-1]},
+        {"gpus": [""]},
+        {"gpus": [True]},
         {"sources": "rapl"},
         {"sources": []},
         {"sources": None},
