@@ -254,14 +254,20 @@ def held_up(monkeypatch) -> Iterator[SimpleNamespace]:
     state.go_on.set()
 
 
-def test_in_a_child_the_meter_has_stopped_and_nothing_is_waited_for(held_up):
-    """Forked where the reader, which the child does not have, holds the lock."""
+def in_the_middle_of_a_reading(held_up: SimpleNamespace) -> tuple[FakeClock, ScriptedSource, EnergyMeter]:
+    """A meter two seconds after its start, whose reader holds the lock."""
     clock, source = FakeClock(), ScriptedSource()
     meter = EnergyMeter(sources=[source], clock=clock).start()
     assert meter.wait_for(meter.total.start_mark)
     clock.sleep(2)
     meter.ask()
     assert held_up.inside.wait(10)
+    return clock, source, meter
+
+
+def test_in_a_child_the_meter_has_stopped_and_nothing_is_waited_for(held_up):
+    """Forked where the reader, which the child does not have, holds the lock."""
+    clock, source, meter = in_the_middle_of_a_reading(held_up)
 
     def ask() -> list[Any]:
         stopped = [meter.wait_for(meter.mark()), meter.stop()]
@@ -287,12 +293,7 @@ def measured_anew(clock: FakeClock) -> float:
 
 def test_a_meter_is_started_anew_in_a_child(held_up):
     """The same object, its old reader held up in the parent."""
-    clock, source = FakeClock(), ScriptedSource()
-    meter = EnergyMeter(sources=[source], clock=clock).start()
-    assert meter.wait_for(meter.total.start_mark)
-    clock.sleep(2)
-    meter.ask()
-    assert held_up.inside.wait(10)
+    clock, _, meter = in_the_middle_of_a_reading(held_up)
 
     def again() -> float:
         with meter:
