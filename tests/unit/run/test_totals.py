@@ -30,6 +30,7 @@ from lightning_watt.run.totals import (
 from lightning_watt.sam import Scoring
 from lightning_watt.sources.base import Device
 from lightning_watt.testing import FakeClock, ScriptedSource
+from tests.unit.settling import settle
 
 J = 1_000_000
 S = 1_000_000_000
@@ -171,9 +172,9 @@ def test_a_running_session_is_ahead_of_what_is_settled_by_its_last_power():
     clock = FakeClock()
     session, meter = Session(id="mine"), EnergyMeter(sources=[ScriptedSource()], clock=clock)
     session.begin(meter, Account("train", 0))
-    assert meter.wait_for(meter.mark())
+    settle(meter)
     clock.sleep(2)
-    assert meter.wait_for(meter.mark())
+    settle(meter)
     clock.sleep(1)
     totals = session.totals()
     assert (totals.total_j, totals.ahead_uj) == (200.0, 100 * J)

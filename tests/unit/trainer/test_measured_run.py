@@ -17,6 +17,7 @@ from lightning_watt.run.session import Session
 from lightning_watt.settings import Settings
 from lightning_watt.testing import FakeClock, ScriptedSource
 from lightning_watt.trainer.measured_run import MeasuredRun, guarded
+from tests.unit.settling import settle
 
 
 def a_trainer() -> SimpleNamespace:
@@ -59,17 +60,12 @@ def run(clock: FakeClock, tmp_path: Any) -> Iterator[MeasuredRun]:
     run.session.on_settled = run.write
     run.session.begin(run.meter, Account("other", 0))
     for _ in range(2):  # after the second reading its power is known
-        assert run.meter.wait_for(run.meter.mark())
+        settle(run.meter)
         clock.sleep(1)
     yield run
     run.session.end()
     if run.writer is not None:
         run.writer.close()
-
-
-def settle(run: MeasuredRun) -> None:
-    assert run.meter is not None
-    assert run.meter.wait_for(run.meter.mark())
 
 
 def test_an_epoch_s_batches_energy_and_accuracy_reach_the_record(run, clock):
@@ -81,7 +77,7 @@ def test_an_epoch_s_batches_energy_and_accuracy_reach_the_record(run, clock):
     trainer._logger_connector._callback_metrics["val_acc"] = torch.tensor(0.75)
     run.end_epoch(trainer, "train", then="train")
     run.close_train_epoch(trainer)
-    settle(run)
+    settle(run.meter)
     record = run.to_record()
     assert record is not None
     train = record.energy.by_stage["train"]
@@ -98,7 +94,7 @@ def test_what_was_settled_is_in_the_files(run, clock, tmp_path):
     clock.sleep(1)
     run.end_batch(trainer, torch.zeros(4), 0)
     run.end_epoch(trainer, "train", then="other")
-    settle(run)
+    settle(run.meter)
     assert read_journal(tmp_path)[-1]["device_uj"] == {"gpu0": 300_000_000}
     assert read_record(tmp_path / "watt.json").status == "running"
     assert (tmp_path / "watt_batches.csv").read_text().splitlines()[1].startswith("train,1,0,100.000000,1.000000,")
@@ -127,7 +123,7 @@ def test_a_step_that_fails_is_reported_once_and_stops_nothing(run, caplog, recwa
 
 def test_a_run_whose_trainer_has_gone_keeps_what_is_known_as_failed(run, clock, tmp_path):
     clock.sleep(2)
-    settle(run)
+    settle(run.meter)
     run.end_alone()
     record = read_record(tmp_path / "watt.json")
     assert (record.status, record.energy.total_j) == ("failed", 400.0)
@@ -138,5 +134,5 @@ def test_before_every_callback_was_set_up_nothing_is_written_for_a_while(run, cl
     run.is_set_up, run.writes_from_s = False, float("inf")
     before = read_journal(tmp_path)
     clock.sleep(1)
-    settle(run)
+    settle(run.meter)
     assert read_journal(tmp_path) == before
