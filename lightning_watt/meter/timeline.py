@@ -152,7 +152,7 @@ class Timeline:
             piece = np.diff(times) * (watts[1:] + watts[:-1]) / 2
             total = float(piece.sum())
         if total > 0:
-            inner = np.rint(np.cumsum(piece)[:-1] * (rise_uj / total)).astype(np.int64)
+            inner = np.rint(np.cumsum(piece)[:-1] / total * rise_uj).astype(np.int64)
             self._t.extend(times[1:-1].tolist())
             self._e.extend((e0 + inner).tolist())
         self._t.append(t_ns)

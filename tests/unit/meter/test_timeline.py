@@ -220,3 +220,12 @@ def test_the_curve_only_rises_hits_every_reading_and_charges_what_it_says(readin
     line.forget_before(cut)
     later = asked[asked >= cut]
     assert line.energy_uj_at(later).tolist() == curve[asked >= cut].tolist()
+
+
+def test_power_close_to_nothing_has_a_shape_all_the_same():
+    """Less than a number of 64 bits has digits for, as a broken driver may say: found by the property above."""
+    line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-counter", always_draws=False))
+    line.add(Reading("gpu0", 0, 1000))
+    line.add(Reading("gpu0", 4, 1009, power=((2, 2.2250738585e-313),)))
+    assert line.energy_uj_at([0, 4]).tolist() == [0, 9]
+    assert 0 <= int(line.energy_uj_at([2])[0]) <= 9

@@ -132,6 +132,7 @@ def test_a_run_whose_trainer_has_gone_keeps_what_is_known_as_failed(run, clock, 
 
 def test_before_every_callback_was_set_up_nothing_is_written_for_a_while(run, clock, tmp_path):
     run.is_set_up, run.writes_from_s = False, float("inf")
+    settle(run.meter)
     before = read_journal(tmp_path)
     clock.sleep(1)
     settle(run.meter)
