@@ -114,7 +114,7 @@ def test_an_unknown_argument_is_refused():
 # ---- boards and sources ----
 
 
-@pytest.mark.parametrize("gpus", [[7], [-1], ["GPU-ffffffff"], [0, 7], ["MIG-ffffffff"], ["nvidia0"], ["GPU-"]])
+@pytest.mark.parametrize("gpus", [[7], ["GPU-ffffffff"], [0, 7], ["MIG-ffffffff"], ["nvidia0"], ["GPU-"]])
 def test_an_unknown_board_is_refused_in_setup_with_those_that_are_there(ptl, tmp_path, lab, gpus):
     trained = trainer(ptl, tmp_path, watt(gpus=gpus))
     with pytest.raises(ValueError, match=r"gpus: .*Boards here: ") as caught:
