@@ -256,8 +256,8 @@ def test_a_budget_stops_the_training(ptl, tmp_path, words):
     words.take("budget")
     assert trained.current_epoch < 20  # one takes 24 J or more
     assert trained.state.finished
-    # Not before the end of the first epoch, ten steps at 100 W: the plan is made there. How close to the budget it comes depends
-    # on how even the steps of the machine are; tests/unit/trainer/test_budget.py has the plan itself.
+    # Not before the end of the first epoch (ten steps at 100 W), when the plan is made. How close it comes to the budget
+    # depends on how even the steps of the machine are; tests/unit/trainer/test_budget.py has the plan itself.
     assert read_record(tmp_path).energy.total_j > 10 * 0.02 * 100
 
 
