@@ -119,7 +119,7 @@ def _of_numbers(accuracy: float, energy_kwh: float, alpha: float, beta: float, u
     if math.isnan(energy) or not (shifted or energy > 1):
         return math.nan
     try:
-        power = float(accuracy) ** alpha
+        power: float = float(accuracy) ** alpha
     except (OverflowError, ZeroDivisionError):  # a tensor's is infinite
         power = math.inf
     return beta * power / math.log10(10 + energy if shifted else energy)
