@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.job import Outcome
+from lightning_watt import read_record
+from lightning_watt.errors import RecordError
 from lightning_watt.units import digits
 
 NAME = "outcome.json"
@@ -42,6 +44,16 @@ def describe(outcome: Outcome) -> str:
         lines.append(f"checkpoint   {outcome.checkpoint}")
     lines.append(f"curves       tensorboard --logdir {outcome.directory}")
     return "\n".join(lines)
+
+
+def energy_tables(outcome: Outcome) -> list[str]:
+    """What an outcome's run used, or each of its parts; without those that measured nothing."""
+    if outcome.parts:
+        return [table for part in outcome.parts.values() for table in energy_tables(part)]
+    try:
+        return [str(read_record(outcome.directory))]
+    except RecordError:
+        return []
 
 
 def _phase_lines(name: str, outcome: Outcome) -> list[str]:

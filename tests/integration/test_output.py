@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -158,3 +159,34 @@ def test_a_program_of_many_small_fits_is_not_drowned(tmp_path, monkeypatch, opti
     assert (len(ours(first)), len(ours(last))) == (before, after)
     assert "12 Trainers in this process: energy " in last
     assert ("source" in last) == (not options)  # the table over all; or one line
+
+
+# ---- where the record lies ----
+
+
+class LocalFileSystem:
+    """As Arrow calls that of this machine."""
+
+
+@pytest.mark.parametrize(
+    ("root", "logs", "place"),
+    [
+        ("work", False, "own/watt.json"),  # Ray has changed into it
+        ("work", True, "own/lightning_logs/version_0/watt.json"),
+        ("shared", False, "own/watt.json"),  # Ray was told not to; one trial would write over the other
+        ("shared", True, "shared/lightning_logs/version_0/watt.json"),  # the script's own choice
+    ],
+)
+def test_in_a_trial_of_ray_tune_the_files_go_to_the_trials_own_directory(ptl, tmp_path, monkeypatch, root, logs, place):
+    """What Ray keeps for a trial is made up here; a trial of the real Ray takes a minute to start."""
+    storage = SimpleNamespace(
+        storage_filesystem=LocalFileSystem(),
+        trial_working_directory=str(tmp_path / "work"),
+        trial_fs_path=str(tmp_path / "own"),
+    )
+    ray = SimpleNamespace(get_session=lambda: SimpleNamespace(storage=storage))
+    monkeypatch.setitem(sys.modules, "ray.train._internal.session", ray)
+    logger = ptl.loggers.CSVLogger(tmp_path / root) if logs else False
+    callback = WattCallback(sources=[Steady()], summary="none")
+    trainer(ptl, tmp_path / root, callback, max_epochs=1, logger=logger).fit(module(ptl), loader(2), loader(1))
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("watt.json")] == [place]
