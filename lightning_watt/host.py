@@ -1,4 +1,4 @@
-"""This machine, this process, and the processes that are forked off it.
+"""This machine, this process, what launched it, and the processes that are forked off it.
 
 A process may be forked off in the middle of a measurement. The child has a copy of everything but the threads: the reader
 is gone, and may have held a lock. Open files belong to the parent, and only the parent may settle, write and close. So each
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
 import psutil
@@ -141,3 +142,51 @@ def _seconds_of(process: psutil.Process) -> float:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_tell)
+
+
+# -- what launched this process: nothing is imported to find out, because what nobody has imported launched nothing --------
+
+
+class RankHere(NamedTuple):
+    """Which of several processes this is: its number on this machine, and how many there are on all machines."""
+
+    local: int
+    world: int
+
+
+class RayTrial(NamedTuple):
+    """Where a trial works, for the time that Ray runs; and the directory that Ray shows to the user as the trial's."""
+
+    working: Path
+    own: Path
+
+
+def rank_here() -> RankHere | None:
+    """This process's place among those that train together; None if there is one."""
+    world, local = _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
+    dist = sys.modules.get("torch.distributed")
+    if world <= 1 and dist is not None and dist.is_available() and dist.is_initialized():
+        world, local = dist.get_world_size(), _number("LOCAL_RANK", dist.get_rank())
+    return RankHere(local, world) if world > 1 else None
+
+
+def _number(variable: str, otherwise: int) -> int:
+    try:
+        return int(os.environ.get(variable, otherwise))
+    except ValueError:
+        return otherwise
+
+
+def ray_trial() -> RayTrial | None:
+    """The trial of Ray Tune that this process runs, if it is one whose directory is on this machine.
+
+    A trial's working directory is below Ray's temporary one. What `ResultGrid` and `ray_results` show is another, to which
+    Ray copies checkpoints and nothing else.
+    """
+    module: Any = sys.modules.get("ray.train._internal.session")
+    try:
+        storage = module.get_session().storage
+        is_local = type(storage.storage_filesystem).__name__ == "LocalFileSystem"
+        return RayTrial(Path(storage.trial_working_directory), Path(storage.trial_fs_path)) if is_local else None
+    except Exception:  # noqa: BLE001 - no Ray, no trial, or a Ray that keeps it elsewhere
+        return None

@@ -303,7 +303,7 @@ class Session:
                     self._take_switch(payload, point)
                     continue
                 self.ledger.charge(point)
-                if isinstance(payload, LogPoint) and self.devices:
+                if isinstance(payload, LogPoint) and (self.devices or self.others.nodes):
                     self.ready.append(self._snapshot(payload, point))
                 elif isinstance(payload, StepPartStart):
                     self.batch_energy.start_part(payload.part, point)

@@ -13,12 +13,12 @@ from typing import Any
 from lightning_watt.distributed.nodes import end_together
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.files import RECORD_NAME
+from lightning_watt.record.printed import PRINTED
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import Status
-from lightning_watt.record.summary import print_summary
 from lightning_watt.run.session import Session
 from lightning_watt.trainer import facts
-from lightning_watt.trainer.accuracy import warn_of_missing_accuracy
+from lightning_watt.trainer.accuracy import NO_ACCURACY, missing_accuracy, warn_of_missing_accuracy
 from lightning_watt.trainer.loggers import log_record
 from lightning_watt.trainer.measured_run import MeasuredRun, guarded
 
@@ -110,7 +110,10 @@ def _print_last(run: MeasuredRun, trainer: Any, record: Record | None) -> None:
     directory = run.state.directory
     if run.leads and record is not None:
         facts.stop_live_bar(trainer)
-        print_summary(record, str(directory / RECORD_NAME) if run.settings.record and directory is not None else "")
+        file = str(directory / RECORD_NAME) if run.settings.record and directory is not None else ""
+        note = missing_accuracy(run.state, run.settings.accuracy) if run.has_trained else ""
+        notes = {NO_ACCURACY: note} if note else {}
+        PRINTED.end_of_run(record, file, run.settings.summary, facts.quiet(trainer), notes)
 
 
 def end_leftover(run: MeasuredRun) -> None:

@@ -28,16 +28,17 @@ from lightning_watt.trainer.accuracy import look_for_accuracy
 from lightning_watt.trainer.hparams import HParamsTable
 from lightning_watt.trainer.monitors import Monitors
 from lightning_watt.trainer.publisher import Publisher
-from lightning_watt.warn_once import WarnOnce
 
+FABRIC = "fabric"
+"""The key of the sentence that Fabric's callbacks are not measured."""
 Step = TypeVar("Step", bound=Callable[..., None])
 
 
-def never_raise(warn_once_of: Callable[[Any], WarnOnce]) -> Callable[[Step], Step]:
+def never_raise(report: Callable[[Any, str, tuple[Any, ...], Exception], None]) -> Callable[[Step], Step]:
     """Make a decorator: a step of ours that fails is reported once, and the training goes on.
 
     Args:
-        warn_once_of: gives what reports it, from the step's first argument.
+        report: reports it; it is given the step's owner, the step's name, its other arguments, and the error.
     """
 
     def decorate(step: Step) -> Step:
@@ -46,18 +47,19 @@ def never_raise(warn_once_of: Callable[[Any], WarnOnce]) -> Callable[[Step], Ste
             try:
                 step(owner, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - this is the place that nothing may pass
-                warn_once_of(owner).failed(step.__name__, error)
+                report(owner, step.__name__, args, error)
 
         return cast(Step, guarded)
 
     return decorate
 
 
-def _warn_once_of(run: MeasuredRun) -> WarnOnce:
-    return run.state.warn_once
+def _report(run: MeasuredRun, step: str, _: tuple[Any, ...], error: Exception) -> None:
+    if FABRIC not in run.state.warn_once.said:  # what is given there is no Trainer
+        run.state.warn_once.failed(step, error)
 
 
-guarded = never_raise(_warn_once_of)
+guarded = never_raise(_report)
 """A step of a `MeasuredRun` that cannot stop a training."""
 
 RECORD_SHARE = 0.01
@@ -173,7 +175,8 @@ class MeasuredRun:
         self.trains = True
         self.take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self.enter("train", trainer)
-        measures = bool(self.meter.devices) if self.meter is not None else not trainer.is_global_zero
+        here = bool(self.meter.devices) if self.meter is not None else not trainer.is_global_zero
+        measures = here or (self.nodes is not None and self.nodes.many)
         used_j = self.session.energy_j if self.session is not None else 0.0
         self.monitors.begin(trainer, self.state.warn_once, self.settings.scoring, used_j=used_j, measures=measures)
 

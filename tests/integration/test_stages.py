@@ -161,13 +161,11 @@ def test_another_trainer_elsewhere_is_another_run(ptl, tmp_path):
         pytest.param({"max_epochs": 0}, (0, 0, 2), id="no epoch"),
     ],
 )
-def test_a_fit_cut_short_is_counted_right(ptl, tmp_path, words, options, batches):
+def test_a_fit_cut_short_is_counted_right(ptl, tmp_path, options, batches):
     run(ptl, tmp_path, loader(6), loader(3), **options)
     record = whole(read_record(tmp_path))
     wanted = dict(zip(("train", "validate", "sanity_check"), map(samples, batches), strict=True))
     assert counts(record) == {stage: count for stage, count in wanted.items() if count[0]}
-    if batches[0] and not batches[1]:
-        words.take("No accuracy was logged")
 
 
 def test_validation_within_an_epoch_is_one_row_of_the_record(ptl, tmp_path):
@@ -230,13 +228,12 @@ def test_a_training_step_that_skips_batches(ptl, tmp_path):
     assert whole(read_record(tmp_path)).energy.by_stage["train"].batches == 6
 
 
-def test_an_epoch_skipped_by_the_module(ptl, tmp_path, words):
+def test_an_epoch_skipped_by_the_module(ptl, tmp_path):
     class Lazy(type(module(ptl))):
         def on_train_batch_start(self, batch, batch_idx):
             return -1 if batch_idx == 2 else None
 
     trainer(ptl, tmp_path, steady()).fit(Lazy(), loader(6), loader(2))
-    words.take("No accuracy was logged")  # Lightning skips the validation too
     assert whole(read_record(tmp_path)).energy.by_stage["train"].batches == 4
 
 
