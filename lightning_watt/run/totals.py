@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import time as unix_time
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from lightning_watt.host import process_facts
 from lightning_watt.record.journal import JournalLine
 from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
 from lightning_watt.run.events import LogPoint, Snapshot, Switch
-from lightning_watt.run.forecast import LogSpan, Rate, forecast
+from lightning_watt.run.forecast import LogSpan, Rate, forecast, within
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
 from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions
 from lightning_watt.sources.base import Device, Gap
@@ -82,6 +82,10 @@ class Totals:
     outer_edges: float
     interval_s: float
     is_over: bool
+
+    def now(self) -> Totals:
+        """The same with what is ahead of the settled accounts as if it was settled."""
+        return replace(self, settled=self.until_now(), ahead=())
 
     def until_now(self) -> Ledger:
         """This session's accounts, what is ahead of the settled ones included."""
@@ -183,6 +187,9 @@ def snapshot_of(
         span: what the current stage used since the snapshot before.
         rates: joules a batch by stage.
     """
+    ahead = point.ahead
+    if ahead is not None and point.left_s is not None:
+        ahead = within(ahead, point.left_s, totals.settled.by_stage())
     return Snapshot(
         point=point,
         total_j=totals.total_j,
@@ -190,7 +197,7 @@ def snapshot_of(
         stage_j={stage: joules(usage.total_uj) for stage, usage in totals.by_stage().items()},
         power_w=power_w,
         span=span,
-        forecast=forecast(totals.total_j, point.ahead, rates),
+        forecast=forecast(totals.total_j, ahead, rates),
     )
 
 

@@ -165,6 +165,8 @@ class MeasuredRun:
     def start_training(self, trainer: Any) -> None:
         """The training begins: the first moment at which the whole schedule and all callbacks are known."""
         self.trains = True
+        if self.publisher.budget is not None:
+            self.publisher.budget.begin()
         self.take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self.enter("train", trainer)
         measures = bool(self.meter.devices) if self.meter is not None else not trainer.is_global_zero
@@ -206,18 +208,19 @@ class MeasuredRun:
             session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
 
     def end_train_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
-        """A training batch is over: mind the budget, count it, and log after every so many."""
+        """A training batch is over: count it, log after every so many, and mind the budget."""
         session = self.session
-        if self.publisher.budget is not None:
-            self.publisher.budget.mind(trainer, self.state.warn_once)
-        if session is None:
-            return
-        self._train_batches += 1
-        self.end_batch(trainer, batch, batch_idx)
-        if self._train_batches % self.every == 0:
-            metrics = facts.computed_metrics(trainer)
-            look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
-            session.note(self._log_point(trainer))
+        try:
+            if session is not None:
+                self._train_batches += 1
+                self.end_batch(trainer, batch, batch_idx)
+                if self._train_batches % self.every == 0:
+                    metrics = facts.computed_metrics(trainer)
+                    look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
+                    session.note(self._log_point(trainer))
+        finally:
+            if self.publisher.budget is not None and self.publisher.budget.end_batch(trainer, session, self.state.warn_once):
+                self.publish(trainer)
 
     def end_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
         """A batch of any stage is over: count it."""
@@ -228,6 +231,8 @@ class MeasuredRun:
         session.samples += facts.batch_size(batch) * self.replicas
         if self.settings.batches:
             session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
+        if batch_idx == 0 and session.account.stage == "sanity_check" and self.publisher.budget is not None:
+            self.publisher.budget.check_began(session)
         if session.news:
             self._catch_up(trainer)
 
@@ -252,9 +257,10 @@ class MeasuredRun:
             accuracy=self.state.metric.last,
             batches=session.batches,
             samples=session.samples,
-            ahead=facts.batches_ahead(trainer) if fitting else {},
+            ahead=facts.batches_ahead(trainer) if fitting else None,
             trained=facts.batches_trained(trainer) if fitting else 0,
             per_batch=not (fitting and session.account.stage == "validate"),
+            left_s=facts.seconds_left(trainer) if fitting else None,
         )
 
     def _catch_up(self, trainer: Any) -> None:
