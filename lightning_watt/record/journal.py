@@ -57,6 +57,8 @@ class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
         rank: the process's global rank.
         node: the number of its node among the nodes that measure.
         status: how the run ended; only in a session's last line.
+        saved: the line tells what had been used when this checkpoint of the session was saved, its first being number 1.
+        stage_edges: there, squared microjoules that may lie on the wrong side of the stages' edges, by stage.
     """
 
     t: float
@@ -78,6 +80,8 @@ class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     rank: int = 0
     node: int = 0
     status: Status | None = None
+    saved: int = 0
+    stage_edges: dict[Word, float] = {}
 
 
 @dataclass
@@ -92,6 +96,7 @@ class Trace:
         devices: what its devices are.
         resumes: ids of the earlier sessions whose energy it took over.
         kept: its last line that says `completed`; what it had used by then is not lost.
+        saved: its lines of the moments at which checkpoints were saved, by their numbers.
         where: its machine.
         pid: its process.
         born: when that process was started, seconds since 1970.
@@ -107,6 +112,7 @@ class Trace:
     devices: dict[str, Device] = field(default_factory=dict)
     resumes: set[str] = field(default_factory=set)
     kept: JournalLine | None = None
+    saved: dict[int, JournalLine] = field(default_factory=dict)
     where: str = ""
     pid: int = 0
     born: float = 0.0
@@ -159,6 +165,8 @@ class Trace:
             self.run, self.rank, self.node = line.run, line.rank, line.node
         if line.status == "completed":
             self.kept = line
+        if line.saved:
+            self.saved[line.saved] = line
         return True
 
 

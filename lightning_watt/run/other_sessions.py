@@ -183,7 +183,7 @@ class OtherSessions:
             raise ValueError(f"This is not the state of a run: {error}.") from error
         labels = {label: home(device) for label, device in devices.items()}
         earlier = self.earlier.copy()
-        earlier.absorb(state["ledger"], labels)
+        earlier.absorb([*state["ledger"], *state.get("ahead", [])], labels)
         resumed_uj = earlier.total_uj - _wasted_uj(earlier)
         return replace(
             self,

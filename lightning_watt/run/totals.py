@@ -95,11 +95,6 @@ class Totals:
         return ledger
 
     @property
-    def ahead_uj(self) -> int:
-        """Microjoules that are ahead of the settled accounts."""
-        return sum(usage.total_uj for _, usage in self.ahead)
-
-    @property
     def total_uj(self) -> int:
         """Microjoules of the whole run that are settled."""
         return self.settled.total_uj + sum(ledger.total_uj for ledger in self.others.ledgers)
@@ -326,10 +321,12 @@ def node_report(totals: Totals, missing: Sequence[str] = ()) -> NodeReport:
 def checkpoint_state(totals: Totals) -> dict[str, Any]:
     """The accounts until now as plain values, which load without running code.
 
-    What is not settled yet is in them by the last known power. A resume that finds the journal corrects the sum.
+    What is not settled yet is in them by the last known power. A resume that finds the journal corrects it.
     """
-    ledger, others = totals.until_now(), totals.others
-    own = {totals.session: Counted(ledger.by_device(), ledger.ns)}
+    others, ahead, until_now = totals.others, Ledger(), totals.until_now()
+    for account, usage in totals.ahead:
+        ahead.add(account, replace(usage, edge_variance=float(usage.total_uj) ** 2))
+    own = {totals.session: Counted(until_now.by_device(), until_now.ns)}
     counted = {**others.counted, **own, **{report.session: report.counted for report in others.nodes}}
     accuracies = {**others.accuracies, **totals.accuracies, **totals.ended}
     return {
@@ -337,9 +334,11 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
         "unfinished": [*own, *(report.session for report in others.nodes)],
         "taken": msgspec.to_builtins(counted),
         "lost": msgspec.to_builtins(list(others.lost)),
-        "ledger": merged([ledger, *others.ledgers]).state_dict(),
+        "ledger": merged([totals.settled, *others.ledgers]).state_dict(),
+        "settled": {stage: [usage.total_uj, usage.edge_variance] for stage, usage in totals.settled.by_stage().items()},
+        "ahead": ahead.state_dict(),
         "devices": msgspec.to_builtins(totals.all_devices()),
         "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],
-        "outer_edges": totals.outer_edges + float(totals.ahead_uj) ** 2 + others.all_edges,
+        "outer_edges": totals.outer_edges + float(ahead.total_uj) ** 2 + others.all_edges,
         "gaps": msgspec.to_builtins(totals.all_gaps()),
     }

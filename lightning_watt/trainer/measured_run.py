@@ -6,19 +6,22 @@ The hooks drive it in the trainer's thread. Only `write` and `end_alone` run in 
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.record.journal import JournalLine
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
 from lightning_watt.record.writer import RunWriter
-from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
+from lightning_watt.run.events import BatchEnd, LogPoint, Moment, StepPartStart
 from lightning_watt.run.ledger import Account
-from lightning_watt.run.resume import go_on
+from lightning_watt.run.resume import go_on, saved_line
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
@@ -107,6 +110,7 @@ class MeasuredRun:
         self.is_set_up, self.writes_from_s = False, 0.0
         self.restored: dict[str, Any] | None = None
         self._train_batches = 0
+        self._saves, self._saved = count(1), deque[JournalLine]()  # checkpoints; their lines, which wait to be written
         self._epoch_open = False
         self._recorded = False
 
@@ -138,9 +142,12 @@ class MeasuredRun:
         state, session = self.state, self.session
         if session is None or not self.is_set_up:
             return {}
-        metric = state.metric
+        metric, number = state.metric, next(self._saves)
+        accounts = session.state_dict() | {"saved": number}
+        # What is a guess in them yet stands in the journal once it is settled.
+        session.note(Moment(session.batches, session.samples, lambda now: self._saved.append(saved_line(now, number))))
         return {
-            "session": session.state_dict(),
+            "session": accounts,
             "inherited": [{"path": run.path, "total_j": run.total_j} for run in state.inherited],
             "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
             "directory": str(state.directory.absolute()) if state.directory is not None else "",
@@ -293,11 +300,13 @@ class MeasuredRun:
     def write(self, rows: Sequence[BatchRow], epoch_over: bool) -> None:
         """Write what was settled: a line of the journal, the batches' rows, and after an epoch the record."""
         session, writer = self.session, self.writer
+        lines, self._saved = self._saved, deque()
         if session is None or writer is None:
             return
         if not self.is_set_up and monotonic() < self.writes_from_s:
             return
-        writer.journal(session.line())
+        for line in (*lines, session.line()):
+            writer.journal(line)
         writer.batches(rows)
         if epoch_over or not self._recorded:
             self._recorded = True
