@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,9 +28,10 @@ class LogPoint(NamedTuple):
         accuracy: the last known accuracy.
         batches: batches so far.
         samples: samples so far.
-        ahead: batches still to come, by stage, for the forecast.
+        ahead: batches still to come, by stage, for the forecast; None if the end is not known.
         trained: training batches so far, by the Trainer's own count.
         per_batch: joules per batch are wanted; not at a validation inside a fit, whose curve they would cut up.
+        left_s: seconds until the Trainer's own time is up; None if it has no limit.
     """
 
     step: int
@@ -37,9 +39,10 @@ class LogPoint(NamedTuple):
     accuracy: float | None
     batches: int
     samples: int
-    ahead: dict[str, int]
+    ahead: dict[str, int] | None
     trained: int = 0
     per_batch: bool = True
+    left_s: float | None = None
 
 
 class BatchEnd(NamedTuple):
@@ -55,6 +58,20 @@ class StepPartStart(NamedTuple):
     """A part of a training step begins here: one of `batches.PARTS`."""
 
     part: str
+
+
+class Moment(NamedTuple):
+    """Somebody wants to know what had been used by now.
+
+    Attributes:
+        batches: batches so far.
+        samples: samples so far.
+        take: called with the `Totals` of this moment, in the reader's thread, while the session is locked.
+    """
+
+    batches: int
+    samples: int
+    take: Callable[[Any], None]
 
 
 class EpochEnd(NamedTuple):

@@ -28,7 +28,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import time as unix_time
 from typing import Any
 
@@ -41,7 +41,7 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.run.batches import BatchEnergy
 from lightning_watt.run.epochs import FinishedEpochs
-from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
+from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Moment, Snapshot, StepPartStart, Switch, point_of
 from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
 from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
 from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions, WastedWork, label_here
@@ -228,17 +228,17 @@ class Session:
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge shows best what lies on either side
 
-    def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd) -> None:
-        """Note a moment."""
+    def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd | Moment, *, ask: bool = False) -> None:
+        """Note a moment; with `ask`, a reading follows soon."""
         if self._meter is not None:
             self._meter.mark(payload)
+            if ask:
+                self._meter.ask()
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
         self.epochs.note(self.account, accuracy)
-        self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples))
-        if self._meter is not None:
-            self._meter.ask()
+        self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples), ask=True)
 
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now: what is settled, and the last moment's energy by the last known power.
@@ -246,8 +246,7 @@ class Session:
         It waits for no driver; the exact value follows in the log.
         """
         power_w = self._meter.power_now_w() if self._meter is not None else []
-        totals = self.totals()
-        totals = replace(totals, settled=totals.until_now(), ahead=())
+        totals = self.totals().now()
         power = dict(zip(totals.settled.labels, power_w, strict=False))
         return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
@@ -305,6 +304,8 @@ class Session:
                 self.ledger.charge(point)
                 if isinstance(payload, LogPoint) and (self.devices or self.others.nodes):
                     self.ready.append(self._snapshot(payload, point))
+                elif isinstance(payload, Moment):
+                    payload.take(self._totals())
                 elif isinstance(payload, StepPartStart):
                     self.batch_energy.start_part(payload.part, point)
                 elif isinstance(payload, BatchEnd):

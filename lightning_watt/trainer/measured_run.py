@@ -6,7 +6,9 @@ The hooks drive it in the trainer's thread. Only `write` and `end_alone` run in 
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -14,12 +16,13 @@ from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.meter.reader import MIN_READ_GAP_S
+from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
 from lightning_watt.record.writer import RunWriter, Turn
-from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
+from lightning_watt.run.events import BatchEnd, LogPoint, Moment, StepPartStart
 from lightning_watt.run.ledger import Account
-from lightning_watt.run.resume import go_on
+from lightning_watt.run.resume import go_on, saved_line
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
@@ -113,6 +116,7 @@ class MeasuredRun:
         self.is_set_up, self.writes_from_s = False, 0.0
         self.restored: dict[str, Any] | None = None
         self._train_batches = 0
+        self._saves, self._saved = count(1), deque[JournalLine]()  # checkpoints; their lines, which wait to be written
         self._epoch_open = False
         self._recorded = self._is_old = False
         self._record_turn = Turn(RECORD_SHARE)
@@ -146,9 +150,12 @@ class MeasuredRun:
         state, session = self.state, self.session
         if session is None or not self.is_set_up:
             return {}
-        metric = state.metric
+        metric, number = state.metric, next(self._saves)
+        accounts = session.state_dict() | {"saved": number}
+        # What is a guess in them yet stands in the journal once it is settled.
+        session.note(Moment(session.batches, session.samples, lambda now: self._saved.append(saved_line(now, number))))
         return {
-            "session": session.state_dict(),
+            "session": accounts,
             "inherited": [{"path": run.path, "total_j": run.total_j} for run in state.inherited],
             "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
             "directory": str(state.directory.absolute()) if state.directory is not None else "",
@@ -173,6 +180,8 @@ class MeasuredRun:
     def start_training(self, trainer: Any) -> None:
         """The training begins: the first moment at which the whole schedule and all callbacks are known."""
         self.trains = True
+        if self.publisher.budget is not None:
+            self.publisher.budget.begin()
         self.take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self.enter("train", trainer)
         here = bool(self.meter.devices) if self.meter is not None else not trainer.is_global_zero
@@ -215,18 +224,19 @@ class MeasuredRun:
             session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
 
     def end_train_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
-        """A training batch is over: mind the budget, count it, and log after every so many."""
+        """A training batch is over: count it, log after every so many, and mind the budget."""
         session = self.session
-        if self.publisher.budget is not None:
-            self.publisher.budget.mind(trainer, self.state.warn_once)
-        if session is None:
-            return
-        self._train_batches += 1
-        self.end_batch(trainer, batch, batch_idx)
-        if self._train_batches % self.every == 0:
-            metrics = facts.computed_metrics(trainer)
-            look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
-            session.note(self._log_point(trainer))
+        try:
+            if session is not None:
+                self._train_batches += 1
+                self.end_batch(trainer, batch, batch_idx)
+                if self._train_batches % self.every == 0:
+                    metrics = facts.computed_metrics(trainer)
+                    look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
+                    session.note(self._log_point(trainer))
+        finally:
+            if self.publisher.budget is not None and self.publisher.budget.end_batch(trainer, session, self.state.warn_once):
+                self.publish(trainer)
 
     def end_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
         """A batch of any stage is over: count it."""
@@ -237,6 +247,8 @@ class MeasuredRun:
         session.samples += facts.batch_size(batch) * self.replicas
         if self.settings.batches:
             session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
+        if batch_idx == 0 and session.account.stage == "sanity_check" and self.publisher.budget is not None:
+            self.publisher.budget.check_began(session)
         if session.news:
             self._catch_up(trainer)
 
@@ -261,9 +273,10 @@ class MeasuredRun:
             accuracy=self.state.metric.last,
             batches=session.batches,
             samples=session.samples,
-            ahead=facts.batches_ahead(trainer) if fitting else {},
+            ahead=facts.batches_ahead(trainer) if fitting else None,
             trained=facts.batches_trained(trainer) if fitting else 0,
             per_batch=not (fitting and session.account.stage == "validate"),
+            left_s=facts.seconds_left(trainer) if fitting else None,
         )
 
     def _catch_up(self, trainer: Any) -> None:
@@ -296,10 +309,13 @@ class MeasuredRun:
     def write(self, rows: Sequence[BatchRow], epoch_over: bool) -> None:
         """Write what was settled: a line of the journal, the batches' rows, and after an epoch the record."""
         session, writer = self.session, self.writer
+        lines, self._saved = self._saved, deque()
         if session is None or writer is None:
             return
         if not self.is_set_up and monotonic() < self.writes_from_s:
             return
+        for line in lines:
+            writer.journal(line)
         if monotonic() >= self._line_due_s:
             # Asked-for readings come in between; a line an interval is enough.
             self._line_due_s = monotonic() + max(0.0, self.state.interval_s - MIN_READ_GAP_S)
