@@ -42,6 +42,13 @@ class LogPoint(NamedTuple):
     per_batch: bool = True
 
 
+class LastCounted(NamedTuple):
+    """The samples of all batches up to here are known, and of the next one they are not."""
+
+    batches: int
+    samples: int
+
+
 class BatchEnd(NamedTuple):
     """A batch ended here, and each batch is wanted."""
 

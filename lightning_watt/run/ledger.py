@@ -39,7 +39,7 @@ class Usage:
         uj: microjoules by device label.
         ns: nanoseconds.
         batches: batches that ended meanwhile.
-        samples: samples in those batches.
+        samples: samples in those batches; 0 if those of any are not known.
         edge_variance: squared microjoules that may lie on the wrong side of the edges.
 
     Example:
@@ -61,9 +61,14 @@ class Usage:
             uj,
             self.ns + other.ns,
             self.batches + other.batches,
-            self.samples + other.samples,
+            self.samples + other.samples if self._counts and other._counts else 0,
             self.edge_variance + other.edge_variance,
         )
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the samples of all batches are known."""
+        return self.samples > 0 or self.batches == 0
 
     @property
     def total_uj(self) -> int:

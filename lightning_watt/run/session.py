@@ -40,7 +40,7 @@ from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.journal import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.run.batches import BatchEnergy
-from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
+from lightning_watt.run.events import BatchEnd, EpochEnd, LastCounted, LogPoint, Snapshot, StepPartStart, Switch, point_of
 from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
 from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
 from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions, WastedWork, label_here
@@ -229,7 +229,7 @@ class Session:
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge shows best what lies on either side
 
-    def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd) -> None:
+    def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd | LastCounted) -> None:
         """Note a moment."""
         if self._meter is not None:
             self._meter.mark(payload)

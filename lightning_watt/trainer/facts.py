@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_watt.record.files import beside
+from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""
@@ -114,21 +114,16 @@ def stop_live_bar(trainer: Any) -> None:
         stop()
 
 
-def batch_size(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor; 0 if there is none."""
-    if isinstance(batch, Tensor):
-        return int(batch.shape[0]) if batch.ndim else 1
-    if isinstance(batch, (list, tuple)):
-        items: Any = batch
-    elif isinstance(batch, Mapping):
-        items = batch.values()
-    else:
-        return 0
-    for item in items:
-        size = batch_size(item)
-        if size:
-            return size
-    return 0
+def sample_count(trainer: Any) -> Count:
+    """What counts the samples of the batches that the Trainer runs now."""
+    said = getattr(getattr(trainer, "lightning_module", None), "watt_batch_size", None)
+    if callable(said):
+        return SaidCount(said)
+    # The loaders are behind Lightning's own structure, whose batches have the same one, unless they come one by one.
+    combined: Any = getattr(getattr(trainer, "_active_loop", None), "_combined_loader", None)
+    if getattr(combined, "_mode", "sequential") != "sequential":
+        return count_of(combined.iterables)
+    return SampleCount(expected_of(getattr(combined, "flattened", ())))
 
 
 def model_facts(module: Any) -> dict[str, Any]:
