@@ -24,6 +24,11 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from lightning_watt.errors import shown
+from lightning_watt.run.events import LastCounted
+from lightning_watt.run.session import Session
+from lightning_watt.warn_once import WarnOnce
+
 MAX_DEPTH = 8
 """How deep a batch is looked into; one may contain itself."""
 MAX_MEMBERS = 1000
@@ -112,6 +117,48 @@ class SaidCount:
 
 
 Count = SampleCount | JointCount | SaidCount
+
+
+class Counting:
+    """Counts a run's batches, and their samples: none of a stage from its first batch on whose samples are not certain.
+
+    Args:
+        count_of_stage: gives what counts the batches that the Trainer runs now.
+        warn_once: tells what a batch or a module of the user's own raises.
+    """
+
+    def __init__(self, count_of_stage: Callable[[Any], Count], warn_once: WarnOnce) -> None:
+        self._count_of_stage = count_of_stage
+        self._warn_once = warn_once
+        self._counts: dict[str, Count | None] = {}
+
+    def begin(self) -> None:
+        """Another fit, test or prediction begins, with loaders of its own."""
+        self._counts.clear()
+
+    def count(self, session: Session, trainer: Any, batch: Any, replicas: int) -> None:
+        """Count a batch that is over; `replicas` processes each had one like it."""
+        stage = session.account.stage
+        try:
+            count = self._counts[stage]
+        except KeyError:
+            count = self._counts[stage] = self._count_of_stage(trainer)
+        if count is not None:
+            size = self._size(count, batch, stage)
+            if size is None:
+                self._counts[stage] = None
+                session.note(LastCounted(session.batches, session.samples))
+            else:
+                session.samples += size * replicas  # before the batch: a batch without samples is one that is not counted
+        session.batches += 1
+
+    def _size(self, count: Count, batch: Any, stage: str) -> int | None:
+        try:
+            return count.of(batch)
+        except Exception as error:  # noqa: BLE001 - a batch, and a module, of the user's own may raise anything
+            why = f"The samples of {stage} cannot be counted ({shown(error)}), so its joules per sample are left out."
+            self._warn_once.warn(why, f"samples {stage}")
+            return None
 
 
 def count_of(loaders: Any) -> SampleCount | JointCount:
@@ -233,5 +280,5 @@ def _is_like(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):
-        return one.dtype == other.dtype and one.dim() == other.dim()
-    return bool(one.keys() == other.keys()) if isinstance(one, Mapping) else True
+        return bool(one.dtype == other.dtype and one.dim() == other.dim())
+    return list(one) == list(other) if isinstance(one, Mapping) else True

@@ -11,16 +11,15 @@ from time import monotonic
 from typing import Any, TypeVar, cast
 
 from lightning_watt.distributed.nodes import Nodes, meet_readers
-from lightning_watt.errors import shown
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
 from lightning_watt.record.writer import RunWriter
-from lightning_watt.run.events import BatchEnd, LastCounted, LogPoint, StepPartStart
+from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import go_on
-from lightning_watt.run.samples import Count
+from lightning_watt.run.samples import Counting
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
@@ -80,7 +79,7 @@ class MeasuredRun:
         monitors: the other callbacks that monitor our tags.
         every: training batches between two log rows.
         replicas: processes that train on data of their own.
-        counts: by stage, what counts its samples; None once those of a batch were not certain.
+        counting: counts the batches and their samples.
         trains: whether the Trainer is inside of its fit.
         nested: runs of the same Trainer inside of its fit.
         is_set_up: whether every callback was set up; files are written from then on.
@@ -105,7 +104,7 @@ class MeasuredRun:
         self.monitors = Monitors()
         self.every = 1
         self.replicas = 1
-        self.counts: dict[str, Count | None] = {}
+        self.counting = Counting(facts.sample_count, self.state.warn_once)
         self.trains = False
         self.nested = 0
         self.is_set_up, self.writes_from_s = False, 0.0
@@ -228,32 +227,11 @@ class MeasuredRun:
         session = self.session
         if session is None:
             return
-        self._count(trainer, session, batch)
+        self.counting.count(session, trainer, batch, self.replicas)
         if self.settings.batches:
             session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
         if session.news:
             self._catch_up(trainer)
-
-    def _count(self, trainer: Any, session: Session, batch: Any) -> None:
-        """Count a batch and its samples. From the first batch of a stage on whose samples are not certain, none are."""
-        stage = session.account.stage
-        try:
-            count = self.counts[stage]
-        except KeyError:
-            count = self.counts[stage] = facts.sample_count(trainer)
-        if count is not None:
-            try:
-                size = count.of(batch)
-            except Exception as error:  # noqa: BLE001 - a batch, and a module, of the user's own may raise anything
-                size = None
-                why = f"The samples of {stage} cannot be counted ({shown(error)}), so its joules per sample are left out."
-                self.state.warn_once.warn(why, f"samples {stage}")
-            if size is None:
-                self.counts[stage] = None
-                session.note(LastCounted(session.batches, session.samples))
-            else:
-                session.samples += size * self.replicas  # before the batch: a batch without samples is one not counted
-        session.batches += 1
 
     def start_part(self, part: str) -> None:
         """A part of a training step begins: forward, backward or optimizer."""

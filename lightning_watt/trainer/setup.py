@@ -92,7 +92,7 @@ class Setup:
         run.is_set_up, run.writes_from_s = False, monotonic() + SET_UP_S
         run.every = run.settings.log_every_n_steps or max(1, trainer.log_every_n_steps)
         run.replicas = facts.replicas(trainer)
-        run.counts.clear()
+        run.counting.begin()
         failure, leaves = self._open_share(share, presence, ranks)
         if failure is not None:
             raise failure
