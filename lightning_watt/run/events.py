@@ -74,6 +74,13 @@ class EpochEnd(NamedTuple):
     samples: int
 
 
+class RunEnd(NamedTuple):
+    """The run ended here; what its devices use while its last readings are waited for is not its own."""
+
+    batches: int
+    samples: int
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Where the run stands at one moment, everything up to it charged.

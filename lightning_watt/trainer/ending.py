@@ -99,6 +99,7 @@ def _last_record(run: MeasuredRun) -> Record | None:
 def _log_last(run: MeasuredRun, trainer: Any, session: Session, record: Record | None) -> None:
     warn_once = run.state.warn_once
     run.publisher.catch_up(trainer, session, run.state)
+    run.publisher.log_end(trainer, session, run.state, run.log_point(trainer))
     if trainer.is_global_zero:
         if record is not None:
             log_record(trainer.loggers, record, facts.logger_step(trainer), warn_once)

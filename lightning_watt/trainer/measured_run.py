@@ -190,7 +190,7 @@ class MeasuredRun:
         if stage == "train":
             self._epoch_open = True  # Lightning computes its metrics only after this hook
         else:
-            session.note(self._log_point(trainer))
+            session.note(self.log_point(trainer))
         session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
         if then != stage:
             self.enter(then, trainer)
@@ -204,7 +204,7 @@ class MeasuredRun:
         self._epoch_open = False
         if session is None or not was_open:
             return
-        session.note(self._log_point(trainer))
+        session.note(self.log_point(trainer))
         if self.state.metric.last != before:
             session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
 
@@ -220,7 +220,7 @@ class MeasuredRun:
         if self._train_batches % self.every == 0:
             metrics = facts.computed_metrics(trainer)
             look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
-            session.note(self._log_point(trainer))
+            session.note(self.log_point(trainer))
 
     def end_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
         """A batch of any stage is over: count it."""
@@ -244,7 +244,8 @@ class MeasuredRun:
 
     # -- the trainer's thread takes what was settled ------------------------------------------------------------------
 
-    def _log_point(self, trainer: Any) -> LogPoint:
+    def log_point(self, trainer: Any) -> LogPoint:
+        """Where a log row of now stands."""
         session = self.session
         assert session is not None
         fitting = trainer.state.fn == "fit"
@@ -281,7 +282,7 @@ class MeasuredRun:
 
     @guarded
     def _give_values(self, trainer: Any, session: Session | None) -> None:
-        self.publisher.publish(trainer, session, self.state, self._log_point, self.nodes)
+        self.publisher.publish(trainer, session, self.state, self.log_point, self.nodes)
         self.monitors.fill(trainer, self.state.warn_once)
 
     # -- the meter's thread -------------------------------------------------------------------------------------------
