@@ -15,8 +15,10 @@ from lightning_watt.units import NS_PER_S, UJ_PER_J
 
 WASTED = "wasted"
 """What earlier parts of a resumed run used after the checkpoint that it went on from: spent, and its result lost."""
-STAGES = ("train", "validate", "test", "predict", "sanity_check", "other", WASTED)
-"""Lightning's stages, `other` for what lies between them, and `wasted`."""
+TUNE = "tune"
+"""What Lightning's learning-rate and batch-size finders used for their trials, whatever stage they run in."""
+STAGES = ("train", "validate", "test", "predict", "sanity_check", TUNE, "other", WASTED)
+"""Lightning's stages, `tune`, `other` for what lies between them, and `wasted`."""
 
 
 class Account(NamedTuple):

@@ -37,6 +37,7 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     """
     run.trains, run.nested = False, 0
     run.monitors.end()
+    run.tuners.end()
     if status != "completed" and run.nodes is not None:
         run.nodes.abort()
     run.restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
@@ -116,6 +117,7 @@ def _print_last(run: MeasuredRun, trainer: Any, record: Record | None) -> None:
 
 def end_leftover(run: MeasuredRun) -> None:
     """End a run whose Trainer never called us at its end, before the next one begins."""
+    run.tuners.end()
     if run.meter is not None and run.session is not None:
         run.session.end()
         run.end_alone()

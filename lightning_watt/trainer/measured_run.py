@@ -26,7 +26,7 @@ from lightning_watt.settings import Settings
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.accuracy import look_for_accuracy
 from lightning_watt.trainer.hparams import HParamsTable
-from lightning_watt.trainer.monitors import Monitors
+from lightning_watt.trainer.monitors import Monitors, Tuners
 from lightning_watt.trainer.publisher import Publisher
 from lightning_watt.warn_once import WarnOnce
 
@@ -77,6 +77,7 @@ class MeasuredRun:
         publisher: gives the numbers to the Trainer.
         table: TensorBoard's table of hyperparameters.
         monitors: the other callbacks that monitor our tags.
+        tuners: Lightning's tuners among them.
         every: training batches between two log rows.
         replicas: processes that train on data of their own.
         counting: counts the batches and their samples.
@@ -101,7 +102,7 @@ class MeasuredRun:
         self.nodes: Nodes | None = None
         self.publisher = Publisher(self.settings.scoring, self.settings.budget_kwh)
         self.table = HParamsTable()
-        self.monitors = Monitors()
+        self.monitors, self.tuners = Monitors(), Tuners()
         self.every = 1
         self.replicas = 1
         self.counting = Counting(facts.sample_count, self.state.warn_once)

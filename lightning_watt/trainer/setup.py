@@ -110,6 +110,7 @@ class Setup:
             run.writer = RunWriter(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
         session.on_settled = run.write
         session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, callback), on_abandoned=run.end_alone)
+        run.tuners.begin(trainer.callbacks, session, state.warn_once)
         if trainer.is_global_zero:
             run.table.begin(trainer, self._module, state.warn_once)
 

@@ -39,11 +39,11 @@ def test_an_account_gets_what_was_used_while_it_was_open():
 def test_stages_are_summed_over_epochs_and_stand_in_lightnings_order():
     ledger = Ledger()
     ledger.open(["gpu0"], Account("other", 0), at(0, 0))
-    for i, stage in enumerate(["train", "validate", "sanity_check", "train", "test", "predict", "train"], start=1):
+    for i, stage in enumerate(["train", "validate", "sanity_check", "tune", "test", "predict", "train"], start=1):
         ledger.switch(Account(stage, i), at(i, i * 10))
     ledger.close(at(9, 100))
     assert list(ledger.by_stage()) == [stage for stage in STAGES if stage != WASTED]
-    assert ledger.by_stage()["train"].total_uj == 10 + 10 + 30
+    assert ledger.by_stage()["train"].total_uj == 10 + 30
     assert ledger.accounts[Account("train", 7)].total_uj == 30
 
 
