@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_watt.host import RayTrial, ray_trial
 from lightning_watt.record.files import beside
 from lightning_watt.run.forecast import Schedule
+from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
 FAR = 10**9
 """Training batches: farther than any training comes within its limit of time."""
@@ -190,21 +190,16 @@ def quiet(trainer: Any) -> int:
     return (not draws) + (not informs)
 
 
-def batch_size(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor; 0 if there is none."""
-    if isinstance(batch, Tensor):
-        return int(batch.shape[0]) if batch.ndim else 1
-    if isinstance(batch, (list, tuple)):
-        items: Any = batch
-    elif isinstance(batch, Mapping):
-        items = batch.values()
-    else:
-        return 0
-    for item in items:
-        size = batch_size(item)
-        if size:
-            return size
-    return 0
+def sample_count(trainer: Any) -> Count:
+    """What counts the samples of the batches that the Trainer runs now."""
+    said = getattr(getattr(trainer, "lightning_module", None), "watt_batch_size", None)
+    if callable(said):
+        return SaidCount(said)
+    # The loaders are behind Lightning's own structure, whose batches have the same one, unless they come one by one.
+    combined: Any = getattr(getattr(trainer, "_active_loop", None), "_combined_loader", None)
+    if getattr(combined, "_mode", "sequential") != "sequential":
+        return count_of(combined.iterables)
+    return SampleCount(expected_of(getattr(combined, "flattened", ())))
 
 
 def model_facts(module: Any) -> dict[str, Any]:

@@ -23,13 +23,14 @@ from lightning_watt.record.writer import RunWriter, Turn
 from lightning_watt.run.events import BatchEnd, LogPoint, Moment, StepPartStart
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import go_on, saved_line
+from lightning_watt.run.samples import Counting
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.accuracy import look_for_accuracy
 from lightning_watt.trainer.hparams import HParamsTable
-from lightning_watt.trainer.monitors import Monitors
+from lightning_watt.trainer.monitors import Monitors, Tuners
 from lightning_watt.trainer.publisher import Publisher
 
 FABRIC = "fabric"
@@ -85,8 +86,10 @@ class MeasuredRun:
         publisher: gives the numbers to the Trainer.
         table: TensorBoard's table of hyperparameters.
         monitors: the other callbacks that monitor our tags.
+        tuners: Lightning's tuners among them.
         every: training batches between two log rows.
         replicas: processes that train on data of their own.
+        counting: counts the batches and their samples.
         trains: whether the Trainer is inside of its fit.
         nested: runs of the same Trainer inside of its fit.
         is_set_up: whether every callback was set up; files are written from then on.
@@ -108,9 +111,10 @@ class MeasuredRun:
         self.nodes: Nodes | None = None
         self.publisher = Publisher(self.settings.scoring, self.settings.budget_kwh)
         self.table = HParamsTable()
-        self.monitors = Monitors()
+        self.monitors, self.tuners = Monitors(), Tuners()
         self.every = 1
         self.replicas = 1
+        self.counting = Counting(facts.sample_count, self.state.warn_once)
         self.trains = False
         self.nested = 0
         self.is_set_up, self.writes_from_s = False, 0.0
@@ -205,7 +209,7 @@ class MeasuredRun:
         if stage == "train":
             self._epoch_open = True  # Lightning computes its metrics only after this hook
         else:
-            session.note(self._log_point(trainer))
+            session.note(self.log_point(trainer))
         session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
         if then != stage:
             self.enter(then, trainer)
@@ -219,7 +223,7 @@ class MeasuredRun:
         self._epoch_open = False
         if session is None or not was_open:
             return
-        session.note(self._log_point(trainer))
+        session.note(self.log_point(trainer))
         if self.state.metric.last != before:
             session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
 
@@ -233,7 +237,7 @@ class MeasuredRun:
                 if self._train_batches % self.every == 0:
                     metrics = facts.computed_metrics(trainer)
                     look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
-                    session.note(self._log_point(trainer))
+                    session.note(self.log_point(trainer))
         finally:
             if self.publisher.budget is not None and self.publisher.budget.end_batch(trainer, session, self.state.warn_once):
                 self.publish(trainer)
@@ -243,8 +247,7 @@ class MeasuredRun:
         session = self.session
         if session is None:
             return
-        session.batches += 1
-        session.samples += facts.batch_size(batch) * self.replicas
+        self.counting.count(session, trainer, batch, self.replicas)
         if self.settings.batches:
             session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
         if batch_idx == 0 and session.account.stage == "sanity_check" and self.publisher.budget is not None:
@@ -263,7 +266,8 @@ class MeasuredRun:
 
     # -- the trainer's thread takes what was settled ------------------------------------------------------------------
 
-    def _log_point(self, trainer: Any) -> LogPoint:
+    def log_point(self, trainer: Any) -> LogPoint:
+        """Where a log row of now stands."""
         session = self.session
         assert session is not None
         fitting = trainer.state.fn == "fit"
@@ -301,7 +305,7 @@ class MeasuredRun:
 
     @guarded
     def _give_values(self, trainer: Any, session: Session | None) -> None:
-        self.publisher.publish(trainer, session, self.state, self._log_point, self.nodes)
+        self.publisher.publish(trainer, session, self.state, self.log_point, self.nodes)
         self.monitors.fill(trainer, self.state.warn_once)
 
     # -- the meter's thread -------------------------------------------------------------------------------------------

@@ -63,6 +63,24 @@ class Publisher:
                 facts.give_metrics(trainer, tags(last, self._scoring))
         facts.show_in_bar(trainer, for_bar(session.power_w, session.energy_j))
 
+    def log_end(self, trainer: Any, session: Session, run: RunState, point: LogPoint) -> None:
+        """Log the total of a run that has ended: the last row is what its record says.
+
+        Args:
+            trainer: the Trainer.
+            session: the run, its last reading and the other nodes' last reports included.
+            run: what is known of it.
+            point: where the row stands.
+        """
+        if not session.devices:
+            return
+        last = session.now(point)
+        if trainer.is_global_zero:
+            log_snapshot(trainer.loggers, last, self._scoring, run.warn_once)
+            save(trainer.loggers, run.warn_once)
+        if trainer.world_size == 1:  # several ranks take the same values, at the ends of epochs
+            facts.give_metrics(trainer, tags(last, self._scoring))
+
     def set_budget(self, budget_kwh: float | None) -> None:
         """Take the budget of this run: over several ranks it is rank zero's on all of them."""
         if budget_kwh != (self.budget.budget_kwh if self.budget is not None else None):
