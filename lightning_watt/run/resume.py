@@ -28,7 +28,8 @@ import msgspec
 from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
 from lightning_watt.record.journal import JournalLine, Trace, beyond, read_traces
 from lightning_watt.record.schema import Accuracy, Inherited
-from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
+from lightning_watt.run.node_reports import Counted
+from lightning_watt.run.other_sessions import WastedWork, counted_in
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 

@@ -43,7 +43,8 @@ from lightning_watt.run.batches import BatchEnergy
 from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
 from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
 from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
-from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions, WastedWork, label_here
+from lightning_watt.run.node_reports import Counted, NodeReport, Reporter
+from lightning_watt.run.other_sessions import OtherSessions, WastedWork, label_here
 from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of, usage_ahead
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, seconds
@@ -96,6 +97,7 @@ class Session:
         self.began_ns = 0  # the first mark of all
         self._entered: deque[tuple[int, Switch]] = deque()  # when what was entered, of switches that are not settled
         self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
+        self.reporter = Reporter()
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
         tell_of_forks(self)
@@ -112,11 +114,12 @@ class Session:
 
     # -- either thread ------------------------------------------------------------------------------------------------
 
-    def totals(self) -> Totals:
+    def totals(self, *, with_since: bool = False) -> Totals:
         """What the run has used: one frozen value, taken under one lock; waits for no driver."""
         energy_uj = self._meter.energy_now_uj() if self._meter is not None else []
         with self._lock:
-            return self._totals(self._ahead(energy_uj))
+            totals = self._totals(self._ahead(energy_uj))
+            return replace(totals, since=self.ledger.take_since()) if with_since else totals
 
     def _totals(self, ahead: Sequence[tuple[Account, Usage]] = ()) -> Totals:
         at, meter = self.ledger.at, self._meter  # the caller holds the lock
@@ -253,10 +256,7 @@ class Session:
         return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
     def resume(self, state: Mapping[str, Any]) -> bool:
-        """Add an earlier part of this run, from its checkpoint; a part that is here already is not added again.
-
-        Returns:
-            Whether it was added.
+        """Add an earlier part of this run, from its checkpoint; False if that part is here already.
 
         Raises:
             ValueError: the state is not one of `state_dict`.
@@ -275,11 +275,11 @@ class Session:
         with self._lock:
             self.others = self.others.with_wasted(wasted, self.id, self._home)
 
-    def take_report(self, report: NodeReport) -> None:
-        """Take another node's report in the place of its last one."""
+    def take_reports(self, reports: Sequence[NodeReport]) -> None:
+        """Take the other nodes' reports."""
         with self._lock:
-            self.others = self.others.with_report(report)
-            self.spans.take_nodes(self.ledger.by_stage(), self.others.by_stage_of_nodes())
+            self.others = self.others.with_reports(reports)
+            self.spans.take_nodes(self.ledger.by_stage(), self.others.nodes.ledger.by_stage())
 
     def _home(self, device: Device) -> str:
         here = platform.node()

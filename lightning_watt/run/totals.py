@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from time import time as unix_time
 from typing import Any, NamedTuple
@@ -22,7 +22,8 @@ from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy
 from lightning_watt.run.events import LogPoint, Snapshot, Switch
 from lightning_watt.run.forecast import LogSpan, Rate, forecast
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
-from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions
+from lightning_watt.run.node_reports import Counted, NodeReport, merged_gaps, part_of
+from lightning_watt.run.other_sessions import OtherSessions
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
 
@@ -64,6 +65,7 @@ class Totals:
         outer_edges: squared microjoules that may lie beyond this session's beginnings and ends.
         interval_s: seconds between two reads.
         is_over: the session does not measure any more.
+        since: what was charged to each account since the last totals that have this; empty if it was not asked for.
     """
 
     session: str
@@ -82,6 +84,7 @@ class Totals:
     outer_edges: float
     interval_s: float
     is_over: bool
+    since: Mapping[Account, Usage] = field(default_factory=dict)
 
     def until_now(self) -> Ledger:
         """This session's accounts, what is ahead of the settled ones included."""
@@ -232,7 +235,7 @@ def record_energy(totals: Totals) -> Energy:
 def record_epochs(totals: Totals) -> list[Epoch]:
     """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
     accuracies = {**totals.others.accuracies, **totals.accuracies}
-    earlier, *nodes = totals.others.ledgers
+    earlier, nodes = totals.others.ledgers
     return [
         Epoch(
             epoch=account.epoch,
@@ -241,7 +244,7 @@ def record_epochs(totals: Totals) -> list[Epoch]:
             seconds=seconds(usage.ns),
             accuracy=accuracies[account],
         )
-        for account, usage in merged([earlier, totals.settled, *nodes]).accounts.items()
+        for account, usage in merged([earlier, totals.settled, nodes]).accounts.items()
         if account in accuracies
     ]
 
@@ -258,7 +261,7 @@ def record_nodes(totals: Totals) -> list[NodeEnergy]:
         stage_uj={stage: usage.total_uj for stage, usage in own.by_stage().items()},
         ns=own.ns,
     )
-    return [mine, *totals.others.node_energies()]
+    return [mine, *totals.others.nodes.energies()]
 
 
 # -- what others are sent, or find --
@@ -294,23 +297,26 @@ def journal_line(totals: Totals, status: Status | None = None, *, with_heading: 
 
 
 def node_report(totals: Totals, missing: Sequence[str] = ()) -> NodeReport:
-    """This session's share of the run until now, for rank zero.
+    """This session's share of the run until now, for rank zero; `Reporter` adds what is new in it.
 
     Args:
         totals: the totals.
         missing: what could not be measured here, why, and the remedy.
     """
     ledger = totals.until_now()
+    labels = list(ledger.by_device())
     return NodeReport(
         session=totals.session,
         rank=totals.place.rank,
         node=totals.place.node,
         host=platform.node(),
-        ledger=ledger.state_dict(),
-        devices=dict(totals.devices),
-        counted=Counted(ledger.by_device(), ledger.ns),
+        labels=labels,
+        stages={stage: part_of(usage, labels) for stage, usage in ledger.by_stage().items()},
+        ns=ledger.ns,
+        # To a millisecond, because what is seen of a period changes with each reading, and what has changed is sent again.
+        devices={label: msgspec.structs.replace(one, tick_s=round(one.tick_s, 3)) for label, one in totals.devices.items()},
         outer_edges=totals.outer_edges,
-        gaps=list(totals.gaps),
+        gaps=merged_gaps(totals.gaps),
         missing=list(missing),
         final=totals.is_over,
     )
@@ -323,11 +329,11 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
     """
     ledger, others = totals.until_now(), totals.others
     own = {totals.session: Counted(ledger.by_device(), ledger.ns)}
-    counted = {**others.counted, **own, **{report.session: report.counted for report in others.nodes}}
+    counted = {**others.counted, **own, **{session: report.counted for session, report in others.nodes.reports.items()}}
     accuracies = {**others.accuracies, **totals.accuracies, **totals.ended}
     return {
         "sessions": list(counted),
-        "unfinished": [*own, *(report.session for report in others.nodes)],
+        "unfinished": [*own, *others.nodes.reports],
         "taken": msgspec.to_builtins(counted),
         "lost": msgspec.to_builtins(list(others.lost)),
         "ledger": merged([ledger, *others.ledgers]).state_dict(),

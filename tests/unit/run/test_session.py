@@ -12,8 +12,9 @@ import pytest
 from lightning_watt import EnergyMeter
 from lightning_watt.run.events import LogPoint
 from lightning_watt.run.ledger import Account, Ledger, Point
-from lightning_watt.run.other_sessions import NodeReport, OtherSessions
-from lightning_watt.run.resume import Counted, WastedWork
+from lightning_watt.run.node_reports import Counted, NodeReport, Part, Share
+from lightning_watt.run.other_sessions import OtherSessions
+from lightning_watt.run.resume import WastedWork
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import node_report
 from lightning_watt.sources.base import Device
@@ -37,15 +38,15 @@ def old_state() -> dict[str, Any]:
 
 
 def a_report() -> NodeReport:
-    ledger = [["train", 0, {"gpu0": 7_000_000}, 10**9, 1, 4, 0.0]]
     return NodeReport(
         session="node",
         rank=1,
         node=1,
         host="there",
-        ledger=ledger,
+        labels=["gpu0"],
+        stages={"train": Part([7_000_000])},
+        since=[Share("train", 0)],
         devices={"gpu0": BOARD},
-        counted=Counted({"gpu0": 7_000_000}),
     )
 
 
@@ -95,7 +96,7 @@ STEPS: dict[str, Callable[[Session], Any]] = {
     "state": lambda session: session.state_dict(),
     "resume": lambda session: session.resume(old_state()),
     "waste": lambda session: session.add_wasted([WASTED]),
-    "join": lambda session: session.take_report(a_report()),
+    "join": lambda session: session.take_reports([a_report()]),
     "end": lambda session: session.end(),
 }
 
