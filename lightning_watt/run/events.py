@@ -57,6 +57,13 @@ class StepPartStart(NamedTuple):
     part: str
 
 
+class BatchesLeftOut(NamedTuple):
+    """Batches ended up to here and were not noted, because too many marks waited for a driver."""
+
+    batches: int
+    samples: int
+
+
 class EpochEnd(NamedTuple):
     """An epoch of a stage ended here; `step` is the loggers'."""
 

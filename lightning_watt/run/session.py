@@ -39,8 +39,8 @@ from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.journal import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
-from lightning_watt.run.batches import BatchEnergy
-from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
+from lightning_watt.run.batches import BatchEnergy, Crowd
+from lightning_watt.run.events import BatchEnd, BatchesLeftOut, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
 from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
 from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
 from lightning_watt.run.node_reports import Counted, NodeReport, Reporter
@@ -97,7 +97,7 @@ class Session:
         self.began_ns = 0  # the first mark of all
         self._entered: deque[tuple[int, Switch]] = deque()  # when what was entered, of switches that are not settled
         self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
-        self.reporter = Reporter()
+        self.reporter, self._crowd = Reporter(), Crowd()
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
         tell_of_forks(self)
@@ -196,6 +196,7 @@ class Session:
         self._meter, self.account = meter, account
         self.spans.begin(None)
         self._entered.clear()
+        self._crowd = Crowd()
         try:
             meter.start(self._settle, abandoned=abandoned, on_abandoned=on_abandoned)
         except BaseException:
@@ -233,9 +234,9 @@ class Session:
                 self._meter.ask()  # a reading close to the edge shows best what lies on either side
 
     def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd) -> None:
-        """Note a moment."""
-        if self._meter is not None:
-            self._meter.mark(payload)
+        """Note a moment. If a driver hangs so long that too many wait for it, batches and log rows are left out."""
+        if self._meter is not None and (taken := self._crowd.take(payload, self._meter)) is not None:
+            self._meter.mark(taken)
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
@@ -304,10 +305,13 @@ class Session:
                     self._take_switch(payload, point)
                     continue
                 self.ledger.charge(point)
+                self._crowd.settled += payload is not None
                 if isinstance(payload, LogPoint) and self.devices:
                     self.ready.append(self._snapshot(payload, point))
                 elif isinstance(payload, StepPartStart):
                     self.batch_energy.start_part(payload.part, point)
+                elif isinstance(payload, BatchesLeftOut):
+                    self.batch_energy.leave_out(point)
                 elif isinstance(payload, BatchEnd):
                     self.batch_energy.end_batch(payload, point, gains)
                 elif isinstance(payload, EpochEnd):
