@@ -35,7 +35,8 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import Accuracy, Epoch, Inherited
 from lightning_watt.run.epochs import to_plain
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger
-from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
+from lightning_watt.run.node_reports import Counted
+from lightning_watt.run.other_sessions import WastedWork, counted_in
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.run.totals import Totals, journal_line

@@ -135,6 +135,6 @@ class RunState:
             forecast_kwh=self.forecast_kwh,
             forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
             gaps=totals.all_gaps(),
-            missing=[*self.missing, *self.unknown, *self.silent_nodes, *totals.others.missing],
+            missing=[*self.missing, *self.unknown, *self.silent_nodes, *totals.others.nodes.missing],
             warnings=list(self.warn_once.said.values()),
         )
