@@ -23,10 +23,9 @@ from pathlib import Path
 from time import time as unix_time
 from typing import Any
 
-import msgspec
-
-from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
+from lightning_watt.record.files import RECORD_NAME, place_of, records_in
 from lightning_watt.record.journal import JournalLine, Trace, beyond, read_traces
+from lightning_watt.record.read import Heading, read_heading
 from lightning_watt.record.schema import Accuracy, Inherited
 from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
 from lightning_watt.run.session import Session
@@ -161,11 +160,6 @@ def _dead_ends(traces: Mapping[str, Trace], line: set[str], now_unix: float) -> 
     return [trace for session, trace in branches.items() if session not in living]
 
 
-class _Resumes(msgspec.Struct):
-    session: str = ""
-    resumes: list[str] = []
-
-
 def _beside(directories: Sequence[Path], line: set[str]) -> list[Path]:
     """Run directories beside these whose record says that they went on from this line."""
     found: dict[Path, float] = {}
@@ -179,11 +173,29 @@ def _beside(directories: Sequence[Path], line: set[str]) -> list[Path]:
             with suppress(OSError):
                 found[entry / RECORD_NAME] = (entry / RECORD_NAME).stat().st_mtime
     newest = sorted(found, key=lambda record: found[record], reverse=True)[:MAX_BESIDE]
-    return list(dict.fromkeys(record.parent for record in newest if _resumed(record) & line))
+    records = [record for one in newest for record in records_in(one.parent)]
+    return list(dict.fromkeys(record.parent for record in records if line.intersection(read_heading(record).resumes)))
 
 
-def _resumed(record: Path) -> set[str]:
-    try:
-        return set(msgspec.json.decode(read_bounded(record, MAX_RECORD_BYTES), type=_Resumes).resumes)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return set()
+def holds(session: Session, heading: Heading, *, adds: bool) -> bool:
+    """Whether a run's record holds every joule of the record with this heading, so that it may take its place.
+
+    A session that completed and was then resumed from an earlier checkpoint has a record of its own for good: what it used
+    after that checkpoint is in no other one.
+
+    Args:
+        session: the run that would take its place.
+        heading: of the record that is there.
+        adds: whether this process is the one that adds the earlier sessions' energy. The others' records hold their own part
+            alone, and what an earlier one had is in the record of the process that adds, and in the journal.
+    """
+    if heading.session == session.id:
+        return True
+    counted = session.others.counted
+    if not adds:
+        return heading.session in counted
+    return counted.keys() >= {heading.session, *heading.resumes} and all(
+        node.session in counted and counted[node.session].uj.get(label, 0) >= uj
+        for node in heading.nodes
+        for label, uj in node.device_uj.items()
+    )

@@ -25,6 +25,9 @@ from lightning_watt.trainer.measured_run import MeasuredRun, guarded
 PATIENCE_S = 30.0
 """How long a Trainer that has failed is given to come to our `on_exception`: other callbacks may save checkpoints first."""
 
+STOPS = ("SIGTERMException", "TrialPruned")
+"""Exceptions that stop a training and are no fault: Lightning's, and Optuna's for a trial that it gives up."""
+
 
 @guarded
 def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
@@ -48,9 +51,10 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     run.meter = None
     _note_end(run, session, meter, status)
     _end_together(run, status)
+    where = str(run.files.path(RECORD_NAME)) if run.files is not None and run.writer is not None else ""
     record = _last_record(run)
     _log_last(run, trainer, session, record)
-    _print_last(run, trainer, record)
+    _print_last(run, trainer, record, where)
 
 
 @guarded
@@ -106,11 +110,22 @@ def _log_last(run: MeasuredRun, trainer: Any, session: Session, record: Record |
 
 
 @guarded
-def _print_last(run: MeasuredRun, trainer: Any, record: Record | None) -> None:
-    directory = run.state.directory
+def _print_last(run: MeasuredRun, trainer: Any, record: Record | None, where: str) -> None:
     if run.leads and record is not None:
         facts.stop_live_bar(trainer)
-        print_summary(record, str(directory / RECORD_NAME) if run.settings.record and directory is not None else "")
+        print_summary(record, where)
+
+
+def status_after(exception: BaseException) -> Status:
+    """How a training ended that this exception ended: stopped by somebody, or by a fault.
+
+    Example:
+        >>> status_after(KeyboardInterrupt()), status_after(ValueError("a loss of nan"))
+        ('interrupted', 'failed')
+    """
+    if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+        return "interrupted"
+    return "interrupted" if any(cls.__name__ in STOPS for cls in type(exception).__mro__) else "failed"
 
 
 def end_leftover(run: MeasuredRun) -> None:

@@ -70,6 +70,11 @@ def _log_directory(trainer: Any) -> Path:
     return directory
 
 
+def is_rehearsal(trainer: Any) -> bool:
+    """Whether this Trainer leaves nothing on disk by Lightning's own rule: `fast_dev_run` and `barebones`."""
+    return bool(trainer.fast_dev_run) or bool(getattr(trainer, "barebones", False))
+
+
 def logger_step(trainer: Any) -> int:
     """The step that Lightning's own scalars are logged at, so that ours stand beside them."""
     loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
 from lightning_watt.record.writer import RunWriter
@@ -71,7 +72,8 @@ class MeasuredRun:
         state: what is known of the run beside its energy.
         session: its accounts; None until sources were opened.
         meter: reads the sources; None unless this process measures now.
-        writer: writes the files; None if none are written.
+        files: which files they are; None if none are written.
+        writer: writes the files; None if none are written now.
         nodes: the ranks, if there are several.
         publisher: gives the numbers to the Trainer.
         table: TensorBoard's table of hyperparameters.
@@ -95,6 +97,7 @@ class MeasuredRun:
         self.state = RunState()
         self.session: Session | None = None
         self.meter: EnergyMeter | None = None
+        self.files: RunFiles | None = None
         self.writer: RunWriter | None = None
         self.nodes: Nodes | None = None
         self.publisher = Publisher(self.settings.scoring, self.settings.budget_kwh)
@@ -152,6 +155,8 @@ class MeasuredRun:
         if restored is not None and self.session is not None:
             go_on(self.session, self.state, restored, trainer.ckpt_path, adds=self.leads)
             self._recorded = False  # so that the record soon says which run this one goes on with
+            if self.files is not None:
+                self.files.resumed()
 
     # -- the hooks note where the training is -------------------------------------------------------------------------
 

@@ -19,9 +19,13 @@ from lightning_watt.errors import ArgumentError, SourceUnavailable, WattError
 from lightning_watt.host import host_id
 from lightning_watt.meter.marks import marker_for
 from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.record.claim import RunFiles
+from lightning_watt.record.files import first_free
+from lightning_watt.record.read import Heading
 from lightning_watt.record.schema import Idle
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.ledger import Account
+from lightning_watt.run.resume import holds
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import Place
 from lightning_watt.settings import NAMES, Settings
@@ -81,10 +85,10 @@ class Setup:
         presence = self._presence()
         if ranks is None:
             share = Share(reads=True, reader=presence.rank, boards=presence.boards, mine=presence.boards)
-            directory = Path(presence.directory)
+            directory, version = Path(presence.directory), presence.version
         else:
             share = ranks.arrange(presence, trainer.local_rank)
-            directory = Path(ranks.arrangement.directory)
+            directory, version = Path(ranks.arrangement.directory), ranks.arrangement.version
         if run.state.directory not in (None, directory):
             run.forget()  # another Trainer, another run
         state = run.state
@@ -105,12 +109,17 @@ class Setup:
         if run.nodes is not None:
             session.place = Place(run.nodes.run, run.nodes.rank, run.nodes.node)
             session.spans.expect_others(run.nodes.many)
-        if run.settings.record:
-            run.writer = RunWriter(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
+        if run.settings.record and not facts.is_rehearsal(trainer):
+            run.files = run.files or RunFiles(directory, 0 if leads else trainer.global_rank, version, self._may_replace)
+            run.writer = RunWriter(run.files, meter.complaints.append)
         session.on_settled = run.write
         session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, callback), on_abandoned=run.end_alone)
         if trainer.is_global_zero:
             run.table.begin(trainer, self._module, state.warn_once)
+
+    def _may_replace(self, heading: Heading) -> bool:
+        session = self._run.session
+        return session is not None and holds(session, heading, adds=self._run.leads)
 
     # -- the other ranks ----------------------------------------------------------------------------------------------
 
@@ -120,13 +129,15 @@ class Setup:
 
     def _presence(self) -> Presence:
         trainer, settings = self._trainer, self._run.settings
+        directory = facts.run_directory(trainer)
         return Presence(
             rank=trainer.global_rank,
             host=host_id(),
             node=trainer.node_rank,
             pid=os.getpid(),
             boards=self._boards(),
-            directory=str(facts.run_directory(trainer)),
+            directory=str(directory),
+            version=0 if is_alone(trainer.world_size) else first_free(directory),
             budget_kwh=settings.budget_kwh,
             arguments=compared(settings),
         )

@@ -12,6 +12,7 @@ from lightning_watt import energy_of
 from lightning_watt.errors import RecordError
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, NodeEnergy, Record, Sam, Stage
 from lightning_watt.record import read as reading
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.journal import JournalLine
 from lightning_watt.record.read import read_record, record_from_json
@@ -19,8 +20,8 @@ from lightning_watt.record.writer import RunWriter, to_json
 from tests.unit.record.made import NOW, J, a_journal, a_record, a_session, as_json
 
 
-def write(directory: Path, record: Record) -> Path:
-    RunWriter(directory, pytest.fail).record(record)
+def write(directory: Path, record: Record, version: int = 0) -> Path:
+    RunWriter(RunFiles(directory, at_least=version), pytest.fail).record(record)
     return directory
 
 

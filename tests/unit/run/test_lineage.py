@@ -11,6 +11,7 @@ import torch
 from lightning_watt import energy_of
 from lightning_watt.errors import RecordError
 from lightning_watt.record import Accuracy, Energy, Inherited, Record, Sam
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.ledger import Account, Ledger, Point
 
@@ -40,7 +41,7 @@ def a_run(directory, total_j: float | None, inherited=(), missing=()):
         inherited=list(inherited),
         missing=list(missing),
     )
-    RunWriter(directory, pytest.fail).record(record)
+    RunWriter(RunFiles(directory), pytest.fail).record(record)
     return directory
 
 

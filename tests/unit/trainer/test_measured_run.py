@@ -11,6 +11,7 @@ import torch
 
 from lightning_watt import EnergyMeter
 from lightning_watt.record import read_journal, read_record
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.session import Session
@@ -56,7 +57,7 @@ def run(clock: FakeClock, tmp_path: Any) -> Iterator[MeasuredRun]:
     """One that measures a board of 100 W, has used 200 J of it, and writes files."""
     run = MeasuredRun(Settings(sam_unit="J", batches=True))
     run.session, run.meter, run.is_set_up = Session(id="mine"), EnergyMeter(sources=[ScriptedSource()], clock=clock), True
-    run.writer = RunWriter(tmp_path, run.meter.complaints.append)
+    run.writer = RunWriter(RunFiles(tmp_path), run.meter.complaints.append)
     run.session.on_settled = run.write
     run.session.begin(run.meter, Account("other", 0))
     for _ in range(2):  # after the second reading its power is known
