@@ -27,6 +27,7 @@ from lightning_watt.record.files import (
     versions_of,
 )
 from lightning_watt.record.read import Heading, read_heading
+from lightning_watt.record.remote import RemoteCopy
 
 MAX_LOOKED_INTO = 50
 """Journals of earlier runs that are looked at for a process that writes them now; the newest ones."""
@@ -41,9 +42,10 @@ class RunFiles:
     Args:
         directory: the run's log directory.
         rank: the process's global rank; each rank but zero has files of its own.
-        at_least: the lowest version for a run that goes on with none that is there. Rank zero found it, so that all ranks of
-            a run have the same version.
+        at_least: the version that rank zero found for all ranks of the run. None for a run of one process: the lowest one
+            that no run has when the first line is written.
         goes_on: whether the record of this run will hold all that a record with this heading holds.
+        copy: copies the files to a remote directory; then `directory` is where they are before.
 
     Attributes:
         version: the one that was chosen; None until then.
@@ -51,20 +53,31 @@ class RunFiles:
     """
 
     def __init__(
-        self, directory: Path, rank: int = 0, at_least: int = 0, goes_on: Callable[[Heading], bool] = lambda _: False
+        self,
+        directory: Path,
+        rank: int = 0,
+        at_least: int | None = None,
+        goes_on: Callable[[Heading], bool] = lambda _: False,
+        copy: RemoteCopy | None = None,
     ) -> None:
         self.directory = directory
         self.rank = rank
         self.version: int | None = None
         self.is_new = False
+        self.copy = copy
         self._at_least = at_least
         self._goes_on = goes_on
         self._is_resumed = False
 
     def path(self, name: str) -> Path:
         """Where the file of this name is, or will be if nobody takes that name before."""
-        version = self._at_least if self.version is None else self.version
+        version = self.version if self.version is not None else self._at_least or 0
         return self.directory / file_of(name, self.rank, version)
+
+    @property
+    def where(self) -> str:
+        """Where the record is, for the user."""
+        return str(self.path(RECORD_NAME)) if self.copy is None else self.copy.path(RECORD_NAME)
 
     def room(self) -> Path:
         """A file that keeps some bytes of the disk for the next record."""
@@ -137,10 +150,11 @@ class RunFiles:
     def _open_new(self, report: Callable[[str], None]) -> FileIO:
         names = names_in(self.directory)
         versions = versions_of(names)
-        version, journal = self._at_least, None
+        version, journal = self._at_least or 0, None
         while journal is None:
             own = {file_of(name, self.rank, version) for name in (RECORD_NAME, JOURNAL_NAME, BATCHES_NAME)}
-            if not own & names and not (self.rank == 0 and version in versions):
+            # The other ranks of this run may have begun to write already.
+            if not own & names and (self._at_least is not None or version not in versions):
                 with suppress(FileExistsError):  # another process was quicker
                     journal = open_to_write(self.directory / file_of(JOURNAL_NAME, self.rank, version), "x")
             version += 1

@@ -11,6 +11,7 @@ from lightning_watt.errors import RecordError
 from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded, records_in
 from lightning_watt.record.journal import Trace, beyond, read_traces
 from lightning_watt.record.record import Record
+from lightning_watt.record.remote import at_hand
 from lightning_watt.record.schema import SCHEMA_VERSION, DeviceEnergy, NodeEnergy, Stage
 from lightning_watt.units import joules, kwh, seconds
 
@@ -25,7 +26,7 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     energy is brought up to date from the journals there. Accuracies, epochs and SAM stay as they were written.
 
     Args:
-        path: a `watt.json`, which is read as it is; or the directory that holds it.
+        path: a `watt.json`, which is read as it is; or the directory that holds it; or the URL of one of these (`s3://...`).
 
     Returns:
         The record.
@@ -39,8 +40,8 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         lightning_watt.errors.RecordError: /none/watt.json: there is no such file.
             Did its run use WattCallback(record=True)?
     """
-    file = Path(path)
-    return _read(file) if file.suffix == ".json" else _read_in_directory(_oldest_first(place_of(file))[-1])
+    with at_hand(path) as file:
+        return _read(file) if file.suffix == ".json" else _read_in_directory(_oldest_first(place_of(file))[-1])
 
 
 def read_records(directory: str | os.PathLike[str]) -> list[Record]:
@@ -50,12 +51,13 @@ def read_records(directory: str | os.PathLike[str]) -> list[Record]:
     its total too; `energy_of(directory)` gives the sum that counts every joule once.
 
     Args:
-        directory: the runs' log directory.
+        directory: the runs' log directory, or its URL.
 
     Raises:
         RecordError: there is no record, or one of them cannot be read.
     """
-    return [_read_in_directory(file) for file in _oldest_first(place_of(Path(directory)))]
+    with at_hand(directory) as here:
+        return [_read_in_directory(file) for file in _oldest_first(place_of(here))]
 
 
 class Heading(msgspec.Struct):

@@ -28,6 +28,7 @@ from lightning_watt.record.files import (
 )
 from lightning_watt.record.journal import JournalLine, to_line
 from lightning_watt.record.record import Record
+from lightning_watt.record.remote import RemoteCopy
 from lightning_watt.record.schema import BatchRow
 
 MIN_ROOM_BYTES = 16 * 2**10
@@ -57,6 +58,9 @@ class RunWriter:
     def record(self, record: Record) -> None:
         """Replace `watt.json` whole: a reader finds the old one or the new one, never half of one."""
         self._guarded(RECORD_NAME, lambda: self._write_record(record))
+        if self._files.copy is not None:
+            self._files.copy.due()
+            self._report_all(self._files.copy)
 
     def journal(self, line: JournalLine) -> None:
         """Add a line to `watt.jsonl`. The line has left this process on return, so a kill cannot lose it."""
@@ -68,7 +72,7 @@ class RunWriter:
             self._guarded(BATCHES_NAME, lambda: self._append_rows(rows))
 
     def close(self) -> None:
-        """Close what is open, and free the bytes that were kept for the next record."""
+        """Close what is open, free the bytes that were kept for the next record, and end a copy to a remote directory."""
         self._free_room()
         journal, self._journal = self._journal, None
         batches, self._batches = self._batches, None
@@ -76,6 +80,13 @@ class RunWriter:
             self._guarded(JOURNAL_NAME, lambda: close_journal(journal))
         if batches is not None:
             self._guarded(BATCHES_NAME, batches.close)
+        if self._files.copy is not None:
+            self._files.copy.end()
+            self._report_all(self._files.copy)
+
+    def _report_all(self, copy: RemoteCopy) -> None:
+        while copy.said:
+            self._report(copy.said.popleft())
 
     def _guarded(self, name: str, write: Callable[[], None]) -> None:
         try:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.files import check_regular, place_of, version_of
+from lightning_watt.record.files import BESIDE, check_regular, place_of, version_of
 from lightning_watt.record.read import read_record, read_records
 from lightning_watt.record.record import Record
+from lightning_watt.record.remote import as_local, at_hand, is_remote
 from lightning_watt.record.schema import Inherited
 from lightning_watt.run.ledger import Ledger
 from lightning_watt.units import joules, kwh
@@ -33,7 +34,7 @@ class CarriedEnergy:
         inherited: the runs that it started from, each with its own inheritance included.
     """
 
-    path: Path
+    path: Path | str
     own_j: float
     inherited: tuple[Inherited, ...] = ()
 
@@ -59,7 +60,8 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
 
     Args:
         path: a Lightning checkpoint of a run with `WattCallback`, the log directory of one run or several, or one record in
-            it. Checkpoints are loaded with `weights_only=True`, so nothing in them is executed.
+            it; or a URL of one of these, which is read through fsspec. Checkpoints are loaded with `weights_only=True`, so
+            nothing in them is executed.
 
     Returns:
         Own, inherited and total joules.
@@ -71,12 +73,20 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
         >>> energy_of("runs/pretrain/checkpoints/last.ckpt").total_j  # doctest: +SKIP
         48211.3
     """
-    file = Path(path)
-    if file.is_dir():
-        return _energy_in(file)
-    if file.suffix == ".json":
-        record = read_record(file)
-        return CarriedEnergy(file, _measured_j(file, [record]), tuple(record.inherited))
+    asked = os.fspath(path) if is_remote(os.fspath(path)) else Path(as_local(os.fspath(path)))
+    with at_hand(path) as file:
+        if file.is_dir():
+            return _energy_in(file, asked)
+        if file.suffix == ".json":
+            record = read_record(file)
+            return CarriedEnergy(asked, _measured_j(file, [record]), tuple(record.inherited))
+        return _energy_in_checkpoint(file, asked)
+
+
+# -- a checkpoint -----------------------------------------------------------------------------------------------------
+
+
+def _energy_in_checkpoint(file: Path, asked: Path | str) -> CarriedEnergy:
     state = _callback_state(file)
     ledger = Ledger()
     try:
@@ -86,19 +96,40 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
             raise ValueError("an inherited energy that is none")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"{file}: the energy in this checkpoint is broken: {error}.") from error
-    return CarriedEnergy(file, joules(own_uj), inherited)
+    return CarriedEnergy(asked, joules(own_uj), inherited)
+
+
+def _callback_state(file: Path) -> dict[str, Any]:
+    try:
+        check_regular(file)
+        # Mapped, so that only the callback's few numbers are read and not gigabytes of weights.
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RecordError:
+        raise
+    except FileNotFoundError as error:
+        raise RecordError(f"{file}: there is no such file.") from error
+    except Exception as error:  # torch raises many kinds for what is not a checkpoint, or not a safe one
+        raise RecordError(
+            f"{file}: it cannot be read without running code in it, which is not done here ({type(error).__name__}). "
+            "Ask the run's directory instead, or save without pickled objects in the hyperparameters."
+        ) from error
+    callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
+    for key, state in callbacks.items() if isinstance(callbacks, dict) else ():
+        if str(key).startswith(STATE_KEY) and isinstance(state, dict):
+            return state
+    raise RecordError(f"{file}: this checkpoint carries no energy: its run had no WattCallback.")
 
 
 # -- a directory ------------------------------------------------------------------------------------------------------
 
 
-def _energy_in(directory: Path) -> CarriedEnergy:
+def _energy_in(directory: Path, asked: Path | str) -> CarriedEnergy:
     records = read_records(directory)
     inherited = {run.path: run for record in records for run in record.inherited}
-    places = {os.path.abspath(directory), os.path.abspath(place_of(directory))}
+    places = {os.path.abspath(place) for place in (asked, place_of(directory), f"{asked}{BESIDE}")}
     if len(records) > 1:  # what one of them inherits from another one is in the other's own energy
         inherited = {path: run for path, run in inherited.items() if not _is_within(path, places)}
-    return CarriedEnergy(directory, _measured_j(directory, records), tuple(inherited.values()))
+    return CarriedEnergy(asked, _measured_j(directory, records), tuple(inherited.values()))
 
 
 def _is_within(path: str, places: set[str]) -> bool:
@@ -144,27 +175,3 @@ def _measured_j(path: Path, records: Sequence[Record]) -> float:
             before = [one for one in before if not one[0] & gone]
             before.append((gone.union(*(ids for ids, _ in shared)), max([used_j, *(j for _, j in shared)])))
     return math.fsum([*own_j.values(), *(used_j for _, used_j in before)])
-
-
-# -- a checkpoint -----------------------------------------------------------------------------------------------------
-
-
-def _callback_state(file: Path) -> dict[str, Any]:
-    try:
-        check_regular(file)
-        # Mapped, so that only the callback's few numbers are read and not gigabytes of weights.
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except RecordError:
-        raise
-    except FileNotFoundError as error:
-        raise RecordError(f"{file}: there is no such file.") from error
-    except Exception as error:  # torch raises many kinds for what is not a checkpoint, or not a safe one
-        raise RecordError(
-            f"{file}: it cannot be read without running code in it, which is not done here ({type(error).__name__}). "
-            "Ask the run's directory instead, or save without pickled objects in the hyperparameters."
-        ) from error
-    callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
-    for key, state in callbacks.items() if isinstance(callbacks, dict) else ():
-        if str(key).startswith(STATE_KEY) and isinstance(state, dict):
-            return state
-    raise RecordError(f"{file}: this checkpoint carries no energy: its run had no WattCallback.")

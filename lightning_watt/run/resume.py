@@ -17,15 +17,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from time import time as unix_time
 from typing import Any
 
+from lightning_watt.errors import RecordError
 from lightning_watt.record.files import RECORD_NAME, place_of, records_in
 from lightning_watt.record.journal import JournalLine, Trace, beyond, read_traces
 from lightning_watt.record.read import Heading, read_heading
+from lightning_watt.record.remote import at_hand
 from lightning_watt.record.schema import Accuracy, Inherited
 from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
 from lightning_watt.run.session import Session
@@ -91,7 +93,15 @@ def _wasted(session: Session, run: RunState, state: Mapping[str, Any], checkpoin
     if checkpoint is not None:  # a run directory that was moved, and its checkpoints with it
         places += [Path(checkpoint).parent, Path(checkpoint).parent.parent]
     known = [place for place in dict.fromkeys(place_of(place.absolute()) for place in places) if place.is_dir()]
-    return find_wasted(session.others.counted, [str(one) for one in unfinished], known, {session.id}, unix_time())
+    counted, ids = session.others.counted, [str(one) for one in unfinished]
+    if not run.remote or said != run.remote:  # no other URL in a checkpoint is asked
+        return find_wasted(counted, ids, known, {session.id}, unix_time())
+    try:
+        with at_hand(run.remote) as copied:
+            found = find_wasted(counted, ids, [*known, copied], {session.id}, unix_time())
+    except RecordError as error:
+        return Found(unknown=[f"What this run's earlier part used after its checkpoint is not known: {error}"])
+    return Found([replace(work, directory=run.remote) for work in found.work], found.unknown)
 
 
 def find_wasted(

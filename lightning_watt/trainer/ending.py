@@ -12,7 +12,6 @@ from typing import Any
 
 from lightning_watt.distributed.nodes import end_together
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import Status
 from lightning_watt.record.summary import print_summary
@@ -51,10 +50,11 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     run.meter = None
     _note_end(run, session, meter, status)
     _end_together(run, status)
-    where = str(run.files.path(RECORD_NAME)) if run.files is not None and run.writer is not None else ""
+    writes = run.writer is not None
     record = _last_record(run)
+    run.report_complaints(meter)  # of the last record
     _log_last(run, trainer, session, record)
-    _print_last(run, trainer, record, where)
+    _print_last(run, trainer, record, run.files.where if writes and run.files is not None else "")
 
 
 @guarded

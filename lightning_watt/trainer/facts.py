@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_watt.record.files import beside
+from lightning_watt.record.files import BESIDE, beside
+from lightning_watt.record.remote import as_local, is_remote
 
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""
@@ -43,8 +44,8 @@ def is_a(logger: Any, *names: str) -> bool:
     return any(cls.__name__ in names for cls in type(logger).__mro__)
 
 
-def run_directory(trainer: Any) -> Path:
-    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it.
+def run_directory(trainer: Any) -> str:
+    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it; a path or a URL.
 
     That property is a broadcast, so it is not asked; on the other ranks, whose loggers know of no version, it is the
     Trainer's root directory. W&B's and MLflow's loggers give all their runs one directory, in which each record would
@@ -54,20 +55,28 @@ def run_directory(trainer: Any) -> Path:
     directory = _log_directory(trainer)
     dirpaths = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
     holds_them = any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in dirpaths)
-    return beside(directory) if holds_them else directory
+    if not holds_them:
+        return directory
+    return f"{directory}{BESIDE}" if is_remote(directory) else str(beside(Path(directory)))
 
 
-def _log_directory(trainer: Any) -> Path:
-    root = Path(trainer.default_root_dir)
+def _log_directory(trainer: Any) -> str:
+    root = _place(trainer.default_root_dir)
     logger: Any = trainer.loggers[0] if trainer.loggers else None
     if logger is None or not trainer.is_global_zero:
         return root
     if is_a(logger, "TensorBoardLogger", "CSVLogger"):
-        return Path(logger.log_dir or root)
-    directory = Path(logger.save_dir or root)
+        return _place(logger.log_dir or root)
+    directory = _place(logger.save_dir or root)
     if is_a(logger, "WandbLogger", "MLFlowLogger") and logger.version is not None:
-        return directory / str(logger.name) / str(logger.version)
+        return os.path.join(directory, str(logger.name), str(logger.version))
     return directory
+
+
+def _place(said: str | os.PathLike[str]) -> str:
+    """A directory as it is compared: without what means nothing in a path."""
+    place = os.fspath(said)
+    return place.rstrip("/") if is_remote(place) else str(Path(as_local(place)))
 
 
 def is_rehearsal(trainer: Any) -> bool:
@@ -168,10 +177,10 @@ def _text(value: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def inherited_paths(module: Any) -> list[Path]:
+def inherited_paths(module: Any) -> list[str]:
     """Runs and checkpoints that the module says it started from, in `watt_inherits`."""
     said = getattr(module, "watt_inherits", None) or []
-    return [Path(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
+    return [os.fspath(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
 
 
 def hardware_facts(trainer: Any) -> dict[str, Any]:

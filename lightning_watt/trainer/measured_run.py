@@ -146,7 +146,7 @@ class MeasuredRun:
             "session": session.state_dict(),
             "inherited": [{"path": run.path, "total_j": run.total_j} for run in state.inherited],
             "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
-            "directory": str(state.directory.absolute()) if state.directory is not None else "",
+            "directory": state.remote or (str(state.directory.absolute()) if state.directory is not None else ""),
         }
 
     def take_restored(self, trainer: Any) -> None:

@@ -84,6 +84,13 @@ def test_the_ranks_of_a_run_have_the_version_that_rank_zero_found(tmp_path):
     }
 
 
+def test_the_ranks_may_come_in_any_order(tmp_path):
+    """Rank zero, too, may come after others of its run have begun to write."""
+    for rank in (2, 0):
+        run(tmp_path, f"rank {rank}", rank=rank, at_least=0)
+    assert not list(tmp_path.glob("*-v*"))
+
+
 def test_the_same_run_goes_on_in_its_own_files(tmp_path):
     files = RunFiles(tmp_path, goes_on=lambda heading: heading.session == "a")
     for _ in range(2):
