@@ -188,7 +188,20 @@ def _whole_lines(journal: FileIO) -> FileIO:
 
 def to_json(record: Record) -> bytes:
     """A record as it is in the file. What a model says about itself in types that JSON lacks becomes text."""
-    return msgspec.json.format(msgspec.json.encode(record, enc_hook=plain), indent=2)
+    try:
+        raw = msgspec.json.encode(record, enc_hook=plain)
+    except UnicodeEncodeError:  # a path, say, whose bytes are no text
+        raw = msgspec.json.encode(_encodable(msgspec.to_builtins(record, enc_hook=plain)))
+    return msgspec.json.format(raw, indent=2)
+
+
+def _encodable(value: Any) -> Any:
+    """A value in which each character that no file can hold is a question mark."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return [_encodable(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def plain(value: Any) -> int | float | str:

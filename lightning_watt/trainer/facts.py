@@ -6,7 +6,7 @@ import math
 import numbers
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,8 @@ from lightning_watt.record.remote import as_local, is_remote
 
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""
+MAX_VALUES = 10_000
+"""How many values of it are taken."""
 
 
 def boards_in_use(trainer: Any) -> list[str]:
@@ -152,29 +154,61 @@ def model_facts(module: Any) -> dict[str, Any]:
         "params": sum(p.numel() for p in module.parameters() if not _is_lazy(p)),
     }
     said = getattr(module, "watt_model_info", None)
-    return {**facts, **_plain(said)} if isinstance(said, Mapping) else facts
+    told = Plain().of(said) if isinstance(said, Mapping) else {}
+    return facts | (told if isinstance(told, dict) else {"watt_model_info": told})
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A value of the user's own as the record can hold it, whatever it is; a loop ends at a depth that nobody reads."""
-    if value is None or isinstance(value, numbers.Real):
-        return value
-    is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
-    if (is_map or is_list) and depth == MAX_DEPTH:
-        return "..."
-    if is_map:
-        return {_text(key): _plain(inner, depth + 1) for key, inner in value.items()}
-    if is_list:
-        return [_plain(inner, depth + 1) for inner in value]
-    return _text(value)
+class Plain:
+    """Makes a value of the user's own one that the record can hold, whatever it is. Nothing in it can raise.
+
+    A loop ends at a depth that nobody reads, and what branches without end at a number of values that nobody reads.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """The value, with everything in it."""
+        self._left -= 1
+        if value is None or type(value) in (bool, int, float):
+            return value
+        try:
+            is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
+            if (is_map or is_list) and (depth == MAX_DEPTH or self._left <= 0):
+                return "..."
+            if is_map:
+                return {_text(key): self.of(inner, depth + 1) for key, inner in self._first(value.items())}
+            if is_list:
+                return [self.of(inner, depth + 1) for inner in self._first(value)]
+            if isinstance(value, numbers.Integral):
+                return int(value)
+            if isinstance(value, numbers.Real):
+                return float(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a type of the user's own may raise anything
+            return _failed(value, error)
+        return _text(value)
+
+    def _first(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            if self._left <= 0:
+                return
+            yield value
 
 
 def _text(value: Any) -> str:
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
-        text = f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
+        text = _failed(value, error)
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _failed(value: Any, error: BaseException) -> str:
+    return f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
 
 
 def inherited_paths(module: Any) -> list[str]:

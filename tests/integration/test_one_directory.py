@@ -157,6 +157,55 @@ def test_a_record_with_joules_that_the_resumed_run_lacks_is_kept(ptl, tmp_path):
     assert energy_of(tmp_path).own_j == pytest.approx(whole_j(tmp_path), rel=0.02)
 
 
+# ---- elsewhere ----
+
+
+@pytest.mark.parametrize("through", ["default_root_dir", "logger"])
+def test_a_remote_run_directory_gets_the_files_and_nothing_is_left_here(ptl, tmp_path, monkeypatch, words, capsys, through):
+    monkeypatch.chdir(tmp_path)
+    url = f"memory://{tmp_path.name}/{through}"
+    logger = ptl.loggers.CSVLogger(url, name="", version="one") if through == "logger" else False
+    root = tmp_path if logger else url
+    place = f"{url}/one" if logger else url
+    callback = steady(batches=True)
+    trained = trainer(ptl, root, callback, logger=logger, max_epochs=1)
+    trained.fit(module(ptl, step_s=0.01), loader(5), loader(2))
+    trained.test(module(ptl), loader(2), verbose=False)
+    assert "is remote (memory://)" in words.take("directory is remote")
+    record = read_record(place)
+    assert record.status == "completed"
+    assert {"train", "validate", "test"} <= set(record.energy.by_stage)
+    assert energy_of(place).own_j == record.energy.total_j
+    assert f"Record: {place}/watt.json" in capsys.readouterr().out
+    assert [path for path in tmp_path.rglob("*") if "watt" in path.name or ":" in path.name] == []
+    trained.save_checkpoint(tmp_path / "one.ckpt")
+    again = steady()
+    trainer(ptl, root, again, logger=logger, max_epochs=2).fit(
+        module(ptl), loader(5), loader(2), ckpt_path=tmp_path / "one.ckpt", weights_only=True
+    )
+    words.take("directory is remote")
+    resumed = read_record(place)
+    assert (resumed.resumed_j, resumed.missing) == (pytest.approx(record.energy.total_j), [])
+    assert energy_of(place).own_j == pytest.approx(resumed.energy.total_j)
+
+
+# ---- ends that are no failure ----
+
+
+def test_a_pruned_trial_is_interrupted_and_not_failed(ptl, tmp_path):
+    """Optuna's callback raises this; Optuna itself is not needed to know it."""
+    pruned = type("TrialPruned", (Exception,), {"__module__": "optuna.exceptions"})
+
+    def on_batch(stage: str, index: int) -> None:
+        if (stage, index) == ("train", 2):
+            raise pruned
+
+    with pytest.raises(pruned):
+        trainer(ptl, tmp_path, steady()).fit(module(ptl, on_batch=on_batch), loader(4), loader(1))
+    assert read_record(tmp_path).status == "interrupted"
+    assert read_journal(tmp_path)[-1]["status"] == "interrupted"
+
+
 # ---- nothing on disk ----
 
 

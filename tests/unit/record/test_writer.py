@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_watt.record import BatchRow, Sam, files, read_journal, read_record
+from lightning_watt.record import BatchRow, Inherited, Sam, files, read_journal, read_record
 from lightning_watt.record import writer as writer_module
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.files import BATCHES_NAME, JOURNAL_NAME, RECORD_NAME, file_of
@@ -177,6 +177,13 @@ def test_what_a_model_says_about_itself_never_breaks_the_file(tmp_path):
     RunWriter(RunFiles(tmp_path), pytest.fail).record(a_record(model=said))
     model = read_record(tmp_path).model
     assert model == {"flops": 7, "ratio": 0.5, "none": None, "dtype": "torch.float32", "(1, 2)": [3]}
+
+
+def test_a_path_whose_bytes_are_no_text_does_not_cost_the_record(tmp_path):
+    start = Inherited(path=os.fsdecode(b"/runs/\xff"), total_j=1.0)
+    RunWriter(RunFiles(tmp_path), pytest.fail).record(a_record(inherited=[start], model={"\udc80": ["\udc80", 1]}))
+    record = read_record(tmp_path)
+    assert (record.inherited[0].path, record.model) == ("/runs/?", {"?": ["?", 1]})
 
 
 def test_a_number_of_numpys_is_a_number(tmp_path):
