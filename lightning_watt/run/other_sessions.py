@@ -42,7 +42,7 @@ class WastedWork:
 
     Attributes:
         session: its id.
-        directory: where its journal is.
+        directory: where its journal is: a path or a URL.
         status: how it ended: `killed`, `failed` or `interrupted`.
         uj: microjoules by device.
         ns: nanoseconds.
@@ -53,7 +53,7 @@ class WastedWork:
     """
 
     session: str
-    directory: Path
+    directory: Path | str
     status: str
     uj: Mapping[str, int]
     ns: int

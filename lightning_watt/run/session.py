@@ -7,7 +7,7 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 |---|---|
 | the trainer's, and its signal handlers | begin, end, switch, note, resume, totals; waits for the reader at the end only |
 | the reader's (`meter/reader.py`) | `_settle`, and `on_settled`, which writes the files |
-| two others, in `sources/discover.py` and `distributed/nodes.py` | nothing; they wait for a driver or the store |
+| 3, in `sources/discover.py`, `distributed/nodes.py`, `record/remote.py` | nothing; they wait for a driver or a network |
 
 | lock | what it guards |
 |---|---|
@@ -45,7 +45,6 @@ from lightning_watt.run.events import (
     BatchEnd,
     BatchesLeftOut,
     EpochEnd,
-    LastCounted,
     LogPoint,
     Moment,
     Note,
