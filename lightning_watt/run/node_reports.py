@@ -21,6 +21,8 @@ from lightning_watt.run.epochs import Rows, all_rows_of
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Usage
 from lightning_watt.sources.base import Device, Gap
 
+LATE_EPOCHS = 8
+"""Epochs whose accounts are kept apart for reports that come late."""
 MOST_ACCOUNTS = 8
 """Accounts that a report tells apart, the latest ones; between two epochs' ends a trainer enters fewer."""
 
@@ -168,9 +170,9 @@ class OtherNodes:
         ledger = self.ledger.copy()
         for account, rise in rises.items():
             ledger.add(account, rise.usage())
-        # What comes late for an earlier epoch is a row of its own; the record adds it to the epoch's.
+        # What comes even later for an epoch is a row of its own; the record adds it to the epoch's.
         newest = max((account.epoch for account in ledger.accounts), default=0)
-        past = ledger.fold(lambda account: account.epoch < newest - 1)
+        past = ledger.fold(lambda account: account.epoch <= newest - LATE_EPOCHS)
         return OtherNodes(ledger, latest, devices, self.rows.and_more(all_rows_of(past)))
 
     @property

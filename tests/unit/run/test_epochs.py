@@ -81,7 +81,7 @@ def test_only_the_rows_grow():
     sizes = [len(pickle.dumps(checkpoint_state(session.totals()))) for session in (few, many)]
     assert sizes[1] < 1.05 * sizes[0]
     # What is taken of them does not copy the rows either.
-    assert many.totals().epochs._rows is many.epochs._rows
+    assert many.totals().epochs.past is many.epochs.past
 
 
 def test_totals_do_not_get_the_rows_that_come_later():
@@ -155,8 +155,8 @@ def test_a_checkpoint_of_an_older_version_had_an_account_for_each_epoch():
 
 def test_parts_are_added_only_to_rows_that_are_there():
     row = Epoch(epoch=1, stage="train", joules=2.0, seconds=1.0, accuracy=0.5)
-    parts = {Account("train", 1): Usage({"gpu0": J}, S), Account("train", 2): Usage({"gpu0": J}, S)}
-    (whole,) = epochs.merged_rows([row], parts)
+    accounts = {Account("train", epoch): Usage({"gpu0": J}, S) for epoch in (PAST, 1, 2)}
+    (whole,) = epochs.merged_rows([row], epochs.all_rows_of(accounts))
     assert (whole.epoch, whole.joules, whole.seconds, whole.accuracy) == (1, 3.0, 2.0, 0.5)
 
 

@@ -220,7 +220,7 @@ def test_rank_zero_has_the_nodes_in_its_epochs_and_in_its_checkpoint():
     for epoch in range(3):
         mine.epoch(epoch)
         for stage in ("train", "validate"):
-            mine.session.accuracies[Account(stage, epoch)] = 0.5
+            mine.session.epochs.accuracies[Account(stage, epoch)] = 0.5
         mine.session.take_reports([msgspec.msgpack.decode(other.epoch(epoch), type=NodeReport)])
     totals = mine.session.totals()
     whole = merged([mine.session.ledger, other.session.ledger])

@@ -257,7 +257,7 @@ def test_marks_that_wait_for_a_driver_that_hangs_are_bounded_and_no_stage_is_lef
     assert {stage: usage.batches for stage, usage in by_stage.items() if usage.batches} == {"train": 318, "validate": 300}
     assert by_stage["train"].total_uj == 318 * 100_000_000
     assert by_stage["validate"].total_uj == 300 * 100_000_000
-    assert session.accuracies == {Account("validate", 0): 0.5}
+    assert session.epochs.accuracies == {Account("validate", 0): 0.5}
     # Each row that there is, is right: none has the energy of batches that were left out before it.
     assert {row.joules for row in rows} == {100.0}
     assert [row.batch for row in rows if row.epoch == 1] == [1, 2, 3, 4, 5]
