@@ -3,6 +3,7 @@
 - `schema`: the keys of a record. `record`: the class `Record`.
 - `read`: reads a record, or all in a directory. `journal`: reads the journal. `lines`: its lines as they are written.
 - `writer`: writes a run's files. `claim`: which names they get in their directory. `remote`: directories with a URL.
+- `plain`: makes of a user's own values what a file can hold.
 - `files`: names, places and size limits, and how files are opened.
 - `summary`: the table at the end of a run, and the line. `printed`: how much of it is printed.
 """

@@ -17,12 +17,14 @@ from time import sleep
 from lightning_watt.record.files import (
     BATCHES_NAME,
     JOURNAL_NAME,
+    MAX_RECORD_BYTES,
     RECORD_NAME,
     file_of,
     is_locked,
     lock,
     names_in,
     open_to_write,
+    read_bounded,
     unlock,
     versions_of,
 )
@@ -100,26 +102,32 @@ class RunFiles:
         self.directory.mkdir(parents=True, exist_ok=True)
         return self._open_earlier() or self._open_new(report)
 
-    def go_on(self, journal: FileIO) -> FileIO:
+    def go_on(self, journal: FileIO) -> tuple[FileIO, bytes]:
         """The journal to write to from now on, once it is known which earlier run this one goes on with.
 
         Args:
             journal: the one that is open. If it and its record were made here, and the earlier run's can be taken over, then
                 these are removed.
+
+        Returns:
+            The journal, and the lines to begin with in it: those that were removed.
         """
         version, made = self.version, [self.path(RECORD_NAME), self.path(JOURNAL_NAME), self.room()]
         if not self._is_resumed or not self.is_new:
-            return journal
+            return journal, b""
         self.version = None
         earlier = self._open_earlier(without=version)
         if earlier is None:
             self.version = version
-            return journal
+            return journal, b""
+        lines = b""
+        with suppress(OSError):
+            lines = read_bounded(made[1], MAX_RECORD_BYTES)
         close_journal(journal)
         for file in made:
             with suppress(OSError):
                 file.unlink(missing_ok=True)
-        return earlier
+        return earlier, lines
 
     def _open_earlier(self, without: int | None = None) -> FileIO | None:
         """The journal of the run that this one goes on with, or its own from before; None if there is none."""

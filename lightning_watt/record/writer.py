@@ -9,13 +9,11 @@ import csv
 import errno
 import io
 import math
-import numbers
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import FileIO
 from time import monotonic
-from typing import Any
 
 import msgspec
 
@@ -29,6 +27,7 @@ from lightning_watt.record.files import (
     write_whole,
 )
 from lightning_watt.record.lines import JournalLine, LineWriter
+from lightning_watt.record.plain import encodable, plain
 from lightning_watt.record.record import Record
 from lightning_watt.record.remote import RemoteCopy
 from lightning_watt.record.schema import BatchRow
@@ -137,10 +136,12 @@ class RunWriter:
         """The journal, which is opened before all other files: that chooses their names."""
         if self._journal is None:
             self._journal = _whole_lines(self._files.open_journal(self._report))
-        elif self._batches is None and (journal := self._files.go_on(self._journal)) is not self._journal:
-            # A checkpoint came after the first lines. What they hold stands in the next line and the next record again.
-            self._room_bytes = 0
-            self._journal = _whole_lines(journal)
+        elif self._batches is None:
+            journal, lines = self._files.go_on(self._journal)
+            if journal is not self._journal:
+                self._room_bytes = 0
+                self._journal = _whole_lines(journal)
+                write_whole(self._journal, lines)
         return self._journal
 
     # -- the record ---------------------------------------------------------------------------------------------------
@@ -226,26 +227,8 @@ def to_json(record: Record) -> bytes:
     try:
         raw = msgspec.json.encode(rest, enc_hook=plain)
     except UnicodeEncodeError:  # a path, say, whose bytes are no text
-        raw = msgspec.json.encode(_encodable(msgspec.to_builtins(rest, enc_hook=plain)))
+        raw = msgspec.json.encode(encodable(msgspec.to_builtins(rest, enc_hook=plain)))
     raw = msgspec.json.format(raw, indent=2)
     # One call for each epoch: a single one for thousands would keep the interpreter from the training meanwhile.
     rows = b",".join(b"\n    " + msgspec.json.encode(epoch) for epoch in record.epochs)
     return raw.replace(b'\n  "epochs": []', b'\n  "epochs": [' + rows + b"\n  ]", 1) if rows else raw
-
-
-def _encodable(value: Any) -> Any:
-    """A value in which each character that no file can hold is a question mark."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
-    return [_encodable(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
-def plain(value: Any) -> int | float | str:
-    """A value of a type that JSON lacks, as a number if it is one (NumPy's, for example), else as text."""
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    return str(value)

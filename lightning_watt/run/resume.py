@@ -83,6 +83,8 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
     session.add_wasted(found.work)
     for sentence in found.unknown:
         run.warn_missing(sentence)
+    if run.files is not None:
+        run.files.resumed()
 
 
 def _go_on(

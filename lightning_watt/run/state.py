@@ -10,6 +10,7 @@ from time import time as unix_time
 from typing import Any
 
 from lightning_watt.errors import WattError
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherited, Sam, Status
 from lightning_watt.run.forecast import Forecast
@@ -28,6 +29,7 @@ class RunState:
     Attributes:
         warn_once: the warnings that were given.
         directory: the run's log directory on this machine.
+        files: its files there; None if none are written.
         remote: the URL of the directory that its files are copied to; empty if there is none.
         status: where the run stands.
         metric: its accuracy.
@@ -48,6 +50,7 @@ class RunState:
 
     warn_once: WarnOnce = field(default_factory=WarnOnce)
     directory: Path | None = None
+    files: RunFiles | None = None
     remote: str = ""
     status: Status = "running"
     metric: Accuracy = field(default_factory=Accuracy)

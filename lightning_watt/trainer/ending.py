@@ -55,7 +55,7 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     record = _last_record(run)
     run.report_complaints(meter)  # of the last record
     _log_last(run, trainer, session, record)
-    _print_last(run, trainer, record, run.files.where if writes and run.files is not None else "")
+    _print_last(run, trainer, record, run.state.files.where if writes and run.state.files is not None else "")
 
 
 @guarded

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import numbers
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,16 +16,13 @@ import torch
 
 from lightning_watt.host import RayTrial, ray_trial
 from lightning_watt.record.files import BESIDE, beside
+from lightning_watt.record.plain import Plain
 from lightning_watt.record.remote import as_local, is_remote
 from lightning_watt.run.forecast import Schedule
 from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
 FAR = 10**9
 """Training batches: farther than any training comes within its limit of time."""
-MAX_DEPTH = 20
-"""How deep a value that a module says about itself is followed."""
-MAX_VALUES = 10_000
-"""How many values of it are taken."""
 
 
 def boards_in_use(trainer: Any) -> list[str]:
@@ -229,59 +225,6 @@ def model_facts(module: Any) -> dict[str, Any]:
     said = getattr(module, "watt_model_info", None)
     told = Plain().of(said) if isinstance(said, Mapping) else {}
     return facts | (told if isinstance(told, dict) else {"watt_model_info": told})
-
-
-class Plain:
-    """Makes a value of the user's own one that the record can hold, whatever it is. Nothing in it can raise.
-
-    A loop ends at a depth that nobody reads, and what branches without end at a number of values that nobody reads.
-    """
-
-    def __init__(self) -> None:
-        self._left = MAX_VALUES
-
-    def of(self, value: Any, depth: int = 0) -> Any:
-        """The value, with everything in it."""
-        self._left -= 1
-        if value is None or type(value) in (bool, int, float):
-            return value
-        try:
-            is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
-            if (is_map or is_list) and (depth == MAX_DEPTH or self._left <= 0):
-                return "..."
-            if is_map:
-                return {_text(key): self.of(inner, depth + 1) for key, inner in self._first(value.items())}
-            if is_list:
-                return [self.of(inner, depth + 1) for inner in self._first(value)]
-            if isinstance(value, numbers.Integral):
-                return int(value)
-            if isinstance(value, numbers.Real):
-                return float(value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a type of the user's own may raise anything
-            return _failed(value, error)
-        return _text(value)
-
-    def _first(self, values: Iterable[Any]) -> Iterator[Any]:
-        for value in values:
-            if self._left <= 0:
-                return
-            yield value
-
-
-def _text(value: Any) -> str:
-    try:
-        text = str(value)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
-        text = _failed(value, error)
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _failed(value: Any, error: BaseException) -> str:
-    return f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
 
 
 def inherited_paths(module: Any) -> list[str]:

@@ -126,18 +126,18 @@ class Setup:
 
     def _open_files(self, meter: EnergyMeter, rank: int, version: int | None) -> None:
         run, state = self._run, self._run.state
-        if run.files is None and state.remote:
+        if state.files is None and state.remote:
             try:
                 copy = RemoteCopy(state.remote, rank)
             except OSError as error:
                 state.warn_once.warn(f"No file of this run is written: there is no local place for it ({error}).", "files")
                 return
             state.directory = copy.directory
-            run.files = RunFiles(copy.directory, rank, goes_on=self._may_replace, copy=copy)
-        elif run.files is None and state.directory is not None:
-            run.files = RunFiles(state.directory, rank, version, self._may_replace)
-        if run.files is not None:
-            run.writer = RunWriter(run.files, meter.complaints.append)
+            state.files = RunFiles(copy.directory, rank, goes_on=self._may_replace, copy=copy)
+        elif state.files is None and state.directory is not None:
+            state.files = RunFiles(state.directory, rank, version, self._may_replace)
+        if state.files is not None:
+            run.writer = RunWriter(state.files, meter.complaints.append)
 
     def _may_replace(self, heading: Heading) -> bool:
         session = self._run.session

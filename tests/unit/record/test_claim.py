@@ -132,7 +132,7 @@ def test_a_record_that_is_not_held_is_not_taken_over(tmp_path):
 
 
 def test_a_checkpoint_that_comes_after_the_first_lines_is_heard(tmp_path):
-    """They were written beside, and are taken away: the lines that follow hold them again."""
+    """They were written beside, and go along."""
     run(tmp_path, "a")
     files = RunFiles(tmp_path, goes_on=lambda heading: heading.session in ("a", "b"))
     writer = RunWriter(files, pytest.fail)
@@ -145,7 +145,7 @@ def test_a_checkpoint_that_comes_after_the_first_lines_is_heard(tmp_path):
         writer.record(of("b", resumes=("a",)))
     writer.close()
     assert sorted(os.listdir(tmp_path)) == ["watt.json", "watt.jsonl"]
-    assert sessions(tmp_path / "watt.jsonl") == ["a", "b", "b"]
+    assert sessions(tmp_path / "watt.jsonl") == ["a", "b", "b", "b"]
 
 
 def test_a_checkpoint_of_an_unknown_run_changes_no_names(tmp_path):

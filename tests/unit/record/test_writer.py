@@ -20,7 +20,8 @@ from lightning_watt.record import writer as writer_module
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.files import BATCHES_NAME, JOURNAL_NAME, RECORD_NAME, file_of
 from lightning_watt.record.lines import JournalLine
-from lightning_watt.record.writer import RunWriter, plain, to_json
+from lightning_watt.record.plain import plain
+from lightning_watt.record.writer import RunWriter, to_json
 from tests.unit.record.made import a_record
 
 ROWS = [BatchRow("train", 0, i, 1.25 + i, 0.01, 0.1) for i in range(3)]
