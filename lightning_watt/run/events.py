@@ -81,6 +81,10 @@ class RunEnd(NamedTuple):
     samples: int
 
 
+Noted = LogPoint | LastCounted | BatchEnd | StepPartStart | EpochEnd | RunEnd
+"""What a session notes beside its switches."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Where the run stands at one moment, everything up to it charged.

@@ -7,7 +7,7 @@ leaves one enters the other, and the sum over all accounts is the curve's own ri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ TUNE = "tune"
 """What Lightning's learning-rate and batch-size finders used for their trials, whatever stage they run in."""
 STAGES = ("train", "validate", "test", "predict", "sanity_check", TUNE, "other", WASTED)
 """Lightning's stages, `tune`, `other` for what lies between them, and `wasted`."""
+PAST = -1
+"""The epoch of the account in which a stage's earlier epochs are together."""
 
 
 class Account(NamedTuple):
@@ -26,7 +28,7 @@ class Account(NamedTuple):
 
     Attributes:
         stage: one of `STAGES`.
-        epoch: the trainer's epoch at the time.
+        epoch: the trainer's epoch at the time, or `PAST`.
     """
 
     stage: str
@@ -160,8 +162,24 @@ class Ledger:
         self.accounts[account] = self.accounts.get(account, NOTHING) + usage
         self._stages[account.stage] = self._stages.get(account.stage, NOTHING) + usage
 
+    def fold(self, is_past: Callable[[Account], bool]) -> dict[Account, Usage]:
+        """Put the accounts of some epochs together, one a stage, so that there are never many.
+
+        Args:
+            is_past: which accounts need not be apart any more.
+
+        Returns:
+            What these accounts were.
+        """
+        past = {account: usage for account, usage in self.accounts.items() if account.epoch != PAST and is_past(account)}
+        for account, usage in past.items():
+            del self.accounts[account]
+            together = Account(account.stage, PAST)
+            self.accounts[together] = self.accounts.get(together, NOTHING) + usage
+        return past
+
     def copy(self) -> Ledger:
-        """The accounts as they are now, in a ledger of their own; costs no more than a copy of the list of accounts."""
+        """The accounts as they are now, in a ledger of their own."""
         other = Ledger()
         other.labels, other.accounts, other._stages = self.labels, dict(self.accounts), dict(self._stages)
         other._account, other._at = self._account, self._at
@@ -175,12 +193,13 @@ class Ledger:
             self._edge(account, at)
         self._account = account
 
-    def close(self, at: Point) -> None:
-        """Charge up to `at` and end."""
+    def close(self, at: Point) -> float:
+        """Charge up to `at` and end; returns the squared microjoules that may lie beyond it."""
         self.charge(at)
         if self._account is not None:
             self._edge(self._account, at)
         self._account = self._at = None
+        return at.edge_variance
 
     @property
     def total_uj(self) -> int:
