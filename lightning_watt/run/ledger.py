@@ -201,12 +201,13 @@ class Ledger:
             self._edge(account, at)
         self._account = account
 
-    def close(self, at: Point) -> None:
-        """Charge up to `at` and end."""
+    def close(self, at: Point) -> float:
+        """Charge up to `at` and end; returns the squared microjoules that may lie beyond it."""
         self.charge(at)
         if self._account is not None:
             self._edge(self._account, at)
         self._account = self._at = None
+        return at.edge_variance
 
     @property
     def total_uj(self) -> int:
