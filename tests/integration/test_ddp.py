@@ -108,7 +108,7 @@ def test_a_budget_stops_both_ranks(tmp_path):
 
 
 def test_a_budget_stops_both_ranks_after_the_same_batch_within_an_epoch(tmp_path):
-    """The first epoch alone would take 3,600 J or more. A plan is taken after 1, 2, 4, 8, ... batches, and when it is due."""
+    """The first epoch alone would take 3,600 J or more. A plan is taken after 1, 2, 4, ... batches, and when it is due."""
     made = run(
         tmp_path,
         watt={"budget_kwh": 1000 / 3.6e6},
