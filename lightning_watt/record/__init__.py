@@ -3,7 +3,7 @@
 - `schema`: the keys of a record. `record`: the class `Record`.
 - `read`: reads a record. `journal`: the journal's lines, and reads them.
 - `writer`: writes a run's files. `files`: their names, places and size limits, and how they are opened.
-- `summary`: the table at the end of a run.
+- `summary`: the table at the end of a run, and the line. `printed`: how much of it is printed.
 """
 
 from __future__ import annotations

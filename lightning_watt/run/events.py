@@ -45,6 +45,13 @@ class LogPoint(NamedTuple):
     left_s: float | None = None
 
 
+class LastCounted(NamedTuple):
+    """The samples of all batches up to here are known, and of the next one they are not."""
+
+    batches: int
+    samples: int
+
+
 class BatchEnd(NamedTuple):
     """A batch ended here, and each batch is wanted."""
 
@@ -80,6 +87,13 @@ class EpochEnd(NamedTuple):
     account: Account
     accuracy: float | None
     step: int
+    batches: int
+    samples: int
+
+
+class RunEnd(NamedTuple):
+    """The run ended here; what its devices use while its last readings are waited for is not its own."""
+
     batches: int
     samples: int
 

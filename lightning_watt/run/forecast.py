@@ -215,7 +215,10 @@ def batches_that_fit(
 
 
 class LogSpan(NamedTuple):
-    """What lies between two log rows of one stage: joules, batches and samples; all zero if no batch ended."""
+    """What lies between two log rows of one stage: joules, batches and samples; all zero if no batch ended.
+
+    No samples stand for samples that are not known.
+    """
 
     joules: float
     batches: int
@@ -296,7 +299,7 @@ class LogSpans:
             uj = round(uj * self.whole_of_own[stage])
         if batches > 0:
             self.rates.setdefault(stage, Rate()).add(to_joules(uj), batches)
-        return LogSpan(to_joules(uj), batches, samples)
+        return LogSpan(to_joules(uj), batches, samples if usage.samples else 0)
 
     def known_rates(self, by_stage: Mapping[str, Usage]) -> dict[str, Rate]:
         """Joules a batch by stage; before the first validation, those of the sanity check stand for its."""

@@ -7,7 +7,7 @@ leaves one enters the other, and the sum over all accounts is the curve's own ri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,8 +15,12 @@ from lightning_watt.units import NS_PER_S, UJ_PER_J
 
 WASTED = "wasted"
 """What earlier parts of a resumed run used after the checkpoint that it went on from: spent, and its result lost."""
-STAGES = ("train", "validate", "test", "predict", "sanity_check", "other", WASTED)
-"""Lightning's stages, `other` for what lies between them, and `wasted`."""
+TUNE = "tune"
+"""What Lightning's learning-rate and batch-size finders used for their trials, whatever stage they run in."""
+STAGES = ("train", "validate", "test", "predict", "sanity_check", TUNE, "other", WASTED)
+"""Lightning's stages, `tune`, `other` for what lies between them, and `wasted`."""
+PAST = -1
+"""The epoch of the account in which a stage's earlier epochs are together."""
 
 
 class Account(NamedTuple):
@@ -24,7 +28,7 @@ class Account(NamedTuple):
 
     Attributes:
         stage: one of `STAGES`.
-        epoch: the trainer's epoch at the time.
+        epoch: the trainer's epoch at the time, or `PAST`.
     """
 
     stage: str
@@ -39,7 +43,7 @@ class Usage:
         uj: microjoules by device label.
         ns: nanoseconds.
         batches: batches that ended meanwhile.
-        samples: samples in those batches.
+        samples: samples in those batches; 0 if those of any are not known.
         edge_variance: squared microjoules that may lie on the wrong side of the edges.
 
     Example:
@@ -61,9 +65,14 @@ class Usage:
             uj,
             self.ns + other.ns,
             self.batches + other.batches,
-            self.samples + other.samples,
+            self.samples + other.samples if self._counts and other._counts else 0,
             self.edge_variance + other.edge_variance,
         )
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the samples of all batches are known."""
+        return self.samples > 0 or self.batches == 0
 
     @property
     def total_uj(self) -> int:
@@ -153,8 +162,24 @@ class Ledger:
         self.accounts[account] = self.accounts.get(account, NOTHING) + usage
         self._stages[account.stage] = self._stages.get(account.stage, NOTHING) + usage
 
+    def fold(self, is_past: Callable[[Account], bool]) -> dict[Account, Usage]:
+        """Put the accounts of some epochs together, one a stage, so that there are never many.
+
+        Args:
+            is_past: which accounts need not be apart any more.
+
+        Returns:
+            What these accounts were.
+        """
+        past = {account: usage for account, usage in self.accounts.items() if account.epoch != PAST and is_past(account)}
+        for account, usage in past.items():
+            del self.accounts[account]
+            together = Account(account.stage, PAST)
+            self.accounts[together] = self.accounts.get(together, NOTHING) + usage
+        return past
+
     def copy(self) -> Ledger:
-        """The accounts as they are now, in a ledger of their own; costs no more than a copy of the list of accounts."""
+        """The accounts as they are now, in a ledger of their own."""
         other = Ledger()
         other.labels, other.accounts, other._stages = self.labels, dict(self.accounts), dict(self._stages)
         other._account, other._at = self._account, self._at

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, islice, pairwise, takewhile
 from pathlib import Path
 from time import time as unix_time
 from typing import Any
@@ -30,8 +30,10 @@ from typing import Any
 import msgspec
 
 from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
-from lightning_watt.record.journal import JournalLine, Trace, Traces, beyond, read_traces
-from lightning_watt.record.schema import Accuracy, Inherited
+from lightning_watt.record.journal import Trace, Traces, beyond, read_traces
+from lightning_watt.record.lines import JournalLine
+from lightning_watt.record.schema import Accuracy, Epoch, Inherited
+from lightning_watt.run.epochs import to_plain
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger
 from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
 from lightning_watt.run.session import Session
@@ -74,7 +76,7 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
         places = _places(run, state, checkpoint)
         is_here = bool(counted.keys() & {session.id, *session.others.counted})
         traces = Traces() if is_here else read_traces([*places, *_beside(places, set(counted))])
-        if not session.resume(corrected(earlier, traces.by_session)):
+        if not session.resume(_with_older_rows(run, corrected(earlier, traces.by_session), places)):
             return
         run.inherit_known(Inherited(**known) for known in state.get("inherited", ()))
         if run.metric.metric is None:
@@ -173,6 +175,35 @@ def _places(run: RunState, state: Mapping[str, Any], checkpoint: str | None) -> 
     if checkpoint is not None:  # a run directory that was moved, and its checkpoints with it
         places += [Path(checkpoint).parent, Path(checkpoint).parent.parent]
     return [place for place in dict.fromkeys(place_of(place.absolute()) for place in places) if place.is_dir()]
+
+
+def _with_older_rows(run: RunState, state: Mapping[str, Any], places: Sequence[Path]) -> Mapping[str, Any]:
+    """A checkpoint's accounts with the epochs that it left out, from the record of the session that saved it."""
+    count = state.get("older_rows", 0)
+    if not isinstance(count, int) or count <= 0:
+        return state
+    first = tuple(state["rows"][0][:2])
+    for record in _records(places):
+        older = list(takewhile(lambda row: (row.stage, row.epoch) != first, record.epochs))
+        if record.session in state["sessions"] and len(older) < len(record.epochs):
+            return {**state, "rows": [*to_plain(older), *state["rows"]]}
+    run.unknown.append(
+        f"The first {count} rows of this run's earlier part are not among this record's epochs: no record (watt.json) of it "
+        f"was found in {', '.join(str(place) for place in places)}. Their energy is in the totals."
+    )
+    return state
+
+
+def _records(places: Sequence[Path]) -> Iterator[_Epochs]:
+    for place in places:
+        for file in sorted(place.glob(f"{Path(RECORD_NAME).stem}*{Path(RECORD_NAME).suffix}")):
+            with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                yield msgspec.json.decode(read_bounded(file, MAX_RECORD_BYTES), type=_Epochs)
+
+
+class _Epochs(msgspec.Struct):
+    session: str = ""
+    epochs: list[Epoch] = []
 
 
 def _wasted(session: Session, earlier: Mapping[str, Any], places: Sequence[Path], traces: Traces) -> Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import numbers
 import os
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from lightning_watt.host import RayTrial, ray_trial
 from lightning_watt.record.files import beside
 from lightning_watt.run.forecast import Schedule
+from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
 FAR = 10**9
 """Training batches: farther than any training comes within its limit of time."""
@@ -55,6 +57,8 @@ def run_directory(trainer: Any) -> Path:
     lie in that very directory, the files get a directory of their own beside it.
     """
     directory = _log_directory(trainer)
+    if (trial := ray_trial()) is not None:
+        directory = _of_trial(directory, trial, has_logger=bool(trainer.loggers))
     dirpaths = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
     holds_them = any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in dirpaths)
     return beside(directory) if holds_them else directory
@@ -71,6 +75,14 @@ def _log_directory(trainer: Any) -> Path:
     if is_a(logger, "WandbLogger", "MLFlowLogger") and logger.version is not None:
         return directory / str(logger.name) / str(logger.version)
     return directory
+
+
+def _of_trial(directory: Path, trial: RayTrial, *, has_logger: bool) -> Path:
+    """The same place in the trial's own directory; a logger that was told to write elsewhere does."""
+    whole, working = Path(os.path.abspath(directory)), Path(os.path.abspath(trial.working))
+    if whole.is_relative_to(working):
+        return trial.own / whole.relative_to(working)
+    return directory if has_logger else trial.own
 
 
 def logger_step(trainer: Any) -> int:
@@ -159,21 +171,35 @@ def stop_live_bar(trainer: Any) -> None:
         stop()
 
 
-def batch_size(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor; 0 if there is none."""
-    if isinstance(batch, Tensor):
-        return int(batch.shape[0]) if batch.ndim else 1
-    if isinstance(batch, (list, tuple)):
-        items: Any = batch
-    elif isinstance(batch, Mapping):
-        items = batch.values()
-    else:
-        return 0
-    for item in items:
-        size = batch_size(item)
-        if size:
-            return size
-    return 0
+LIGHTNING_LOGS = ("lightning.pytorch", "lightning", "pytorch_lightning")
+"""The loggers that a script sets to hear less of Lightning."""
+
+
+def quiet(trainer: Any) -> int:
+    """In how many ways the user has told Lightning to say less: what it draws is off; its information messages are.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> quiet(SimpleNamespace(progress_bar_callback=None, callbacks=[]))
+        1
+    """
+    draws = trainer.progress_bar_callback is not None and any(is_a(one, "ModelSummary") for one in trainer.callbacks)
+    # A level that nobody has set says nothing: Lightning sets INFO for its own package, and the other one's has none.
+    levels = [logging.getLogger(name).level for name in LIGHTNING_LOGS]
+    informs = max(*levels, logging.root.manager.disable + 1) <= logging.INFO
+    return (not draws) + (not informs)
+
+
+def sample_count(trainer: Any) -> Count:
+    """What counts the samples of the batches that the Trainer runs now."""
+    said = getattr(getattr(trainer, "lightning_module", None), "watt_batch_size", None)
+    if callable(said):
+        return SaidCount(said)
+    # The loaders are behind Lightning's own structure, whose batches have the same one, unless they come one by one.
+    combined: Any = getattr(getattr(trainer, "_active_loop", None), "_combined_loader", None)
+    if getattr(combined, "_mode", "sequential") != "sequential":
+        return count_of(combined.iterables)
+    return SampleCount(expected_of(getattr(combined, "flattened", ())))
 
 
 def model_facts(module: Any) -> dict[str, Any]:

@@ -15,31 +15,34 @@ from typing import Any, TypeVar, cast
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.journal import JournalLine
+from lightning_watt.meter.reader import MIN_READ_GAP_S
+from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
-from lightning_watt.record.writer import RunWriter
+from lightning_watt.record.writer import RunWriter, Turn
 from lightning_watt.run.events import BatchEnd, LogPoint, Moment, StepPartStart
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import go_on, saved_line
+from lightning_watt.run.samples import Counting
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.accuracy import look_for_accuracy
 from lightning_watt.trainer.hparams import HParamsTable
-from lightning_watt.trainer.monitors import Monitors
+from lightning_watt.trainer.monitors import Monitors, Tuners
 from lightning_watt.trainer.publisher import Publisher
-from lightning_watt.warn_once import WarnOnce
 
+FABRIC = "fabric"
+"""The key of the sentence that Fabric's callbacks are not measured."""
 Step = TypeVar("Step", bound=Callable[..., None])
 
 
-def never_raise(warn_once_of: Callable[[Any], WarnOnce]) -> Callable[[Step], Step]:
+def never_raise(report: Callable[[Any, str, tuple[Any, ...], Exception], None]) -> Callable[[Step], Step]:
     """Make a decorator: a step of ours that fails is reported once, and the training goes on.
 
     Args:
-        warn_once_of: gives what reports it, from the step's first argument.
+        report: reports it; it is given the step's owner, the step's name, its other arguments, and the error.
     """
 
     def decorate(step: Step) -> Step:
@@ -48,19 +51,23 @@ def never_raise(warn_once_of: Callable[[Any], WarnOnce]) -> Callable[[Step], Ste
             try:
                 step(owner, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - this is the place that nothing may pass
-                warn_once_of(owner).failed(step.__name__, error)
+                report(owner, step.__name__, args, error)
 
         return cast(Step, guarded)
 
     return decorate
 
 
-def _warn_once_of(run: MeasuredRun) -> WarnOnce:
-    return run.state.warn_once
+def _report(run: MeasuredRun, step: str, _: tuple[Any, ...], error: Exception) -> None:
+    if FABRIC not in run.state.warn_once.said:  # what is given there is no Trainer
+        run.state.warn_once.failed(step, error)
 
 
-guarded = never_raise(_warn_once_of)
+guarded = never_raise(_report)
 """A step of a `MeasuredRun` that cannot stop a training."""
+
+RECORD_SHARE = 0.01
+"""The share of the time that the record's writing may take; it grows with the number of epochs, and waits the longer."""
 
 
 class MeasuredRun:
@@ -79,8 +86,10 @@ class MeasuredRun:
         publisher: gives the numbers to the Trainer.
         table: TensorBoard's table of hyperparameters.
         monitors: the other callbacks that monitor our tags.
+        tuners: Lightning's tuners among them.
         every: training batches between two log rows.
         replicas: processes that train on data of their own.
+        counting: counts the batches and their samples.
         trains: whether the Trainer is inside of its fit.
         nested: runs of the same Trainer inside of its fit.
         is_set_up: whether every callback was set up; files are written from then on.
@@ -102,9 +111,10 @@ class MeasuredRun:
         self.nodes: Nodes | None = None
         self.publisher = Publisher(self.settings.scoring, self.settings.budget_kwh)
         self.table = HParamsTable()
-        self.monitors = Monitors()
+        self.monitors, self.tuners = Monitors(), Tuners()
         self.every = 1
         self.replicas = 1
+        self.counting = Counting(facts.sample_count, self.state.warn_once)
         self.trains = False
         self.nested = 0
         self.is_set_up, self.writes_from_s = False, 0.0
@@ -112,7 +122,9 @@ class MeasuredRun:
         self._train_batches = 0
         self._saves, self._saved = count(1), deque[JournalLine]()  # checkpoints; their lines, which wait to be written
         self._epoch_open = False
-        self._recorded = False
+        self._recorded = self._is_old = False
+        self._record_turn = Turn(RECORD_SHARE)
+        self._line_due_s = 0.0
 
     def forked(self) -> None:
         """In a child of the process that trains: the run, its files and its threads are the parent's."""
@@ -176,7 +188,8 @@ class MeasuredRun:
             self.publisher.budget.begin()
         self.take_restored(trainer)  # of strategies that restore only after `on_fit_start`
         self.enter("train", trainer)
-        measures = bool(self.meter.devices) if self.meter is not None else not trainer.is_global_zero
+        here = bool(self.meter.devices) if self.meter is not None else not trainer.is_global_zero
+        measures = here or (self.nodes is not None and self.nodes.many)
         used_j = self.session.energy_j if self.session is not None else 0.0
         self.monitors.begin(trainer, self.state.warn_once, self.settings.scoring, used_j=used_j, measures=measures)
 
@@ -196,7 +209,7 @@ class MeasuredRun:
         if stage == "train":
             self._epoch_open = True  # Lightning computes its metrics only after this hook
         else:
-            session.note(self._log_point(trainer))
+            session.note(self.log_point(trainer))
         session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
         if then != stage:
             self.enter(then, trainer)
@@ -210,7 +223,7 @@ class MeasuredRun:
         self._epoch_open = False
         if session is None or not was_open:
             return
-        session.note(self._log_point(trainer))
+        session.note(self.log_point(trainer))
         if self.state.metric.last != before:
             session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
 
@@ -224,7 +237,7 @@ class MeasuredRun:
                 if self._train_batches % self.every == 0:
                     metrics = facts.computed_metrics(trainer)
                     look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
-                    session.note(self._log_point(trainer))
+                    session.note(self.log_point(trainer))
         finally:
             if self.publisher.budget is not None and self.publisher.budget.end_batch(trainer, session, self.state.warn_once):
                 self.publish(trainer)
@@ -234,8 +247,7 @@ class MeasuredRun:
         session = self.session
         if session is None:
             return
-        session.batches += 1
-        session.samples += facts.batch_size(batch) * self.replicas
+        self.counting.count(session, trainer, batch, self.replicas)
         if self.settings.batches:
             session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
         if batch_idx == 0 and session.account.stage == "sanity_check" and self.publisher.budget is not None:
@@ -254,7 +266,8 @@ class MeasuredRun:
 
     # -- the trainer's thread takes what was settled ------------------------------------------------------------------
 
-    def _log_point(self, trainer: Any) -> LogPoint:
+    def log_point(self, trainer: Any) -> LogPoint:
+        """Where a log row of now stands."""
         session = self.session
         assert session is not None
         fitting = trainer.state.fn == "fit"
@@ -292,7 +305,7 @@ class MeasuredRun:
 
     @guarded
     def _give_values(self, trainer: Any, session: Session | None) -> None:
-        self.publisher.publish(trainer, session, self.state, self._log_point, self.nodes)
+        self.publisher.publish(trainer, session, self.state, self.log_point, self.nodes)
         self.monitors.fill(trainer, self.state.warn_once)
 
     # -- the meter's thread -------------------------------------------------------------------------------------------
@@ -305,12 +318,18 @@ class MeasuredRun:
             return
         if not self.is_set_up and monotonic() < self.writes_from_s:
             return
-        for line in (*lines, session.line()):
+        for line in lines:
             writer.journal(line)
+        if monotonic() >= self._line_due_s:
+            # Asked-for readings come in between; a line an interval is enough.
+            self._line_due_s = monotonic() + max(0.0, self.state.interval_s - MIN_READ_GAP_S)
+            writer.journal(session.line())
         writer.batches(rows)
-        if epoch_over or not self._recorded:
-            self._recorded = True
-            self.write_record()
+        self._is_old = self._is_old or epoch_over
+        if not self._recorded or (self._is_old and self._record_turn.is_due()):
+            self._recorded, self._is_old = True, False
+            with self._record_turn:
+                self.write_record()
 
     def write_record(self) -> None:
         """Write the record as it stands."""

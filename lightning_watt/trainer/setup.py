@@ -36,7 +36,7 @@ from lightning_watt.trainer.monitors import place
 SET_UP_S = 2.0
 """Files are written once every callback was set up, because ModelCheckpoint warns there of a directory that is not empty; or
 after this, because a tuner's trial is over before our next hook and may take an hour."""
-NOT_COMPARED = ("gpus", "sources", "idle_s")
+NOT_COMPARED = ("gpus", "sources", "idle_s", "summary")
 """Settings that may differ between ranks: each rank may see boards of its own."""
 
 
@@ -92,16 +92,19 @@ class Setup:
         run.is_set_up, run.writes_from_s = False, monotonic() + SET_UP_S
         run.every = run.settings.log_every_n_steps or max(1, trainer.log_every_n_steps)
         run.replicas = facts.replicas(trainer)
+        run.counting.begin()
         failure, leaves = self._open_share(share, presence, ranks)
         if failure is not None:
             raise failure
         session, meter = run.session, run.meter
         if session is None or meter is None:
             return
-        if leaves is None or not _keep(meter, leaves):  # other processes of this host count all of them
+        leads = run.leads
+        counts_others = leads and run.nodes is not None and run.nodes.many
+        # Other processes count all of them; the one that leads goes on without a device, for the record of the others'.
+        if leaves is None or not (_keep(meter, leaves) or counts_others):
             run.session = run.meter = None
             return
-        leads = run.leads
         if run.nodes is not None:
             session.place = Place(run.nodes.run, run.nodes.rank, run.nodes.node)
             session.spans.expect_others(run.nodes.many)
@@ -109,6 +112,7 @@ class Setup:
             run.writer = RunWriter(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
         session.on_settled = run.write
         session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, callback), on_abandoned=run.end_alone)
+        run.tuners.begin(trainer.callbacks, session, state.warn_once)
         if trainer.is_global_zero:
             run.table.begin(trainer, self._module, state.warn_once)
 
@@ -166,13 +170,16 @@ class Setup:
             host=presence.host,
             session=run.session.id if run.session is not None else "",
             devices=measured,
-            estimates=len(devices) - len(measured),
+            estimates=[device.label for device in devices if device.provenance == "estimated"],
+            asked=not isinstance(run.settings.sources, str),
         )
         leaves = ranks.agree(opened, reads=bool(devices))
         run.nodes = Nodes(ranks.store, presence.rank, ranks.arrangement, ranks.agreement)
         run.publisher.set_budget(ranks.arrangement.budget_kwh)
         if run.settings.budget_kwh is not None and ranks.arrangement.budget_kwh is None and presence.rank == 0:
             ranks.problems.append("So the budget is not kept: one rank cannot stop the training for all.")
+        if run.leads and (sentence := ranks.of_unmeasured()):
+            run.state.missing.append(sentence)
         if ranks.problems:
             state = run.state
             state.warn_once.warn(" ".join(ranks.problems), "ranks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.sam import Scoring
 from lightning_watt.sources.base import Device
-from lightning_watt.trainer.publisher import Publisher
+from lightning_watt.trainer.publisher import Publisher, for_bar
 
 SCORING = Scoring(5.0, 5.0, "J")
 POINT = LogPoint(step=7, epoch=1, accuracy=0.5, batches=10, samples=80, ahead={}, trained=10)
@@ -73,7 +74,19 @@ def test_what_was_settled_is_logged_once_and_given_to_the_trainer():
     steps = [step for row, step in logger.rows if "watt/energy_kwh" in row]
     assert (steps, logger.saved, session.news, len(session.ready)) == ([7, 7], 1, False, 0)
     assert metrics(trainer)["watt/energy_kwh"] * 3.6e6 == pytest.approx(100.0)
-    assert trainer._logger_connector._progress_bar_metrics == {"W": 0.0, "Wh": 0.02778}
+    assert {name: str(value) for name, value in trainer._logger_connector._progress_bar_metrics.items()} == {"watt": "100 J"}
+
+
+@pytest.mark.parametrize(
+    ("power_w", "energy_j", "shown"),
+    [(0.0, 0.0, None), (0.0, 0.00234, "0.00234 J"), (42.345, 12.3456, "42.3 W, 12.3 J"), (1234.0, 7.2e6, "1230 W, 2 kWh")],
+)
+def test_a_bar_shows_what_is_known_with_its_digits_and_unit(power_w, energy_j, shown):
+    found = for_bar(power_w, energy_j)
+    assert [str(value) for value in found.values()] == ([shown] if shown else [])
+    for value in found.values():
+        assert f"{value:.3f}" == f"{copy.deepcopy(value):.3g}" == shown
+        assert value * 2 == 2 * power_w  # a bar of the user's own may reckon with what it finds
 
 
 def test_only_rank_zero_logs_and_several_ranks_are_given_nothing_in_between():
