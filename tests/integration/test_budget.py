@@ -13,7 +13,7 @@ from lightning_watt import energy_of, read_record
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant
 from lightning_watt.units import J_PER_KWH, UJ_PER_J, kwh
-from tests.integration.tiny import QUIET, Steady, columns, loader, module, trainer, watt
+from tests.integration.tiny import QUIET, Steady, columns, loader, module, module_class, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 WATTS, STEP_S = 200.0, 0.02
@@ -77,6 +77,62 @@ def test_the_training_stops_before_it_passes_the_budget(ptl, tmp_path, words, ca
     # It holds the moment that was not read yet by the last known power, which this source does not follow.
     assert energy_of(tmp_path / "kept" / "last.ckpt").own_j == pytest.approx(source.used_j, rel=0.1)
     assert capsys.readouterr().out.count("more than the budget of") == 1
+
+
+@pytest.mark.parametrize(
+    ("budget_j", "batches", "validation", "options", "interval"),
+    [
+        (30.0, 100, 3, {"log_every_n_steps": 50}, 0.1),  # long before the first row
+        (40.0, 100, 3, {}, 1.0),  # used up within one interval
+        (90.0, 15, 20, {"num_sanity_val_steps": 0}, 0.1),  # the validation has never been seen
+        (120.0, 16, 12, {"val_check_interval": 0.25}, 0.1),  # several validations until then
+        (120.0, 12, 20, {"check_val_every_n_epoch": 2}, 0.1),
+        (120.0, 100, 8, {"val_check_interval": 9, "check_val_every_n_epoch": None}, 0.1),
+    ],
+    ids=["first rows", "one interval", "no sanity check", "quarters", "every other epoch", "through"],
+)
+def test_a_small_budget_is_passed_by_no_more_than_a_reading_takes(
+    ptl, tmp_path, words, budget_j, batches, validation, options, interval
+):
+    """Readings come 0.1 s after they are asked for, which is five batches, or ten where the machine is busy."""
+    source = PerBatch()
+    callback = watt(gpus="auto", sources=[source], interval=interval, budget_kwh=kwh(budget_j))
+    trained = trainer(ptl, tmp_path, callback, max_epochs=100, **options)
+    trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(batches), loader(validation))
+    words.take("the training stops here")
+    # A validation that has not been seen is taken to use what as many training batches do.
+    kept_j = validation * (TRAIN_J if "num_sanity_val_steps" in options else 2 * VALIDATE_J)
+    assert budget_j - kept_j - 3 * TRAIN_J <= source.used_j <= budget_j + 10 * TRAIN_J
+
+
+def test_first_batches_that_take_long_do_not_use_up_the_budget(ptl, tmp_path, words):
+    """The first batch compiles, say: 0.6 s at the board's power, by which no more than three would fit in."""
+    source = PerBatch()
+
+    def on_batch(stage: str, index: int) -> None:
+        if stage == "train" and source.used_j == 0:
+            time.sleep(0.6)
+            source.used_j += 120.0
+        source.on_batch(stage, index)
+
+    callback = watt(gpus="auto", sources=[source], interval=1.0, budget_kwh=kwh(400.0))
+    trained = trainer(ptl, tmp_path, callback, max_epochs=100, limit_val_batches=0)
+    tiny = module(ptl, step_s=STEP_S, at="training_step", name="train_acc", on_batch=on_batch)
+    trained.fit(tiny, loader(1000))
+    words.take("the training stops here")
+    assert 400.0 - 20 * TRAIN_J <= source.used_j <= 400.0 + 10 * TRAIN_J
+
+
+@pytest.mark.parametrize("minimum", [{"min_epochs": 3}, {"min_steps": 24}], ids=str)
+def test_what_lightning_does_not_let_us_stop_is_said(ptl, tmp_path, words, minimum):
+    source = PerBatch()
+    callback = watt(gpus="auto", sources=[source], budget_kwh=kwh(40.0))
+    trained = trainer(ptl, tmp_path, callback, max_epochs=100, **minimum)
+    trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(8), loader(2))
+    ((name, value),) = minimum.items()
+    words.take(f"the Trainer's .*{name}={value} makes it go on until then. Lower that to keep the budget")
+    assert trained.global_step == 24  # and no further
+    assert "stops here" not in str(read_record(tmp_path).warnings)
 
 
 def test_on_a_board_it_stops_before_too(ptl, tmp_path, board, words):
@@ -146,6 +202,63 @@ def test_the_forecast_and_its_interval_hold_the_true_end_from_the_first_epoch_on
     record = read_record(trained.log_dir)
     assert record.forecast_kwh == pytest.approx(record.energy.total_kwh, rel=0.03)
     assert record.forecast_uncertainty_kwh < 0.1 * record.energy.total_kwh
+
+
+def test_without_an_end_there_is_no_forecast_and_with_a_limit_of_time_there_is_one(ptl, tmp_path):
+    source = PerBatch()
+
+    def forecasts(name: str, **options: Any) -> list[float]:
+        logger = ptl.loggers.CSVLogger(tmp_path, name)
+        callback = watt(gpus="auto", sources=[source])
+        trained = trainer(ptl, tmp_path, callback, logger=logger, max_epochs=-1, limit_val_batches=0, **options)
+        tiny = module(ptl, step_s=STEP_S, at="training_step", name="train_acc", on_batch=on_batch)
+        trained.fit(tiny, loader(25))
+        return [value * J_PER_KWH for _, value in columns(trained.log_dir).get("watt/forecast_kwh", [])]
+
+    def on_batch(stage: str, index: int) -> None:
+        source.on_batch(stage, index)
+        if index == 24 and not limited:
+            raise KeyboardInterrupt
+
+    limited = False
+    with pytest.raises(SystemExit):
+        forecasts("open")
+    assert "watt/forecast_kwh" not in columns(tmp_path / "open" / "version_0")
+    limited, source.used_j = True, 0.0
+    found = forecasts("time", max_time={"seconds": 1.5})
+    # By the pace so far: as good as that is even.
+    assert found[-1] == pytest.approx(source.used_j, rel=0.2)
+    assert min(found) < 2 * source.used_j
+
+
+def test_the_steps_of_two_optimizers_are_counted_as_lightning_counts_them(ptl, tmp_path):
+    class Two(module_class(ptl)):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            for optimizer in self.optimizers():
+                loss = (
+                    self._step("train", batch, batch_idx)
+                    if optimizer is self.optimizers()[0]
+                    else self.layer(batch[0]).sum()
+                )
+                optimizer.zero_grad()
+                self.manual_backward(loss)
+                optimizer.step()
+            self.log("train_acc", 0.5)
+
+        def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+            return [torch.optim.SGD(self.parameters(), lr=0.01) for _ in range(2)]
+
+    source, logger = PerBatch(), ptl.loggers.CSVLogger(tmp_path)
+    options = {"max_steps": 60, "max_epochs": -1, "limit_val_batches": 0, "logger": logger}
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[source]), **options)
+    trained.fit(Two(step_s=STEP_S, on_batch=source.on_batch, manual=True), loader(20))
+    assert source.used_j == 30 * TRAIN_J
+    found = [value * J_PER_KWH for _, value in columns(trained.log_dir)["watt/forecast_kwh"]]
+    late = found[
+        len(found) // 2 :
+    ]  # once a batch's energy is known well; counted as steps, the batches would be twice as many
+    assert late == pytest.approx([source.used_j] * len(late), rel=0.25)
+    assert found[-1] == pytest.approx(source.used_j, rel=0.05)
 
 
 def test_no_validation_is_kept_back_where_there_is_none(ptl, tmp_path, words):

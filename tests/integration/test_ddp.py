@@ -108,28 +108,28 @@ def test_a_budget_stops_both_ranks(tmp_path):
 
 
 def test_a_budget_stops_both_ranks_after_the_same_batch_within_an_epoch(tmp_path):
-    """An epoch takes 360 J or more; the plan that was made at the end of the first one is kept in the second or third."""
+    """The first epoch alone would take 3,600 J or more. A plan is taken after 1, 2, 4, ... batches, and when it is due."""
     made = run(
         tmp_path,
         watt={"budget_kwh": 1000 / 3.6e6},
         module={"step_s": 0.02},
         trainer={"max_epochs": 200},
-        batches=[120, 2],
+        batches=[1200, 2],
     )
     first, second = made.ranks
     assert (first["epoch"], first["step"]) == (second["epoch"], second["step"])
-    assert 60 <= first["step"] < 60 * 200
+    assert 0 < first["step"] < 600
     record = read_record(tmp_path)
-    epochs_j = [row.joules for row in record.epochs if row.stage == "train"]
-    # Without a plan it would stop at an epoch's end alone, up to an epoch late.
-    assert record.energy.total_j < max(1000 * 1.25, 1.1 * epochs_j[0])
+    # At 300 W; without the end, in which the ranks wait for each other.
+    used_j = record.energy.total_j - record.energy.by_stage["other"].joules
+    assert 1000 * 0.7 < used_j < 1000 * 1.25
 
 
 def test_a_resume_on_two_ranks_adds_the_energy_once(two, tmp_path):
     path = two.ranks[0]["best"]  # after two of three epochs
     made = run(tmp_path, ckpt_path=path, trainer={"max_epochs": 3}, module={"step_s": 0.05}, batches=[12, 16])
     record, carried = read_record(tmp_path), energy_of(path)
-    assert record.resumed_j == pytest.approx(carried.total_j, rel=1e-9)
+    assert record.resumed_j == pytest.approx(carried.total_j, rel=0.1)  # the journal knows its last moment better
     assert made.ranks[1]["metrics"]["watt/energy_kwh"] * 3.6e6 > carried.total_j
     seconds = sum(stage.seconds for stage in record.energy.by_stage.values())
     assert record.energy.total_j == pytest.approx(300 * seconds, rel=0.1)
