@@ -96,10 +96,41 @@ def _read_link(path: str) -> str:
 def living_children() -> list[psutil.Process]:
     """This process's living descendants (data-loader workers).
 
-    This looks at every process of the machine. Beside a busy Python thread each look waits for the interpreter, so it can
-    take seconds.
+    Beside a busy Python thread each step of the search waits for the interpreter, so it can take seconds.
     """
-    return list(psutil.Process().children(recursive=True))
+    return _below(psutil.Process())
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    """A process's living descendants. Without the kernel's lists, this looks at every process of the machine."""
+    if not _has_lists_of_children():
+        return list(process.children(recursive=True))
+    found = []
+    for pid in descendants(process.pid):
+        with suppress(psutil.Error):
+            found.append(psutil.Process(pid))
+    return found
+
+
+@cache
+def _has_lists_of_children() -> bool:
+    """Whether the kernel was built with CONFIG_PROC_CHILDREN."""
+    return Path("/proc/thread-self/children").exists()
+
+
+def descendants(pid: int) -> list[int]:
+    """The numbers of a process's living descendants, by the kernel's lists of each thread's children."""
+    found: list[int] = []
+    above = [pid]
+    while above:
+        tasks = f"/proc/{above.pop()}/task"
+        with suppress(OSError):  # the process has ended meanwhile
+            for task in os.listdir(tasks):
+                with suppress(OSError), open(f"{tasks}/{task}/children", encoding="ascii") as listed:
+                    children = [int(child) for child in listed.read().split()]
+                    found += children
+                    above += children
+    return found
 
 
 def busy_seconds(children: Collection[psutil.Process] | None = None) -> float:
@@ -126,7 +157,7 @@ def trees_of(pids: Collection[int], children: Collection[psutil.Process]) -> dic
     for pid in set(pids) - below:
         with suppress(psutil.Error):
             process = psutil.Process(pid)
-            trees[pid] = [process, *(child for child in process.children(recursive=True) if child.pid not in below)]
+            trees[pid] = [process, *(child for child in _below(process) if child.pid not in below)]
     return trees
 
 

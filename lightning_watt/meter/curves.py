@@ -127,10 +127,19 @@ class Curves:
             for s, line in zip(ahead_s, self.timelines, strict=True)
         ]
 
-    def energies(self, marks: Sequence[Mark[Any]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Energy and edge of each mark (rows) and device (columns), microjoules."""
+    def energies(self, marks: Sequence[Mark[Any]], *, goes_on: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Energy and edge of each mark (rows) and device (columns), microjoules.
+
+        Args:
+            marks: the marks.
+            goes_on: no more readings come, and each curve goes on at its last power for the part of a tick that is left.
+        """
         times = np.asarray([mark.t_ns for mark in marks], dtype=np.int64)
         if not self.timelines:  # the rank that leads a run may have nothing to read
             return np.zeros((len(times), 0), dtype=np.int64), np.zeros((len(times), 0))
         energy = np.stack([line.energy_uj_at(times) for line in self.timelines], axis=1)
-        return energy, np.stack([line.edge_uj_at(times) for line in self.timelines], axis=1)
+        edge = np.stack([line.edge_uj_at(times) for line in self.timelines], axis=1)
+        if goes_on:
+            ahead = np.stack([line.ahead_uj_at(times) for line in self.timelines], axis=1)
+            energy, edge = energy + ahead, edge + ahead
+        return energy, edge

@@ -15,6 +15,7 @@ from typing import Any
 from lightning_watt.errors import SourceUnavailable, WattError
 from lightning_watt.host import keep, rank_here, tell_of_forks
 from lightning_watt.meter.curves import Complaints
+from lightning_watt.meter.latch import EndingClock
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.reader import END_LIMIT_S, Listener, Measurement
 from lightning_watt.meter.window import Window
@@ -81,12 +82,11 @@ class EnergyMeter:
         self._new_run = partial(
             Measurement,
             interval_s=interval,
-            clock=clock,
             complaints=self.complaints,
             gaps=self.gaps,
             latest=lambda: self._run,
         )
-        self._run: Measurement = self._new_run([], marker=self._marker)
+        self._run: Measurement = self._new_run([], marker=self._marker, clock=EndingClock(clock))
         tell_of_forks(self)
 
     def forked(self) -> None:
@@ -112,10 +112,11 @@ class EnergyMeter:
         """
         if self._run.runs:
             raise WattError("The meter runs already: stop it first, or make another.")
-        opened, self.missing = open_sources(self._gpus, self._sources, self._clock, self._processes, required=self._required)
+        clock = EndingClock(self._clock)
+        opened, self.missing = open_sources(self._gpus, self._sources, clock, self._processes, required=self._required)
         if not opened:
             raise WattError(f"Nothing can be measured. {' '.join(str(reason) for reason in self.missing)}")
-        self._run = self._new_run(opened, marker=self._marker)
+        self._run = self._new_run(opened, marker=self._marker, clock=clock)
         self._is_open = True
         return self.devices
 

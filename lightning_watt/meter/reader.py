@@ -18,65 +18,25 @@ from typing import Any
 from lightning_watt.errors import log_safely, shown
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.curves import Complaints, Curves
+from lightning_watt.meter.latch import EndingClock, Latch
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.window import Window
-from lightning_watt.sources.base import Clock, Device, EnergySource, Gap
+from lightning_watt.sources.base import Device, EnergySource, Gap
 from lightning_watt.sources.door import let_go, readings_of
 
 MIN_READ_GAP_S = 0.1
 """No source is read more often than this, even if a caller asks: the counters of some boards under-read when polled fast."""
 END_LIMIT_S = 5.0
 """How long the end of a measurement waits for a driver."""
+PATIENCE = 0.05
+"""The end waits for a counter's next tick if that is due within this share of the time that was measured, or within
+`LEAST_PATIENCE_NS`; otherwise its last power stands for the part of a tick that is left."""
+LEAST_PATIENCE_NS = 5_000_000
 LOOK_AGAIN_S = 0.05
 """A caller that waits for the reader looks this often whether it has missed being woken."""
 
 Listener = Callable[[Sequence[Mark[Any]]], None]
 Opened = list[tuple[EnergySource, list[Device]]]
-
-
-class Latch:
-    """Like `threading.Event`, for one thread that waits. The thread that sets it never holds a lock.
-
-    Python runs a signal handler between any two bytecodes of the main thread. An `Event` that is being set holds a lock: a
-    handler that sets it again waits for ever, and a handler that waits for the other thread keeps it from waking up.
-
-    Example:
-        >>> latch = Latch()
-        >>> latch.wait(0.0)
-        False
-        >>> latch.set()
-        >>> latch.wait(10.0)
-        True
-    """
-
-    def __init__(self) -> None:
-        self._is_set = False
-        # The setter releases it, the waiting thread acquires it: each is one step of the interpreter.
-        self._bell = threading.Lock()
-        self._bell.acquire()
-
-    def is_set(self) -> bool:
-        """Whether it is set."""
-        return self._is_set
-
-    def set(self) -> None:
-        """Set it, and wake the thread that waits."""
-        self._is_set = True
-        with suppress(RuntimeError):  # the bell rings already
-            self._bell.release()
-
-    def clear(self) -> None:
-        """Reset it."""
-        self._is_set = False
-
-    def wait(self, limit_s: float) -> bool:
-        """Wait until it is set; False if that takes longer than the limit."""
-        until_s = monotonic() + limit_s
-        while not self._is_set:
-            left_s = min(until_s - monotonic(), threading.TIMEOUT_MAX)
-            if left_s <= 0 or not self._bell.acquire(timeout=left_s):  # the bell may still ring from before a `clear`
-                break
-        return self._is_set
 
 
 class Reader(threading.Thread):
@@ -105,7 +65,7 @@ class Measurement:
         opened: the opened sources, each with its devices.
         interval_s: seconds between two reads; less if a source needs that.
         marker: makes the marks.
-        clock: the host's clock.
+        clock: the clock that its sources were opened with.
         complaints, gaps: the meter's, which stay over several runs.
         latest: returns the meter's current measurement, whose sources a late thread of this one must not close.
 
@@ -119,7 +79,7 @@ class Measurement:
         opened: Opened,
         interval_s: float,
         marker: Marker,
-        clock: Clock,
+        clock: EndingClock,
         complaints: Complaints,
         gaps: list[Gap],
         latest: Callable[[], Measurement],
@@ -203,6 +163,8 @@ class Measurement:
         if thread is None or thread is threading.current_thread():  # it is over, or its own thread is ending it
             return True
         self._end_total(self.mark())
+        passed_ns = self._clock.now_ns() - self.curves.started_ns
+        self._clock.end_by(self._clock.now_ns() + max(LEAST_PATIENCE_NS, int(PATIENCE * passed_ns)))
         self._stop.set()
         self._wake.set()
         # Not `join` alone: a signal handler that stops the meter cannot do that in the middle of itself.
@@ -335,7 +297,7 @@ class Measurement:
         if frontier and not everything:
             ready.append(Mark(frontier, None))
         if ready:
-            energy, edge = self.curves.energies(ready)
+            energy, edge = self.curves.energies(ready, goes_on=everything and wait)
             with self._settled:
                 for row, mark in enumerate(ready):
                     mark.edge_uj = edge[row]

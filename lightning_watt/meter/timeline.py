@@ -130,6 +130,19 @@ class Timeline:
         edges: NDArray[np.float64] = highest[at] * (distance + READ_NS + nanoseconds(self._late_s)) + jump[at]
         return edges
 
+    def ahead_uj_at(self, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Microjoules from the last reading to each of the given times, at most for one tick, by the last known power.
+
+        All of it is uncertain.
+        """
+        if not self._t:
+            return np.zeros(t_ns.shape, dtype=np.int64)
+        newer = [watts for at_ns, watts in self._samples if at_ns > self._t[-1] and 0 <= watts <= self.device.max_power_w]
+        power_w = sum(newer) / len(newer) if newer else self._power_w or (self._samples[-1][1] if self._samples else 0.0)
+        beyond_ns = np.clip(t_ns - self._t[-1], 0, nanoseconds(self.tick_s))
+        ahead: NDArray[np.int64] = np.rint(beyond_ns * (power_w * UJ_PER_J / NS_PER_S)).astype(np.int64)
+        return ahead
+
     def forget_before(self, t_ns: int) -> None:
         """Drop what nobody will ask for again; the knot at or before `t_ns`, and one tick more, stay."""
         cut = int(np.searchsorted(np.asarray(self._t), t_ns - nanoseconds(self.tick_s), side="right")) - 1

@@ -27,6 +27,11 @@ class Clock(Protocol):
         """Wait."""
 
 
+def end_of(clock: Clock) -> int | None:
+    """When the last reading has to be there; None while the measurement goes on, or its clock knows of no end."""
+    return getattr(clock, "ends_ns", None)
+
+
 class HostClock:
     """The machine's own clocks: CLOCK_MONOTONIC for durations, CLOCK_REALTIME for what others stamped."""
 

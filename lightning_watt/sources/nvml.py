@@ -17,7 +17,7 @@ from types import ModuleType
 
 from lightning_watt.errors import SourceUnavailable
 from lightning_watt.host import is_below
-from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading
+from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading, end_of
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvml_boards import (
     NAME,
@@ -166,7 +166,7 @@ class _Board:
     def watch_ticks(self) -> None:
         if self._has_counter:
             try:
-                self._ticks = TickReader(self._counter_uj, self._clock)
+                self._ticks = TickReader(self._counter_uj, self._clock, self.device.uuid)
             except self._nvml.NVMLError:
                 self._ticks = None  # it failed just now; the reads that follow will say so
 
@@ -181,6 +181,9 @@ class _Board:
             else:
                 values = yield from self._ticks.looks()
             samples = self._samples()
+            if not samples and end_of(self._clock) is not None:
+                with suppress(self._nvml.NVMLError):
+                    samples = self._power_now()  # what is left of the last tick is known by the power alone
         except self._nvml.NVMLError as error:
             if isinstance(error, self._nvml.NVMLError_GpuIsLost):
                 self._retry_ns = self._clock.now_ns() + RETRY_NS

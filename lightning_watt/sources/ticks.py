@@ -4,6 +4,10 @@ A counter that is updated every 100 ms is, at any moment, up to 100 ms old. At 3
 and it makes a one-second share of the energy 10 % uncertain. So the update period is watched once, and from then on each
 read waits for the next tick (a few quick looks around the moment when it is expected): the value then stands for a time
 known to a millisecond. This costs about five calls a second instead of one, all in the reader's thread.
+
+What was found is remembered in this process by the board, so that the next run need not watch again, for as long as the
+period is known well enough to say where the ticks are. Where a measurement ends, nobody waits for a tick that comes later
+than its clock allows (`end_of`): the counter then shows its value at the last tick, whose time is known.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
-from lightning_watt.sources.base import Clock
+from lightning_watt.sources.base import HOST_CLOCK, Clock, end_of
 from lightning_watt.units import NS_PER_S
 
 POLL_NS = 1_000_000
@@ -26,6 +30,10 @@ WATCH_NS = 600_000_000
 FAST_NS = 5_000_000
 """Below this period a read is as good as a tick."""
 MISSES = 3
+LONGEST_NS = 100_000_000
+"""The longest period that was observed (`meter/timeline.py`); where the end comes before a second tick, it is assumed."""
+MOST_UJ_PER_NS = 10
+"""10 kW, more than a board draws: a counter that rose faster since it was last seen is another one, or was reset."""
 
 
 Result = TypeVar("Result")
@@ -53,12 +61,38 @@ def run_together(looks: Sequence[Looks[Result]], clock: Clock) -> list[Result]:
     return [results[i] for i in range(len(looks))]
 
 
+class KnownTicks(NamedTuple):
+    """What is known of a board's ticks: the period, the first and the last one that were seen, the counter at the last."""
+
+    period_ns: float
+    anchor_ns: int
+    tick_ns: int
+    value: int
+
+    def holds(self, t_ns: int, value: int) -> bool:
+        """Whether it tells where the ticks are now, and which one the counter shows.
+
+        Args:
+            t_ns: now.
+            value: what the counter shows.
+        """
+        passed_ns, rise = t_ns - self.tick_ns, value - self.value
+        drift_ns = SHARP_NS * passed_ns / max(1, self.tick_ns - self.anchor_ns)
+        to_edge_ns = abs(passed_ns - round(passed_ns / self.period_ns) * self.period_ns)
+        is_the_same = 0 <= rise <= MOST_UJ_PER_NS * (passed_ns + self.period_ns)
+        return is_the_same and drift_ns <= MARGIN_NS < to_edge_ns
+
+
+_known: dict[str, KnownTicks] = {}
+
+
 class TickReader:
     """Reads one counter at its ticks.
 
     Args:
         read: returns the counter; may raise, which passes through.
         clock: the host's clock.
+        board: whose counter it is, so that its ticks can be remembered; empty if nobody knows.
 
     Example:
         >>> from lightning_watt.sources.base import HOST_CLOCK
@@ -68,15 +102,20 @@ class TickReader:
         0.02
     """
 
-    def __init__(self, read: Callable[[], int], clock: Clock) -> None:
+    def __init__(self, read: Callable[[], int], clock: Clock, board: str = "") -> None:
         self._read = read
         self._clock = clock
+        # A test's own clock tells another time in each test.
+        self._board = board if getattr(clock, "clock", clock) is HOST_CLOCK else ""
         self._opened = (clock.now_ns(), read())
         self._anchor_ns = 0
         self._tick_ns = 0
         self._period_ns = 0.0
         self._misses = 0
         self._watched = False
+        known = _known.get(self._board)
+        if known is not None and known.holds(*self._opened):
+            self._period_ns, self._anchor_ns, self._tick_ns, _ = known
 
     @property
     def period_s(self) -> float | None:
@@ -91,7 +130,10 @@ class TickReader:
         """The same as a generator, which yields the time of its next look; many counters can then be waited for at once."""
         if not self._watched:
             self._watched = True
-            return (yield from self._watch())
+            if not self._period_ns:
+                return (yield from self._watch())
+            opening = (self._tick_before(self._opened[0]), self._opened[1])
+            return [opening, *[found for found in (yield from self._next_tick()) if found[0] > opening[0]]]
         if not self._period_ns or self._misses >= MISSES:
             value = self._read()
             return [(self._clock.now_ns(), value)]
@@ -113,7 +155,9 @@ class TickReader:
         if not self._period_ns or self._period_ns < FAST_NS:
             # No tick worth waiting for, or a machine too busy to see it: the counter is read as it is.
             self._period_ns = 0.0
-            return [self._opened, *readings]
+            cut_short = end_of(self._clock) is not None and bool(readings)
+            return [(min(opened_ns, readings[0][0] - LONGEST_NS), opened) if cut_short else self._opened, *readings]
+        self._remember(before)
         period = self._period_ns
         # Close to a tick, the clock does not show on which side of it the counter was opened. A change of the value does.
         ticks = 1 + next(i for i, tick in enumerate(seen) if tick.sharp)
@@ -140,13 +184,19 @@ class TickReader:
         asked = self._read()
         due = self._next_due_ns()
         for attempt, margin in enumerate((MARGIN_NS, 4 * MARGIN_NS, int(self._period_ns))):  # noqa: B007 - read below
+            if self._is_over_by(due + margin):
+                return (yield from self._last_look())
             yield due - margin
+            if self._is_over_by(due + margin):
+                return (yield from self._last_look())
             before = self._read()
             tick = yield from self._wait_for_change(before, due + margin)
             if tick is not None:
                 break
             due = self._next_due_ns()  # it was not at the expected time: look around the next one, and wider
         else:
+            if end_of(self._clock) is not None:
+                return (yield from self._last_look())
             self._misses += 1
             return [(self._clock.now_ns(), before)]
         self._misses = 0
@@ -161,6 +211,7 @@ class TickReader:
             period = (self._tick_ns - self._anchor_ns) / max(1, round((self._tick_ns - self._anchor_ns) / self._period_ns))
             if abs(period - self._period_ns) < 0.05 * self._period_ns:
                 self._period_ns = period
+                self._remember(tick.value)
         if held_up:
             return [(self._tick_ns, tick.value)]  # and nobody knows how many ticks ago it showed what it did before
         readings = [(self._tick_ns - int(self._period_ns), before), (self._tick_ns, tick.value)]
@@ -168,6 +219,26 @@ class TickReader:
             # It was asked so shortly before a tick that this one was let pass.
             readings.insert(0, (self._tick_ns - int(2 * self._period_ns), asked))
         return readings
+
+    def _last_look(self) -> Looks[list[tuple[int, int]]]:
+        """The counter as it is, which is what it was at the last tick."""
+        now = self._clock.now_ns()
+        nearest = self._tick_ns + int(round((now - self._tick_ns) / self._period_ns) * self._period_ns)
+        if abs(now - nearest) <= MARGIN_NS:
+            yield nearest + MARGIN_NS  # only then it is clear which tick it shows
+        value = self._read()
+        return [(self._tick_before(self._clock.now_ns()), value)]
+
+    def _tick_before(self, t_ns: int) -> int:
+        return self._tick_ns + int((t_ns - self._tick_ns) // self._period_ns * self._period_ns)
+
+    def _is_over_by(self, t_ns: int) -> bool:
+        end = end_of(self._clock)
+        return end is not None and t_ns > end
+
+    def _remember(self, value: int) -> None:
+        if self._board:
+            _known[self._board] = KnownTicks(self._period_ns, self._anchor_ns, self._tick_ns, value)
 
     def _next_due_ns(self) -> int:
         """When the next tick is expected that can still be waited for."""
@@ -177,7 +248,7 @@ class TickReader:
     def _wait_for_change(self, before: int, until_ns: int) -> Looks[Tick | None]:
         """Look every millisecond until the counter moves; its tick lies between the last two looks."""
         looked = self._clock.now_ns()
-        while looked < until_ns:
+        while looked < until_ns and not self._is_over_by(looked):
             yield looked + POLL_NS
             value = self._read()
             now = self._clock.now_ns()

@@ -14,7 +14,8 @@ import pytest
 from lightning_watt import EnergyMeter
 from lightning_watt.errors import WattError
 from lightning_watt.host import tell_of_forks
-from lightning_watt.meter.reader import Latch
+from lightning_watt.meter import reader as reading
+from lightning_watt.meter.latch import Latch
 from lightning_watt.meter.timeline import Timeline
 from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 from tests.unit.forking import in_a_child
@@ -69,7 +70,7 @@ def test_a_signal_handler_may_stop_a_meter_at_every_line_of_being_asked_or_stopp
 def test_the_end_waits_for_the_stop_and_for_no_pause(monkeypatch):
     """What keeps two reads apart is a wait that the stop ends, and no sleep."""
     slept, waited = [], []
-    monkeypatch.setattr("lightning_watt.meter.reader.MIN_READ_GAP_S", 3600.0)
+    monkeypatch.setattr(reading, "MIN_READ_GAP_S", 3600.0)
     monkeypatch.setattr(time, "sleep", lambda s: slept.append(threading.current_thread().name))
     wait = Latch.wait
 

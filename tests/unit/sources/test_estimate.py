@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 from time import process_time
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
 from lightning_watt import EnergyMeter, host
+from lightning_watt.meter.latch import EndingClock
 from lightning_watt.sources import estimate
 from lightning_watt.sources.base import HOST_CLOCK, Reading
 from lightning_watt.sources.estimate import WATTS_PER_CORE, EstimateSource, busy_seconds, busy_seconds_of
 from lightning_watt.testing.doubles import FakeClock, S
+
+
+@pytest.fixture(autouse=True)
+def always_looks(monkeypatch) -> None:
+    """Each reading looks at the other processes, whatever that costs."""
+    monkeypatch.setattr(estimate, "MOST_SHARE", math.inf)
 
 
 def reading_of(source: EstimateSource) -> Reading:
@@ -63,13 +74,15 @@ def slow_search(monkeypatch) -> FakeClock:
     """A process that is always busy, on a machine where the search for its children takes three seconds."""
     clock = FakeClock()
 
-    def search(process: psutil.Process, recursive: bool) -> list[psutil.Process]:
+    def search(pid: int) -> list[int]:
         clock.sleep(3)
         return []
 
     monkeypatch.setattr(psutil.Process, "children", search)
     monkeypatch.setattr(host, "process_time", lambda: clock.t_ns / S)
-    monkeypatch.setattr(host, "_seconds_of_ended_children", lambda: 0.0)
+    monkeypatch.setattr(host, "descendants", search)
+    monkeypatch.setattr(os, "times", lambda: os.times_result((clock.t_ns / S, 0.0, 0.0, 0.0, 0.0)))
+    monkeypatch.setattr(estimate, "process_time", lambda: clock.t_ns / S)
     return clock
 
 
@@ -191,3 +204,47 @@ def test_a_step_of_booked_time_is_not_refused():
     # 40 ms of CPU time are booked at once, 3 ms later.
     assert line.add(Reading("cpu0", 3_000_000, 150_400)) is None
     assert line.energy_uj_at([3_000_000]).tolist() == [150_400]
+
+
+def test_looks_at_many_children_take_their_share_of_the_time_and_lose_nothing(monkeypatch):
+    """Each look takes 20 ms of the thread's CPU time, so there is one in ten seconds, and one at the end."""
+    clock, looks = EndingClock(FakeClock()), []
+    spent = itertools.count(step=0.02)
+    others_s = 0.0
+
+    def busy(children: object) -> float:
+        looks.append(clock.now_ns())
+        return others_s
+
+    monkeypatch.setattr(estimate, "MOST_SHARE", 0.002)
+    monkeypatch.setattr(estimate, "thread_time", lambda: next(spent))
+    monkeypatch.setattr(estimate, "process_time", lambda: 0.0)
+    monkeypatch.setattr(estimate, "living_children", list)
+    monkeypatch.setattr(estimate, "busy_seconds", busy)
+    source = EstimateSource(watts_per_core=1.0)
+    source.open(clock)
+    for second in range(1, 36):
+        clock.sleep(1)
+        others_s = second * 400.0
+        reading = reading_of(source)
+        assert reading.t_ns == clock.now_ns()
+        assert reading.energy_uj in (second // 10 * 4000 * 10**6, others_s * 10**6)
+    assert np.diff(looks).tolist() == [10 * S] * 3
+    clock.end_by(clock.now_ns())
+    assert reading_of(source).energy_uj == 35 * 400 * 10**6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lists of children are Linux's")
+@pytest.mark.parametrize("lists", [True, False])
+def test_children_and_their_children_are_found_with_and_without_the_kernels_lists(monkeypatch, lists):
+    if lists and not Path("/proc/thread-self/children").exists():
+        pytest.skip("this kernel was built without CONFIG_PROC_CHILDREN, so that the slow search is the only one")
+    monkeypatch.setattr(host, "_has_lists_of_children", lambda: lists)
+    code = "import subprocess, sys\nsubprocess.run(['sh', '-c', 'echo ready; read line; true'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        found = {process.pid: process.ppid() for process in host.living_children()}
+        assert child.pid in found
+        assert child.pid in found.values()
+        child.communicate("\n")

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_watt.meter.latch import EndingClock
+from lightning_watt.sources import ticks
 from lightning_watt.sources.ticks import MARGIN_NS, MISSES, SHARP_NS, WATCH_NS, TickReader
 from lightning_watt.testing.doubles import MS, FakeClock, S
 
@@ -190,3 +192,85 @@ def test_opened_close_to_a_tick_it_is_known_on_which_side(after_us, watched_afte
     if watched_after_ms > 100 and abs(after_us) < 1000:
         tolerance += 100 * MS  # only a value that has not changed more than once since tells
     assert abs(errors_ns([(first_ns, first_uj)], counter)[0]) <= tolerance
+
+
+@pytest.fixture
+def a_board(monkeypatch):
+    """Opens the same board again and again, on a clock that can end each time."""
+    clock = FakeClock(look_ns=1000)
+    counter = SlowCounter(clock, 100, 37)
+    monkeypatch.setattr(ticks, "HOST_CLOCK", clock)
+    monkeypatch.setattr(ticks, "_known", {})
+
+    def opened() -> tuple[TickReader, SlowCounter, EndingClock]:
+        ending = EndingClock(clock)
+        return TickReader(counter, ending, "GPU-1"), counter, ending
+
+    return opened
+
+
+def test_a_boards_ticks_are_remembered_and_not_watched_again(a_board):
+    reader, counter, clock = a_board()
+    for _ in range(3):
+        reader.read()
+        clock.sleep(0.9)
+    clock.sleep(0.013)
+    looks = counter.looks
+    again, _, _ = a_board()
+    clock.sleep(0.25)
+    readings = again.read()
+    assert counter.looks - looks < 10  # a watch takes more than a hundred
+    assert np.abs(errors_ns(readings, counter)).max() <= SHARP_NS
+    assert readings[0][0] <= again._opened[0] < readings[1][0]
+
+
+@pytest.mark.parametrize("what", ["long ago", "another counter", "close to a tick"])
+def test_what_is_not_sure_any_more_is_watched_anew(a_board, what):
+    reader, counter, clock = a_board()
+    for _ in range(3):
+        reader.read()
+        clock.sleep(0.9)
+    if what == "long ago":
+        clock.sleep(3600)
+    elif what == "another counter":
+        counter.energy_uj = lambda t_ns: t_ns * WATTS // 1000 + 10**9
+    else:
+        clock.sleep((counter.tick_before(clock.now_ns()) + counter.period_ns - clock.now_ns() + 500_000) / S)
+    assert a_board()[0].period_s is None
+
+
+@pytest.mark.parametrize("after_ms", [5, 60, 130, 180, 270])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_an_end_in_the_middle_waits_for_no_tick_and_says_nothing_untrue(a_board, known, after_ms):
+    """Ended while it watches or waits; where the ticks are known, the value stands for the last one."""
+    reader, counter, clock = a_board()
+    if known:
+        for _ in range(3):
+            reader.read()
+            clock.sleep(0.77)
+        reader, counter, clock = a_board()
+    looks, ends_ns = reader.looks(), clock.now_ns() + after_ms * MS
+
+    def ends() -> None:
+        clock.sleep(max(0, ends_ns - clock.now_ns()) / S)
+        clock.end_by(clock.now_ns() + 5 * MS)
+
+    def read() -> list[tuple[int, int]]:
+        while True:
+            try:
+                due_ns = next(looks)
+            except StopIteration as done:
+                return done.value
+            if due_ns >= ends_ns and clock.ends_ns is None:
+                ends()
+            clock.sleep(max(0, due_ns - clock.now_ns()) / S)
+
+    last = read()
+    if clock.ends_ns is None:
+        ends()
+    last += reader.read()
+    assert clock.now_ns() <= ends_ns + 15 * MS
+    assert all(t_ns <= clock.now_ns() for t_ns, _ in last)
+    if reader.period_s:
+        assert np.abs(errors_ns(last, counter)).max() <= SHARP_NS
+        assert last[-1][1] == counter.energy_uj(counter.tick_before(clock.now_ns()))
