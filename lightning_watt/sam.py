@@ -91,21 +91,46 @@ def sustainable_accuracy(
         2.95245
     """
     check_sam_arguments(alpha, beta, unit)
+    if isinstance(accuracy, (int, float)) and isinstance(energy_kwh, (int, float)):  # a hundredth of what tensors take
+        return _of_numbers(accuracy, energy_kwh, alpha, beta, unit, shifted)
     plain = not isinstance(accuracy, Tensor) and not isinstance(energy_kwh, Tensor)
     device = next((x.device for x in (accuracy, energy_kwh) if isinstance(x, Tensor)), torch.device("cpu"))
     device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
     a = torch.as_tensor(accuracy, dtype=torch.float64, device=device)
     energy = torch.as_tensor(energy_kwh, dtype=torch.float64, device=device) * (J_PER_KWH / J_PER[unit])
     if bool(((a < 0) | (a > 1)).any()):
-        raise ValueError(f"accuracy is {accuracy}: it must lie in [0, 1]. Is it in percent? Then divide by 100.")
+        raise _not_an_accuracy(accuracy)
     if bool((energy < 0).any()):
-        raise ValueError(f"energy_kwh is {energy_kwh}: energy cannot be negative.")
+        raise _negative(energy_kwh)
     if shifted:
         score = beta * a**alpha / torch.log10(10 + energy)
     else:
         score = beta * a**alpha / torch.log10(energy)
         score = torch.where(energy > 1, score, torch.full_like(score, torch.nan))
     return score.item() if plain else score
+
+
+def _of_numbers(accuracy: float, energy_kwh: float, alpha: float, beta: float, unit: EnergyUnit, shifted: bool) -> float:
+    energy = energy_kwh * (J_PER_KWH / J_PER[unit])
+    if accuracy < 0 or accuracy > 1:
+        raise _not_an_accuracy(accuracy)
+    if energy < 0:
+        raise _negative(energy_kwh)
+    if math.isnan(energy) or not (shifted or energy > 1):
+        return math.nan
+    try:
+        power: float = float(accuracy) ** alpha
+    except (OverflowError, ZeroDivisionError):  # a tensor's is infinite
+        power = math.inf
+    return beta * power / math.log10(10 + energy if shifted else energy)
+
+
+def _not_an_accuracy(value: Any) -> ValueError:
+    return ValueError(f"accuracy is {value}: it must lie in [0, 1]. Is it in percent? Then divide by 100.")
+
+
+def _negative(value: Any) -> ValueError:
+    return ValueError(f"energy_kwh is {value}: energy cannot be negative.")
 
 
 class SustainableAccuracy(torchmetrics.Metric):

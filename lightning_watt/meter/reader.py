@@ -264,6 +264,7 @@ class Measurement:
 
     def _run(self, abandoned: Callable[[], bool] | None, on_abandoned: Callable[[], None] | None) -> None:
         opened, leaves, thread = self._opened, False, threading.current_thread()
+        due_s = monotonic()
         try:
             while True:
                 self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below
@@ -293,8 +294,8 @@ class Measurement:
                     self._end_total(end)
                     self._stop.set()
                     continue
-                # From this read on, asked for or not: a reading that was asked for must not put off the next.
-                due_s = max(read_s + self.interval_s, monotonic())
+                if read_s >= due_s:  # a reading that was asked for does not put off the next that is due
+                    due_s = read_s + self.interval_s
                 self._wake.wait(max(0.0, due_s - monotonic()))
                 self._stop.wait(max(0.0, read_s + MIN_READ_GAP_S - monotonic()))
         finally:

@@ -1,8 +1,7 @@
-"""The journal, `watt.jsonl`: one line an interval, so that a killed process loses at most one interval.
+"""Reads the journal, `watt.jsonl`: one line an interval, so that a killed process loses at most one interval.
 
-A *session* is one process's part of a run. A line's energies are cumulative, and the session's own, in whole microjoules. So
-a line that is cut off or edited loses nothing that a later line does not contain again. Somebody may have edited a journal:
-lines that make no sense are left out and counted, and nothing in them is executed.
+What its lines hold is in `lines.py`. Somebody may have edited a journal: lines that make no sense are left out and counted,
+and nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -12,72 +11,22 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from lightning_watt.errors import RecordError
 from lightning_watt.host import is_process, this_machine
 from lightning_watt.record.files import JOURNAL_NAME, MAX_JOURNAL_BYTES, read_lines
-from lightning_watt.record.schema import Status
-from lightning_watt.sources.base import Device, Word, devices_from
-from lightning_watt.units import UJ_PER_J, seconds
+from lightning_watt.record.lines import JournalLine
+from lightning_watt.sources.base import Device, devices_from
+from lightning_watt.units import UJ_PER_J, nanoseconds, seconds
 
 MAX_SESSIONS = 10_000
 IMPOSSIBLE_W = 1e6
 """No device draws more than this; a line that says so is left out."""
 SILENT_S = 30.0
 """A session on another host counts as dead if it wrote nothing for this long beyond three of its intervals."""
-
-Microjoules = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-
-
-class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One line of the journal.
-
-    The fields from `devices` to `node` are in a session's first line, and again in a line where one of them changed.
-
-    Attributes:
-        t: seconds since 1970.
-        session: the session's id.
-        total_j: joules of the whole run so far, with earlier sessions and other nodes.
-        power_w: the last known power, watts.
-        stage: the trainer's stage.
-        epoch: the trainer's epoch.
-        device_uj: microjoules of this session alone, by device.
-        stage_uj: microjoules of this session alone, by stage.
-        ns: nanoseconds that this session has measured.
-        devices: what the devices are.
-        resumes: ids of the earlier sessions whose energy this run has taken over.
-        where: the machine, and the process's own name space on it.
-        pid: the process.
-        born: when the process was started, seconds since 1970.
-        interval_s: seconds between two lines.
-        run: the id of the run: the session of its rank zero.
-        rank: the process's global rank.
-        node: the number of its node among the nodes that measure.
-        status: how the run ended; only in a session's last line.
-    """
-
-    t: float
-    session: Word
-    total_j: float | None = None
-    power_w: float = 0.0
-    stage: Word = ""
-    epoch: int = 0
-    device_uj: dict[Word, Microjoules] = {}
-    stage_uj: dict[Word, Microjoules] = {}
-    ns: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
-    devices: dict[Word, dict[str, Any]] | None = None
-    resumes: list[Word] | None = None
-    where: Word = ""
-    pid: int = 0
-    born: float = 0.0
-    interval_s: float = 0.0
-    run: Word = ""
-    rank: int = 0
-    node: int = 0
-    status: Status | None = None
 
 
 @dataclass
@@ -114,6 +63,9 @@ class Trace:
     rank: int = 0
     node: int = 0
 
+    def __post_init__(self) -> None:
+        self._whole = self._before = self.last  # the last two whole lines
+
     @property
     def status(self) -> str:
         """How it ended: `killed` if its last line does not say how. Such a session may still run: see `lives`."""
@@ -141,9 +93,10 @@ class Trace:
 
     def take(self, line: JournalLine, file: Path) -> bool:
         """Add a later line. Returns False, and changes nothing, if no meter can have written this line."""
-        rise = sum(line.device_uj.values()) - self.total_uj
-        passed_s = seconds(line.ns - self.last.ns)
-        if any(line.device_uj.get(label, 0) < uj for label, uj in self.last.device_uj.items()) or passed_s < 0:
+        known = self._whole
+        rise = sum(line.device_uj.values()) - sum(known.device_uj.values())
+        passed_s = seconds(line.ns - known.ns)
+        if any(line.device_uj.get(label, 0) < uj for label, uj in known.device_uj.items()) or passed_s < 0:
             return False
         if rise > IMPOSSIBLE_W * UJ_PER_J * max(1, len(line.device_uj)) * (passed_s + 1):
             return False
@@ -152,6 +105,7 @@ class Trace:
         except msgspec.ValidationError:
             return False
         self.last, self.file = line, file
+        self._before, self._whole = self._whole, line
         self.devices |= devices
         self.resumes |= set(line.resumes or ())
         if line.where:
@@ -160,6 +114,40 @@ class Trace:
         if line.status == "completed":
             self.kept = line
         return True
+
+    def take_short(self, line: JournalLine) -> bool:
+        """Add a short line: what it adds is shared out as between the last two whole lines."""
+        whole, before = self._whole, self._before
+        if line.total_j is None:
+            return False
+        passed_s, rise_j = line.t - whole.t, line.total_j - (whole.total_j or 0.0)
+        # The numbers of short lines are rounded.
+        if passed_s < -1 or rise_j < -1 or rise_j > IMPOSSIBLE_W * max(1, len(whole.device_uj)) * (passed_s + 2):
+            return False
+        rise_uj = max(0, round(rise_j * UJ_PER_J))
+        self.last = msgspec.structs.replace(
+            whole,
+            t=line.t,
+            total_j=line.total_j,
+            device_uj=_raised(whole.device_uj, before.device_uj, rise_uj),
+            stage_uj=_raised(whole.stage_uj, before.stage_uj, rise_uj),
+            ns=whole.ns + max(0, nanoseconds(passed_s)),
+            devices=None,
+            resumes=None,
+        )
+        return True
+
+
+def _raised(now: Mapping[str, int], before: Mapping[str, int], rise_uj: int) -> dict[str, int]:
+    """Some energies, risen by as much as given in all, each as much as it rose before."""
+    rose = {key: max(0, uj - before.get(key, 0)) for key, uj in now.items()}
+    weights = rose if any(rose.values()) else dict.fromkeys(now, 1)
+    raised, passed, given = dict(now), 0, 0
+    for key, weight in weights.items():
+        passed += weight
+        part = rise_uj * passed // sum(weights.values()) - given  # cumulative, so that the parts add up
+        raised[key], given = raised[key] + part, given + part
+    return raised
 
 
 @dataclass
@@ -250,11 +238,13 @@ def read_traces(directories: Iterable[Path]) -> Traces:
     """Read every rank's journal in these directories. It leaves out and reports what is broken, and raises nothing."""
     found = Traces()
     for file in dict.fromkeys(file for directory in directories for file in _journals(directory)):
-        broken = 0
+        broken, session = 0, ""
         try:
             for line, is_last in _decoded(file, JournalLine):
-                if isinstance(line, Exception) or not _take(found.by_session, line, file):
+                if isinstance(line, Exception) or not _take(found.by_session, line, file, session):
                     broken += not is_last  # a kill leaves a last line that was cut off
+                else:
+                    session = line.session or session
         except OSError as error:
             found.problems.append(f"{file} cannot be read ({error}).")
         if broken:
@@ -284,10 +274,13 @@ def _decoded(file: Path, kind: type[Kind]) -> Iterator[tuple[Kind | Exception, b
         yield line, is_last
 
 
-def _take(traces: dict[str, Trace], line: JournalLine, file: Path) -> bool:
-    """Add a line to its session's trace. Returns False if it makes no sense."""
-    if not (math.isfinite(line.t) and line.session):
+def _take(traces: dict[str, Trace], line: JournalLine, file: Path, session: str) -> bool:
+    """Add a line to its session's trace; a short line to that of `session`. Returns False if it makes no sense."""
+    if not math.isfinite(line.t):
         return False
+    if not line.session:
+        trace = traces.get(session)
+        return trace is not None and (trace.file != file or trace.take_short(line))
     known = traces.get(line.session)
     if known is None:
         if len(traces) >= MAX_SESSIONS:
@@ -299,12 +292,6 @@ def _take(traces: dict[str, Trace], line: JournalLine, file: Path) -> bool:
         traces[line.session] = trace
         return True
     # The same session in two files: somebody copied the run's directory. The longer one counts.
-    if file != known.file and line.ns < known.last.ns:
+    if file != known.file and line.ns <= known.last.ns:
         return True
     return known.take(line, file)
-
-
-def to_line(line: JournalLine) -> bytes:
-    """A line as it is in the file: the first five keys always, the others only if they have a value."""
-    always = {name: getattr(line, name) for name in ("t", "total_j", "power_w", "stage", "epoch")}
-    return msgspec.json.encode(always | msgspec.to_builtins(line)) + b"\n"

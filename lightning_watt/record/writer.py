@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import math
 import numbers
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -27,12 +29,43 @@ from lightning_watt.record.files import (
     open_to_write,
     write_whole,
 )
-from lightning_watt.record.journal import JournalLine, to_line
+from lightning_watt.record.lines import JournalLine, LineWriter
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
 
 MIN_ROOM_BYTES = 16 * 2**10
 """Bytes of the disk that are kept for the next record, at least; a record has some kilobytes."""
+
+
+class Turn:
+    """Says when something that takes time is due again, so that it takes no more than its share of the time.
+
+    Args:
+        share: the share, between 0 and 1.
+        now_s: a clock that never steps, seconds.
+
+    Example:
+        >>> clock = iter([0.0, 0.5, 40.0, 60.0])
+        >>> turn = Turn(0.01, lambda: next(clock))
+        >>> with turn:
+        ...     pass  # takes half a second
+        >>> turn.is_due(), turn.is_due()
+        (False, True)
+    """
+
+    def __init__(self, share: float, now_s: Callable[[], float] = monotonic) -> None:
+        self._share, self._now_s = share, now_s
+        self._began_s = self._due_s = -math.inf
+
+    def is_due(self) -> bool:
+        """Whether it may be done now."""
+        return self._now_s() >= self._due_s
+
+    def __enter__(self) -> None:
+        self._began_s = self._now_s()
+
+    def __exit__(self, *error: object) -> None:
+        self._due_s = self._began_s + (self._now_s() - self._began_s) / self._share
 
 
 class RunWriter:
@@ -54,6 +87,7 @@ class RunWriter:
         self._room = directory / f".{self._files[RECORD_NAME].name}.room"
         self._room_bytes = 0
         self._journal: FileIO | None = None
+        self._lines = LineWriter()
         self._batches: FileIO | None = None
 
     def record(self, record: Record) -> None:
@@ -140,7 +174,7 @@ class RunWriter:
         if self._journal is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._journal = _open_whole_lines(self._files[JOURNAL_NAME])
-        write_whole(self._journal, to_line(line))
+        write_whole(self._journal, self._lines.to_line(line))
 
     def _append_rows(self, rows: Sequence[BatchRow]) -> None:
         if self._batches is None:
@@ -171,8 +205,12 @@ def _open_whole_lines(file: Path) -> FileIO:
 
 
 def to_json(record: Record) -> bytes:
-    """A record as it is in the file. What a model says about itself in types that JSON lacks becomes text."""
-    return msgspec.json.format(msgspec.json.encode(record, enc_hook=plain), indent=2)
+    """A record as it is in the file, each epoch a line. What a model says in types that JSON lacks becomes text."""
+    rest = msgspec.structs.replace(record, epochs=[])
+    raw = msgspec.json.format(msgspec.json.encode(rest, enc_hook=plain), indent=2)
+    # One call for each epoch: a single one for thousands would keep the interpreter from the training meanwhile.
+    rows = b",".join(b"\n    " + msgspec.json.encode(epoch) for epoch in record.epochs)
+    return raw.replace(b'\n  "epochs": []', b'\n  "epochs": [' + rows + b"\n  ]", 1) if rows else raw
 
 
 def plain(value: Any) -> int | float | str:

@@ -7,7 +7,7 @@ leaves one enters the other, and the sum over all accounts is the curve's own ri
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ WASTED = "wasted"
 """What earlier parts of a resumed run used after the checkpoint that it went on from: spent, and its result lost."""
 STAGES = ("train", "validate", "test", "predict", "sanity_check", "other", WASTED)
 """Lightning's stages, `other` for what lies between them, and `wasted`."""
+PAST = -1
+"""The epoch of the account in which a stage's earlier epochs are together."""
 
 
 class Account(NamedTuple):
@@ -24,7 +26,7 @@ class Account(NamedTuple):
 
     Attributes:
         stage: one of `STAGES`.
-        epoch: the trainer's epoch at the time.
+        epoch: the trainer's epoch at the time, or `PAST`.
     """
 
     stage: str
@@ -153,8 +155,24 @@ class Ledger:
         self.accounts[account] = self.accounts.get(account, NOTHING) + usage
         self._stages[account.stage] = self._stages.get(account.stage, NOTHING) + usage
 
+    def fold(self, is_past: Callable[[Account], bool]) -> dict[Account, Usage]:
+        """Put the accounts of some epochs together, one a stage, so that there are never many.
+
+        Args:
+            is_past: which accounts need not be apart any more.
+
+        Returns:
+            What these accounts were.
+        """
+        past = {account: usage for account, usage in self.accounts.items() if account.epoch != PAST and is_past(account)}
+        for account, usage in past.items():
+            del self.accounts[account]
+            together = Account(account.stage, PAST)
+            self.accounts[together] = self.accounts.get(together, NOTHING) + usage
+        return past
+
     def copy(self) -> Ledger:
-        """The accounts as they are now, in a ledger of their own; costs no more than a copy of the list of accounts."""
+        """The accounts as they are now, in a ledger of their own."""
         other = Ledger()
         other.labels, other.accounts, other._stages = self.labels, dict(self.accounts), dict(self._stages)
         other._account, other._at = self._account, self._at

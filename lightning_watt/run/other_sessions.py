@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from lightning_watt.record.schema import LostWork, NodeEnergy
+from lightning_watt.record.schema import Epoch, LostWork, NodeEnergy
+from lightning_watt.run.epochs import from_plain, merged_rows, rows_of
 from lightning_watt.run.ledger import NOTHING, WASTED, Account, Ledger, Usage
 from lightning_watt.sources.base import Device, Gap, devices_from
 from lightning_watt.units import joules, seconds
@@ -127,7 +128,7 @@ class OtherSessions:
         resumed_uj: microjoules that they had used at the checkpoint, without what was wasted before it.
         lost: their wasted work, for the record.
         devices: the devices of all these sessions.
-        accuracies: the accuracies at the ends of the earlier sessions' epochs.
+        rows: the finished epochs of the earlier sessions.
         outer_edges: squared microjoules that may lie beyond the beginnings and ends of all these sessions.
         gaps: what their counters lost.
         reports: the other nodes' last reports and the accounts in them, by session.
@@ -138,7 +139,7 @@ class OtherSessions:
     resumed_uj: int = 0
     lost: tuple[LostWork, ...] = ()
     devices: Mapping[str, Device] = field(default_factory=dict)
-    accuracies: Mapping[Account, float | None] = field(default_factory=dict)
+    rows: tuple[Epoch, ...] = ()
     outer_edges: float = 0.0
     gaps: tuple[Gap, ...] = ()
     reports: Mapping[str, tuple[NodeReport, Ledger]] = field(default_factory=dict)
@@ -178,12 +179,18 @@ class OtherSessions:
             gaps = msgspec.convert(state.get("gaps", []), tuple[Gap, ...])
             lost = msgspec.convert(state.get("lost", []), tuple[LostWork, ...])
             accuracies = {Account(str(stage), int(epoch)): value for stage, epoch, value in state.get("accuracies", [])}
+            rows = from_plain(state.get("rows", []))
             edges = float(state.get("outer_edges", 0.0))
         except msgspec.ValidationError as error:
             raise ValueError(f"This is not the state of a run: {error}.") from error
         labels = {label: home(device) for label, device in devices.items()}
         earlier = self.earlier.copy()
         earlier.absorb(state["ledger"], labels)
+        # What an unfinished epoch used stays apart, for the row that it is going to have.
+        finished = earlier.fold(lambda account: account in accuracies)
+        newest = max((account.epoch for account in (*accuracies, *earlier.accounts)), default=0)
+        parts = earlier.fold(lambda account: account.epoch < newest - 1)
+        rows = tuple(merged_rows([*rows, *rows_of(finished, accuracies)], parts))
         resumed_uj = earlier.total_uj - _wasted_uj(earlier)
         return replace(
             self,
@@ -192,7 +199,7 @@ class OtherSessions:
             resumed_uj=self.resumed_uj + resumed_uj - (self.earlier.total_uj - self.wasted_uj),
             lost=(*self.lost, *lost),
             devices={**_relabelled(devices, labels), **self.devices},
-            accuracies={**self.accuracies, **accuracies},
+            rows=(*self.rows, *rows),
             outer_edges=self.outer_edges + edges,
             gaps=(*self.gaps, *gaps),
         )

@@ -15,10 +15,10 @@ The rules, for a run that goes on from a checkpoint:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from time import time as unix_time
 from typing import Any
@@ -26,8 +26,10 @@ from typing import Any
 import msgspec
 
 from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
-from lightning_watt.record.journal import JournalLine, Trace, beyond, read_traces
-from lightning_watt.record.schema import Accuracy, Inherited
+from lightning_watt.record.journal import Trace, beyond, read_traces
+from lightning_watt.record.lines import JournalLine
+from lightning_watt.record.schema import Accuracy, Epoch, Inherited
+from lightning_watt.run.epochs import to_plain
 from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
@@ -64,7 +66,8 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
         if not adds:
             session.note_earlier(counted_in(earlier))
             return
-        if not session.resume(earlier):
+        places = _places(run, state, checkpoint)
+        if not session.resume(_with_older_rows(run, earlier, places)):
             return
         run.inherit_known(Inherited(**known) for known in state.get("inherited", ()))
         if run.metric.metric is None:
@@ -75,23 +78,56 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
             "from its total. Did lightning_watt write it?"
         )
         return
-    found = _wasted(session, run, state, checkpoint)
+    found = _wasted(session, state, places)
     session.add_wasted(found.work)
     for sentence in found.unknown:
         run.warn_missing(sentence)
 
 
-def _wasted(session: Session, run: RunState, state: Mapping[str, Any], checkpoint: str | None) -> Found:
-    unfinished = state["session"].get("unfinished")
-    if unfinished is None:
-        return Found(unknown=["This checkpoint is of an older lightning_watt: what was lost after it is not known."])
+def _places(run: RunState, state: Mapping[str, Any], checkpoint: str | None) -> list[Path]:
+    """The directories in which the earlier part's files may be."""
     said = state.get("directory")
     places = [run.directory] if run.directory is not None else []
     if isinstance(said, str) and 0 < len(said) < MAX_PATH and "\0" not in said:
         places.append(Path(said))
     if checkpoint is not None:  # a run directory that was moved, and its checkpoints with it
         places += [Path(checkpoint).parent, Path(checkpoint).parent.parent]
-    known = [place for place in dict.fromkeys(place_of(place.absolute()) for place in places) if place.is_dir()]
+    return [place for place in dict.fromkeys(place_of(place.absolute()) for place in places) if place.is_dir()]
+
+
+def _with_older_rows(run: RunState, state: Mapping[str, Any], places: Sequence[Path]) -> Mapping[str, Any]:
+    """A checkpoint's accounts with the epochs that it left out, from the record of the session that saved it."""
+    count = state.get("older_rows", 0)
+    if not isinstance(count, int) or count <= 0:
+        return state
+    first = tuple(state["rows"][0][:2])
+    for record in _records(places):
+        older = list(takewhile(lambda row: (row.stage, row.epoch) != first, record.epochs))
+        if record.session in state["sessions"] and len(older) < len(record.epochs):
+            return {**state, "rows": [*to_plain(older), *state["rows"]]}
+    run.unknown.append(
+        f"The first {count} rows of this run's earlier part are not among this record's epochs: no record (watt.json) of it "
+        f"was found in {', '.join(str(place) for place in places)}. Their energy is in the totals."
+    )
+    return state
+
+
+def _records(places: Sequence[Path]) -> Iterator[_Epochs]:
+    for place in places:
+        for file in sorted(place.glob(f"{Path(RECORD_NAME).stem}*{Path(RECORD_NAME).suffix}")):
+            with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                yield msgspec.json.decode(read_bounded(file, MAX_RECORD_BYTES), type=_Epochs)
+
+
+class _Epochs(msgspec.Struct):
+    session: str = ""
+    epochs: list[Epoch] = []
+
+
+def _wasted(session: Session, state: Mapping[str, Any], known: Sequence[Path]) -> Found:
+    unfinished = state["session"].get("unfinished")
+    if unfinished is None:
+        return Found(unknown=["This checkpoint is of an older lightning_watt: what was lost after it is not known."])
     return find_wasted(session.others.counted, [str(one) for one in unfinished], known, {session.id}, unix_time())
 
 

@@ -11,11 +11,11 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 
 | lock | what it guards |
 |---|---|
-| `Session._lock` | ledger, other sessions, log spans, accuracies, gaps, noted switches; no source is read while it is held |
+| `Session._lock` | ledger, other sessions, log spans, epochs, gaps, noted switches; no source is read while it is held |
 | two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
 | one in `sources/discover.py` | whether a source was opened too late; taken alone |
 | none | `ready`, `histograms`: the reader appends, the trainer removes; `news`: either sets it, in one step |
-| none | `batches`, `samples`, `account`, the meter, epochs whose end is noted: only the trainer's thread writes |
+| none | `batches`, `samples`, `account`, the meter, `epochs.noted`: only the trainer's thread writes |
 
 A signal handler may run between any two steps. So a thread can take each lock of the session and the reader again, and a
 change replaces a value in one step.
@@ -37,9 +37,10 @@ import msgspec
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.journal import JournalLine
+from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.run.batches import BatchEnergy
+from lightning_watt.run.epochs import FinishedEpochs
 from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
 from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
 from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
@@ -65,7 +66,7 @@ class Session:
         ready: snapshots that have been settled and wait to be logged.
         histograms: the loggers' step and each batch's joules, of training epochs that wait to be logged.
         batch_energy: each batch's energy, if it is wanted.
-        accuracies: the accuracy at the end of every finished epoch of every stage.
+        epochs: the finished epochs.
         gaps: what counters lost.
         spans: what was used from one log row to the next.
         devices: the devices that this process measures and has read, by label.
@@ -84,7 +85,7 @@ class Session:
     ready: deque[Snapshot] = field(default_factory=deque)
     histograms: deque[tuple[int, list[float]]] = field(default_factory=deque)
     batch_energy: BatchEnergy = field(default_factory=BatchEnergy)
-    accuracies: dict[Account, float | None] = field(default_factory=dict)
+    epochs: FinishedEpochs = field(default_factory=FinishedEpochs)
     gaps: list[Gap] = field(default_factory=list)
     spans: LogSpans = field(default_factory=LogSpans)
     devices: dict[str, Device] = field(default_factory=dict)
@@ -95,7 +96,6 @@ class Session:
         self._begin_anew()
         self.began_ns = 0  # the first mark of all
         self._entered: deque[tuple[int, Switch]] = deque()  # when what was entered, of switches that are not settled
-        self._ended: dict[Account, float | None] = {}  # epochs whose end is noted, settled or not
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
         tell_of_forks(self)
@@ -134,8 +134,7 @@ class Session:
             },
             power_w=self.power_w,
             others=self.others,
-            accuracies=dict(self.accuracies),
-            ended=dict(self._ended),
+            epochs=self.epochs.copy(),
             step_parts=dict(self.batch_energy.parts),
             gaps=tuple(self.gaps),
             outer_edges=self._outer_edges + (at.edge_variance if at is not None else 0.0),
@@ -236,7 +235,7 @@ class Session:
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
-        self._ended[self.account] = accuracy
+        self.epochs.note(self.account, accuracy)
         self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples))
         if self._meter is not None:
             self._meter.ask()
@@ -313,7 +312,7 @@ class Session:
                 elif isinstance(payload, EpochEnd):
                     if payload.account.stage == "train" and (values := self.batch_energy.take_epoch()):
                         self.histograms.append((payload.step, values))
-                    self.accuracies[payload.account] = payload.accuracy
+                    self.epochs.settle(self.ledger, payload.account, payload.accuracy)
                     epoch_over = True
             if self._meter is not None:
                 self.gaps += self._meter.gaps
@@ -333,6 +332,7 @@ class Session:
             self.ledger.open([device.label for device in self._meter.devices], switch.account, point)
         else:
             self.ledger.switch(switch.account, point)
+            self.epochs.fold(self.ledger, switch.account.epoch - 1)
         if left is None or left.stage != switch.account.stage:
             self.spans.begin(point)
         self.batch_energy.enter(switch.account, point)

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lightning_watt.host import process_facts
-from lightning_watt.record.journal import JournalLine
+from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
+from lightning_watt.run.epochs import IN_CHECKPOINT, FinishedEpochs, merged_rows, rows_of, to_plain
 from lightning_watt.run.events import LogPoint, Snapshot, Switch
 from lightning_watt.run.forecast import LogSpan, Rate, forecast
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
@@ -57,8 +58,7 @@ class Totals:
         devices: this session's devices, by label.
         power_w: their last known power over all of them, watts.
         others: what other sessions of the run have used.
-        accuracies: the accuracy at the end of each finished epoch of each stage.
-        ended: the same of epochs whose end is noted, settled or not.
+        epochs: the finished epochs.
         step_parts: what the parts of the training steps used, if that is measured.
         gaps: what this session's counters lost.
         outer_edges: squared microjoules that may lie beyond this session's beginnings and ends.
@@ -75,8 +75,7 @@ class Totals:
     devices: Mapping[str, Device]
     power_w: float
     others: OtherSessions
-    accuracies: Mapping[Account, float | None]
-    ended: Mapping[Account, float | None]
+    epochs: FinishedEpochs
     step_parts: Mapping[str, StepPart]
     gaps: tuple[Gap, ...]
     outer_edges: float
@@ -231,19 +230,8 @@ def record_energy(totals: Totals) -> Energy:
 
 def record_epochs(totals: Totals) -> list[Epoch]:
     """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
-    accuracies = {**totals.others.accuracies, **totals.accuracies}
-    earlier, *nodes = totals.others.ledgers
-    return [
-        Epoch(
-            epoch=account.epoch,
-            stage=account.stage,
-            joules=joules(usage.total_uj),
-            seconds=seconds(usage.ns),
-            accuracy=accuracies[account],
-        )
-        for account, usage in merged([earlier, totals.settled, *nodes]).accounts.items()
-        if account in accuracies
-    ]
+    last = rows_of(totals.settled.accounts, totals.epochs.accuracies)
+    return merged_rows([*totals.others.rows, *totals.epochs.past(), *last], merged(totals.others.ledgers).accounts)
 
 
 def record_nodes(totals: Totals) -> list[NodeEnergy]:
@@ -324,7 +312,8 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
     ledger, others = totals.until_now(), totals.others
     own = {totals.session: Counted(ledger.by_device(), ledger.ns)}
     counted = {**others.counted, **own, **{report.session: report.counted for report in others.nodes}}
-    accuracies = {**others.accuracies, **totals.accuracies, **totals.ended}
+    accuracies = {**totals.epochs.accuracies, **totals.epochs.noted}
+    rows = [*others.rows[-IN_CHECKPOINT:], *totals.epochs.past(IN_CHECKPOINT)][-IN_CHECKPOINT:]
     return {
         "sessions": list(counted),
         "unfinished": [*own, *(report.session for report in others.nodes)],
@@ -333,6 +322,8 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
         "ledger": merged([ledger, *others.ledgers]).state_dict(),
         "devices": msgspec.to_builtins(totals.all_devices()),
         "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],
+        "rows": to_plain(rows),
+        "older_rows": len(others.rows) + totals.epochs.past_count - len(rows),
         "outer_edges": totals.outer_edges + float(totals.ahead_uj) ** 2 + others.all_edges,
         "gaps": msgspec.to_builtins(totals.all_gaps()),
     }

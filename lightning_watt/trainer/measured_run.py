@@ -13,9 +13,10 @@ from typing import Any, TypeVar, cast
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.meter.reader import MIN_READ_GAP_S
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
-from lightning_watt.record.writer import RunWriter
+from lightning_watt.record.writer import RunWriter, Turn
 from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import go_on
@@ -58,6 +59,9 @@ def _warn_once_of(run: MeasuredRun) -> WarnOnce:
 
 guarded = never_raise(_warn_once_of)
 """A step of a `MeasuredRun` that cannot stop a training."""
+
+RECORD_SHARE = 0.01
+"""The share of the time that the record's writing may take; it grows with the number of epochs, and waits the longer."""
 
 
 class MeasuredRun:
@@ -108,7 +112,9 @@ class MeasuredRun:
         self.restored: dict[str, Any] | None = None
         self._train_batches = 0
         self._epoch_open = False
-        self._recorded = False
+        self._recorded = self._is_old = False
+        self._record_turn = Turn(RECORD_SHARE)
+        self._line_due_s = 0.0
 
     def forked(self) -> None:
         """In a child of the process that trains: the run, its files and its threads are the parent's."""
@@ -291,11 +297,16 @@ class MeasuredRun:
             return
         if not self.is_set_up and monotonic() < self.writes_from_s:
             return
-        writer.journal(session.line())
+        if monotonic() >= self._line_due_s:
+            # Asked-for readings come in between; a line an interval is enough.
+            self._line_due_s = monotonic() + max(0.0, self.state.interval_s - MIN_READ_GAP_S)
+            writer.journal(session.line())
         writer.batches(rows)
-        if epoch_over or not self._recorded:
-            self._recorded = True
-            self.write_record()
+        self._is_old = self._is_old or epoch_over
+        if not self._recorded or (self._is_old and self._record_turn.is_due()):
+            self._recorded, self._is_old = True, False
+            with self._record_turn:
+                self.write_record()
 
     def write_record(self) -> None:
         """Write the record as it stands."""

@@ -93,6 +93,21 @@ def test_tensors_broadcast_and_come_back_in_float64(dtype):
     np.testing.assert_allclose(score.numpy(), expected, rtol=1e-12)
 
 
+@given(
+    st.floats(0, 1) | st.just(math.nan),
+    st.floats(0, allow_infinity=True) | st.just(math.nan),
+    st.floats(-500, 500),
+    st.floats(-500, 500),
+    st.sampled_from(["kWh", "Wh", "J"]),
+    st.booleans(),
+)
+def test_numbers_and_tensors_agree(accuracy, energy_kwh, alpha, beta, unit, shifted):
+    arguments = {"alpha": alpha, "beta": beta, "unit": unit, "shifted": shifted}
+    of_tensor = sustainable_accuracy(torch.tensor(accuracy, dtype=torch.float64), energy_kwh, **arguments).item()
+    of_numbers = sustainable_accuracy(accuracy, energy_kwh, **arguments)
+    assert of_numbers == pytest.approx(of_tensor, rel=1e-9, nan_ok=True)
+
+
 def test_numbers_come_back_as_a_number_and_a_tensor_among_them_as_a_tensor():
     assert type(sustainable_accuracy(1, 100)) is float
     assert type(sustainable_accuracy(np.float64(1), np.float32(100))) is float

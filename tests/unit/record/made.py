@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Epoch, Inherited, Record, Sam, Stage
 from lightning_watt.record.files import JOURNAL_NAME
-from lightning_watt.record.journal import JournalLine, to_line
+from lightning_watt.record.lines import JournalLine, to_line
 from lightning_watt.record.schema import SCHEMA_VERSION
 from lightning_watt.record.writer import to_json
 from lightning_watt.sources.base import Device

@@ -15,7 +15,8 @@ from lightning_watt.errors import RecordError
 from lightning_watt.host import host_id, process_facts, this_machine
 from lightning_watt.record import journal as journals
 from lightning_watt.record.files import JOURNAL_NAME
-from lightning_watt.record.journal import JournalLine, Trace, beyond, read_journal, read_traces, to_line
+from lightning_watt.record.journal import Trace, beyond, read_journal, read_traces
+from lightning_watt.record.lines import JournalLine, to_line
 from tests.unit.record.made import BOARD, NOW, J, a_journal, a_session
 
 # ---- its lines as they are in the file ----

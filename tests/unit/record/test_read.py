@@ -13,7 +13,7 @@ from lightning_watt.errors import RecordError
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, NodeEnergy, Record, Sam, Stage
 from lightning_watt.record import read as reading
 from lightning_watt.record.files import RECORD_NAME
-from lightning_watt.record.journal import JournalLine
+from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.read import read_record, record_from_json
 from lightning_watt.record.writer import RunWriter, to_json
 from tests.unit.record.made import NOW, J, a_journal, a_record, a_session, as_json

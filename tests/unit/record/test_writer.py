@@ -17,7 +17,7 @@ import torch
 from lightning_watt.record import BatchRow, Sam, files, read_journal, read_record
 from lightning_watt.record import writer as writer_module
 from lightning_watt.record.files import BATCHES_NAME, JOURNAL_NAME, RECORD_NAME, file_of
-from lightning_watt.record.journal import JournalLine
+from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.writer import RunWriter, plain, to_json
 from tests.unit.record.made import a_record
 

@@ -11,7 +11,7 @@ import pytest
 
 from lightning_watt.host import this_machine
 from lightning_watt.record.files import RECORD_NAME
-from lightning_watt.record.journal import JournalLine
+from lightning_watt.record.lines import JournalLine
 from lightning_watt.run import resume
 from lightning_watt.run.ledger import Account, Point
 from lightning_watt.run.resume import Counted, Found, find_wasted, go_on
@@ -216,6 +216,32 @@ def test_a_checkpoint_is_added_once_with_what_its_run_inherited(tmp_path):
     assert [(known.path, known.total_j) for known in run.inherited] == [("pretrain", 3.0)]
     (sentence,) = run.unknown
     assert str(tmp_path) in sentence
+
+
+def old_rows(count: int, **state: object) -> dict[str, object]:
+    """A checkpoint that left rows out."""
+    return a_state(rows=[["train", count, 1.0, 1.0, None]], older_rows=count, **state)
+
+
+def test_the_epochs_that_a_checkpoint_left_out_come_from_the_record_beside_it(tmp_path):
+    epochs = [{"epoch": e, "stage": "train", "joules": 1.0, "seconds": 1.0, "accuracy": 0.5} for e in range(9)]
+    (tmp_path / RECORD_NAME).write_bytes(msgspec.json.encode({"session": "old", "epochs": epochs}))
+    session, run = Session(id="me"), RunState()
+    go_on(session, run, old_rows(7), str(tmp_path / "last.ckpt"), adds=True)
+    assert [row.epoch for row in session.others.rows] == list(range(8))
+    assert not any("rows" in sentence for sentence in run.unknown)
+
+
+@pytest.mark.filterwarnings("ignore::lightning_watt.errors.WattWarning")
+@pytest.mark.parametrize("record", [{}, {"session": "stranger", "epochs": []}, {"session": "old", "epochs": 3}, None])
+def test_if_there_is_no_such_record_that_is_said(tmp_path, record):
+    if record is not None:
+        (tmp_path / RECORD_NAME).write_bytes(msgspec.json.encode(record))
+    session, run = Session(id="me"), RunState()
+    go_on(session, run, old_rows(7), str(tmp_path / "last.ckpt"), adds=True)
+    assert [row.epoch for row in session.others.rows] == [7]
+    assert session.totals().total_uj == 5 * J
+    assert "The first 7 rows of this run's earlier part are not among" in run.unknown[0]
 
 
 def test_the_reader_of_another_node_only_notes_whose_run_it_goes_on_with():

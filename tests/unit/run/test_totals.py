@@ -43,7 +43,7 @@ def a_session(joules: int, name: str = "mine", stage: str = "train") -> Session:
     session = Session(id=name, devices={"gpu0": BOARD})
     session.ledger.open(["gpu0"], Account(stage, 0), Point(0, [0], [3000.0], 0, 0))
     session.ledger.close(Point(S, [joules * J], [4000.0], 10, 80))
-    session.accuracies[Account(stage, 0)] = 0.5
+    session.epochs.accuracies[Account(stage, 0)] = 0.5
     return session
 
 
@@ -121,7 +121,7 @@ def test_totals_do_not_change_any_more(whole):
     whole.ledger.open(["gpu0"], Account("test", 1), Point(2 * S, [0], [0.0], 0, 0))
     whole.ledger.close(Point(3 * S, [9 * J], [0.0], 0, 0))
     whole.take_report(a_report(4))
-    whole.accuracies[Account("test", 1)] = 0.9
+    whole.epochs.accuracies[Account("test", 1)] = 0.9
     assert checkpoint_state(totals) == before
     assert whole.totals().total_j == 17.0 + 9.0 + 2.0
 
