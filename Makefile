@@ -50,15 +50,15 @@ test: install ## run the whole test suite, WORKERS files at a time
 # The oldest Python too, if there is one.
 LOWEST_PYTHON ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || echo $(PYTHON))
 LOWEST := .venv-lowest
-test-lowest: | $(UV) ## the library at the oldest versions that pyproject.toml allows, in an environment of 6 GB (not in CI: MINUTES)
+test-lowest: | $(UV) ## the library at the oldest versions that pyproject.toml allows, in an environment of 6 GB (long, so not in CI)
 	$(UV) venv --quiet --allow-existing --python $(LOWEST_PYTHON) $(LOWEST)
 	VIRTUAL_ENV=$(abspath $(LOWEST)) $(UV) pip install --quiet --compile-bytecode --resolution lowest-direct -e ".[tensorboard,dev]"
 	@# Without the study, whose packages ask for a newer Lightning.
 	$(LOWEST)/bin/python -m pytest tests/unit --ignore tests/unit/experiments \
-	  tests/integration/test_{budget,cli,hparams,loggers,metrics,record,restarts,stages,ways_in}.py
+	  tests/integration/test_{budget,record,stages}.py
 
 PROGRAMS := .venv-programs
-test-programs: | $(UV) ## programs of other people under LIGHTNING_WATT, in an environment of their packages (not in CI: MINUTES)
+test-programs: | $(UV) ## programs of other people under LIGHTNING_WATT, in an environment of their packages (long, so not in CI)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(PROGRAMS)
 	VIRTUAL_ENV=$(abspath $(PROGRAMS)) $(UV) pip install --quiet --compile-bytecode -c requirements.lock --group programs -e .
 	$(PROGRAMS)/bin/python -m pytest -m programs tests/programs
