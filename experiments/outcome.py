@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.job import Outcome
+from lightning_watt.record.files import records_in
+from lightning_watt.units import digits
 
 NAME = "outcome.json"
 
@@ -43,14 +45,24 @@ def describe(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def energy_tables(outcome: Outcome) -> list[str]:
+    """What an outcome's run used, or each of its parts; without those that measured nothing."""
+    if outcome.parts:
+        return [table for part in outcome.parts.values() for table in energy_tables(part)]
+    try:
+        return [str(read_record(outcome.directory))]
+    except RecordError:
+        return []
+
+
 def _phase_lines(name: str, outcome: Outcome) -> list[str]:
     """Say the outcome of one phase and of its parts."""
     lines = [line for inner, part in outcome.parts.items() for line in _phase_lines(inner, part)]
     shown = any(part.metrics == outcome.metrics for part in outcome.parts.values())
-    figures = "" if shown else ", ".join(f"{key} {value:.4g}" for key, value in outcome.metrics.items())
+    figures = "" if shown else ", ".join(f"{key} {digits(value)}" for key, value in outcome.metrics.items())
     lines += [text for text in (f"{name:<13}{figures}".rstrip(), f"{'':<13}{outcome.note}".rstrip()) if text]
-    record = outcome.directory / "watt.json"
-    return [*lines, f"record       {record}"] if record.exists() else lines
+    record = max(records_in(outcome.directory), key=lambda file: file.stat().st_mtime_ns, default=None)
+    return lines if record is None else [*lines, f"record       {record}"]
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from experiments.boards import claim_boards, cuda_name
 from experiments.job import Job, Outcome, prepare_torch, wants_boards
-from experiments.outcome import describe, save_outcome
+from experiments.outcome import describe, energy_tables, save_outcome
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 TERMINATED = 128 + signal.SIGTERM  # what a shell makes of it
@@ -44,7 +44,8 @@ def main(cfg: DictConfig) -> float:
         return math.nan
     if rank_zero_only.rank == 0:
         save_outcome(directory, hydra_cfg.runtime.choices, outcome)
-        print(describe(outcome))
+        tables = energy_tables(outcome) if hydra_cfg.mode != RunMode.MULTIRUN else []  # a sweep has a table of its own
+        print(*tables, describe(outcome), sep="\n")
     return float(outcome.metrics.get("test_acc", math.nan))
 
 

@@ -14,6 +14,7 @@ from typing_extensions import override
 from experiments.outcome import NAME
 from lightning_watt import energy_of, read_record
 from lightning_watt.errors import RecordError
+from lightning_watt.units import digits
 
 COLUMNS = ("model", "on", "phase", "top-1", "own J", "± J", "with inherited", "J/image", "status")
 WIDTH = 110  # where the output is no terminal
@@ -63,12 +64,12 @@ def _figures(run: dict[str, Any]) -> list[str]:
     own = spread = carried = "-"
     try:
         energy = read_record(run["directory"]).energy
-        own, spread = f"{energy.total_j:.4g}", f"{energy.uncertainty_j:.2g}"
-        carried = f"{energy_of(run['directory']).total_j:.4g}"
+        own, spread = digits(energy.total_j), digits(energy.uncertainty_j, 2)
+        carried = digits(energy_of(run["directory"]).total_j)
     except (KeyError, TypeError, RecordError):
         pass  # a run without energy: watt=none, nothing to measure with, or it failed before it began
     shown = [metrics.get("test_acc"), metrics.get("joules_per_image")]
-    accuracy, per_image = ("-" if value is None else f"{value:.4g}" for value in shown)
+    accuracy, per_image = ("-" if value is None else digits(value) for value in shown)
     return [accuracy, own, spread, carried, per_image]
 
 

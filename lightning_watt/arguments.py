@@ -40,6 +40,21 @@ def check_choice(
     raise ValueError(f"{name} is {value!r}: give {' or '.join(map(repr, words))}, or a list of {what}.")
 
 
+def check_word(name: str, value: Any, words: tuple[str, ...]) -> None:
+    """One of some words.
+
+    Raises:
+        ValueError: it is none of them.
+
+    Example:
+        >>> check_word("summary", "tabel", ("auto", "table"))
+        Traceback (most recent call last):
+        ValueError: summary is 'tabel': give 'auto' or 'table'.
+    """
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(f"{name} is {value!r}: give {' or '.join(map(repr, words))}.")
+
+
 def check_switch(name: str, value: Any) -> None:
     """True or False.
 

@@ -15,22 +15,25 @@ from lightning_watt.distributed.rendezvous import PRESENCE_LIMIT_S
 from lightning_watt.errors import ArgumentError, WattError, shown
 from lightning_watt.record.record import Record
 from lightning_watt.run.lineage import STATE_KEY
-from lightning_watt.settings import NAMES, Settings
+from lightning_watt.settings import NAMES, Settings, Summary
 from lightning_watt.sources.base import EnergySource
 from lightning_watt.sources.masks import GPU
+from lightning_watt.trainer import facts
 from lightning_watt.trainer.base import Callback, join_loaded_packages
-from lightning_watt.trainer.ending import end_leftover, finish
-from lightning_watt.trainer.measured_run import MeasuredRun, never_raise
+from lightning_watt.trainer.ending import end_leftover, finish, status_after
+from lightning_watt.trainer.measured_run import FABRIC, MeasuredRun, never_raise
 from lightning_watt.trainer.setup import Setup
-from lightning_watt.units import EnergyUnit, wh
-from lightning_watt.warn_once import WarnOnce
+from lightning_watt.units import EnergyUnit, human_energy
 
 
-def _warn_once_of(callback: WattCallback) -> WarnOnce:
-    return callback._run.state.warn_once
+def _report(callback: WattCallback, name: str, given: tuple[Any, ...], error: Exception) -> None:
+    if given and facts.is_a(given[0], "Trainer"):
+        callback._run.state.warn_once.failed(name, error)
+    else:
+        callback.on_after_setup()
 
 
-hook = never_raise(_warn_once_of)
+hook = never_raise(_report)
 """A hook of ours that fails is reported once, and the training goes on."""
 
 
@@ -56,6 +59,13 @@ class WattCallback(Callback):
         batches: write each batch's energy to `watt_batches.csv`.
         electricity_price: what a kWh costs; with it the cost stands in the record and in the table at the end.
         idle_s: wait this long before the run and measure what the devices draw meanwhile; it stands beside the run's energy.
+        summary: what is printed at the end of a run: `"table"`; `"line"`; `"none"`; or `"auto"`: the table at the end of
+            the first run, and one line if that took less than a second, for another run of the same Trainer, and for each
+            later Trainer of the process. Then a table over all of them comes at the end of the process. Nothing is printed
+            of a run that had no batch. Who turned Lightning's own output off (`enable_progress_bar=False`,
+            `enable_model_summary=False`) or its information messages (`logging.getLogger("lightning.pytorch")` or
+            `"pytorch_lightning"` above INFO) gets one line at the end of the first run and one for the whole process; who
+            did both gets nothing.
 
     Attributes:
         settings: these arguments, checked. Each is an attribute of the callback too: `callback.sam_unit`.
@@ -90,6 +100,7 @@ class WattCallback(Callback):
         batches: bool = False,
         electricity_price: float | None = None,
         idle_s: float = 0.0,
+        summary: Summary = "auto",
     ) -> None:
         join_loaded_packages()
         super().__init__()
@@ -133,7 +144,7 @@ class WattCallback(Callback):
         try:
             arguments = ", ".join(f"{name}={shown(value)}" for name, value in self.settings.changed().items())
             session = self._run.session
-            used = f": {wh(session.energy_j):.4g} Wh so far" if session is not None and session.devices else ""
+            used = f": {human_energy(session.energy_j)} so far" if session is not None and session.devices else ""
         except Exception as error:  # noqa: BLE001 - a debugger or a logger asks for it at any moment
             return f"<{type(self).__name__}: {type(error).__name__} when it was asked for its text>"
         return f"{type(self).__name__}({arguments}){used}"
@@ -169,6 +180,7 @@ class WattCallback(Callback):
         raise error
 
     @override
+    @hook
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Settle everything, log it, write the record, print the table."""
         if self._run.nested:
@@ -177,10 +189,10 @@ class WattCallback(Callback):
         finish(self._run, trainer, "completed")
 
     @override
+    @hook
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The same, for a run that was stopped."""
-        stopped = isinstance(exception, (KeyboardInterrupt, SystemExit)) or "SIGTERM" in type(exception).__name__
-        finish(self._run, trainer, "interrupted" if stopped else "failed")
+        finish(self._run, trainer, status_after(exception))
 
     # -- the hooks that note where the training is --------------------------------------------------------------------
 
@@ -197,10 +209,11 @@ class WattCallback(Callback):
     @override
     @hook
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self._run.is_set_up = True
         self._run.take_restored(trainer)
+        self._run.is_set_up = True
 
     @override
+    @hook
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # Two steps: whatever fails in the first, every rank comes to the second, in which they exchange values.
         self._run.start_training(trainer)
@@ -265,15 +278,15 @@ class WattCallback(Callback):
         self._run.end_train_batch(trainer, batch, batch_idx)
 
     @override
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
         self._run.start_part("forward")
 
     @override
-    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+    def on_before_backward(self, *_: Any, **__: Any) -> None:
         self._run.start_part("backward")
 
     @override
-    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, *_: Any, **__: Any) -> None:
         self._run.start_part("optimizer")
 
     @override
@@ -285,6 +298,18 @@ class WattCallback(Callback):
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end
+
+    # -- Fabric, which calls methods by their names with whatever the script gives ---------------------------------------
+
+    def on_after_setup(self, *_: Any, **__: Any) -> None:
+        """Fabric calls this, a Trainer never does: say that nothing is measured, and how it could be."""
+        self._run.state.warn_once.warn(
+            "WattCallback measures what a Trainer does. Fabric has no Trainer, so nothing is measured. Measure the loop "
+            "itself: `with EnergyMeter() as meter:` around it, and `meter.window(...)` around its parts.",
+            FABRIC,
+        )
+
+    on_after_optimizer_step = on_after_setup
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 

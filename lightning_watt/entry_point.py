@@ -1,4 +1,4 @@
-"""What Lightning calls for every Trainer that is made, through its `callbacks_factory` entry points.
+"""What Lightning calls for every Trainer and every Fabric that is made, through its `callbacks_factory` entry points.
 
 It looks at one environment variable and imports nothing else while that is off, so being installed costs a script nothing.
 """
@@ -32,3 +32,24 @@ def callbacks() -> list[Any]:
         # Whatever is wrong with us, the script was not asking: it trains as it would without the variable.
         logging.getLogger("lightning_watt").exception("%s=%s: this run is not measured.", VARIABLE, asked)
         return []
+
+
+def fabric_callbacks() -> list[Any]:
+    """For a Fabric, which has no hooks to measure by: no callback; a sentence if the variable asks for one. Never raises.
+
+    Example:
+        >>> os.environ.pop(VARIABLE, None) and None
+        >>> fabric_callbacks()
+        []
+    """
+    asked = os.environ.get(VARIABLE, "").strip()
+    if asked.lower() in OFF:
+        return []
+    from lightning_watt.warn_once import OF_THE_PROCESS
+
+    OF_THE_PROCESS.warn(
+        f"{VARIABLE}={asked}: this script uses Fabric, which has no Trainer, so what it runs is not measured. "
+        "Measure the loop itself: `with lightning_watt.EnergyMeter() as meter:` around it.",
+        "fabric",
+    )
+    return []

@@ -1,4 +1,4 @@
-"""This machine, this process, and the processes that are forked off it.
+"""This machine, this process, what launched it, and the processes that are forked off it.
 
 A process may be forked off in the middle of a measurement. The child has a copy of everything but the threads: the reader
 is gone, and may have held a lock. Open files belong to the parent, and only the parent may settle, write and close. So each
@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from time import process_time
+from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
 import psutil
+
+if sys.platform != "win32":
+    import resource
+    from time import clock_gettime
 
 _alive: dict[int, ref[Forked]] = {}
 _of_the_parent: list[object] = []
@@ -103,8 +109,8 @@ def busy_seconds(children: Collection[psutil.Process] | None = None) -> float:
         children: the living ones, if the caller has just found them (`living_children`).
     """
     living = living_children() if children is None else children
-    own = os.times()  # before the children: one that ends now is missing once, and is never counted twice
-    total = own.user + own.system + own.children_user + own.children_system
+    # Before the living children: one that ends now is missing once, and is never counted twice.
+    total = process_time() + _seconds_of_ended_children()
     return total + sum(_seconds_of(child) for child in living)
 
 
@@ -129,6 +135,13 @@ def busy_seconds_of(tree: Collection[psutil.Process]) -> float:
     return sum(_seconds_of(one) for one in tree)
 
 
+def _seconds_of_ended_children() -> float:
+    if sys.platform == "win32":
+        return 0.0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # not `os.times`, which counts in steps of 10 ms
+    return float(used.ru_utime + used.ru_stime)
+
+
 def _seconds_of(process: psutil.Process) -> float:
     """CPU seconds of one process and its ended children; 0 of one that has ended since it was found."""
     try:
@@ -136,8 +149,74 @@ def _seconds_of(process: psutil.Process) -> float:
     except psutil.Error:
         return 0.0
     ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    return float(times.user + times.system + ended)
+    own = times.user + times.system  # in steps of 10 ms, each rounded down
+    if sys.platform == "linux":
+        with suppress(OSError):
+            own = clock_gettime(~process.pid << 3 | 2)  # clock_getcpuclockid(3), as the C library works it out
+    return float(own + ended)
+
+
+def is_below(pid: int, above: Collection[int]) -> bool:
+    """Whether a process of this machine descends from one of these."""
+    with suppress(psutil.Error, OverflowError):
+        return any(parent.pid in above for parent in psutil.Process(pid).parents())
+    return False
+
+
+def load() -> float:
+    """How many processes wanted to run in the last minute, over the hardware threads that can run them."""
+    with suppress(OSError):
+        return float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
+    return 0.0
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_tell)
+
+
+# -- what launched this process: nothing is imported to find out, because what nobody has imported launched nothing --------
+
+
+class RankHere(NamedTuple):
+    """Which of several processes this is: its number on this machine, and how many there are on all machines."""
+
+    local: int
+    world: int
+
+
+class RayTrial(NamedTuple):
+    """Where a trial works, for the time that Ray runs; and the directory that Ray shows to the user as the trial's."""
+
+    working: Path
+    own: Path
+
+
+def rank_here() -> RankHere | None:
+    """This process's place among those that train together; None if there is one."""
+    world, local = _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
+    dist = sys.modules.get("torch.distributed")
+    if world <= 1 and dist is not None and dist.is_available() and dist.is_initialized():
+        world, local = dist.get_world_size(), _number("LOCAL_RANK", dist.get_rank())
+    return RankHere(local, world) if world > 1 else None
+
+
+def _number(variable: str, otherwise: int) -> int:
+    try:
+        return int(os.environ.get(variable, otherwise))
+    except ValueError:
+        return otherwise
+
+
+def ray_trial() -> RayTrial | None:
+    """The trial of Ray Tune that this process runs, if it is one whose directory is on this machine.
+
+    A trial's working directory is below Ray's temporary one. What `ResultGrid` and `ray_results` show is another, to which
+    Ray copies checkpoints and nothing else.
+    """
+    module: Any = sys.modules.get("ray.train._internal.session")
+    try:
+        storage = module.get_session().storage
+        is_local = type(storage.storage_filesystem).__name__ == "LocalFileSystem"
+        return RayTrial(Path(storage.trial_working_directory), Path(storage.trial_fs_path)) if is_local else None
+    except Exception:  # noqa: BLE001 - no Ray, no trial, or a Ray that keeps it elsewhere
+        return None

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from lightning_watt.arguments import OFF, ON, check_choice, check_count, check_number, check_switch
+from lightning_watt.arguments import OFF, ON, check_choice, check_count, check_number, check_switch, check_word
 from lightning_watt.sources.base import EnergySource, is_source
 from lightning_watt.sources.masks import GPU, is_gpu
 from lightning_watt.units import EnergyUnit
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 GPU_WORDS = ("auto", "visible", "all")
 """`gpus` in one word: what the Trainer uses (for a meter: as `"visible"`), what the mask leaves, every board."""
+Summary = Literal["auto", "table", "line", "none"]
+"""What is printed at the end of a run: what fits the run and the program, the whole table, one line, nothing."""
 
 
 def _name(name: str, value: Any) -> None:
@@ -62,6 +64,7 @@ _budget = partial(check_number, what="the kWh that the training may use", above=
 _pue = partial(check_number, what="the building's power over its computers' power", at_least=1.0)
 _carbon = partial(check_number, what="grams of CO2e a kWh", at_least=0.0, optional=True)
 _price = partial(check_number, what="what a kWh costs", at_least=0.0, optional=True)
+_summary = partial(check_word, words=get_args(Summary))
 _idle = partial(check_number, what="the seconds to measure idle power before the run", at_least=0.0)
 
 
@@ -93,6 +96,7 @@ class Settings:
     batches: bool = _argument(False, check_switch, _read_switch)
     electricity_price: float | None = _argument(None, _price, float)
     idle_s: float = _argument(0.0, _idle, float)
+    summary: Summary = _argument("auto", _summary, str)  # noqa: RUF009 - it makes a field
 
     def __post_init__(self) -> None:
         check(**vars(self))

@@ -7,6 +7,8 @@ from html import escape
 
 from tabulate import tabulate
 
+from lightning_watt.units import digits
+
 WORDS = ("source", "kind", "name", "identity")
 """Columns of words, which stand on the left."""
 
@@ -27,7 +29,7 @@ def table(rows: list[list[str]], headers: list[str], form: str) -> str:
 
 def ratio(joules: float, by: float) -> str:
     """Joules by seconds, batches or samples; a dash if there are none."""
-    return f"{joules / by:.4g}" if by else "-"
+    return digits(joules / by) if by else "-"
 
 
 def meter_html(devices: Sequence[tuple[str, float, float, str, str]], seconds: float, note: str) -> str:
@@ -39,7 +41,7 @@ def meter_html(devices: Sequence[tuple[str, float, float, str, str]], seconds: f
         note: what else is to be known.
     """
     rows = [
-        [label, f"{joules:.4g}", f"{joules * gain:.2g}", ratio(joules, seconds), source, name]
+        [label, digits(joules), digits(joules * gain, 2), ratio(joules, seconds), source, name]
         for label, joules, gain, source, name in devices
     ]
     drawn = table(rows, ["device", "J", "± J", "mean W", "source", "name"], "html") if rows else ""

@@ -6,6 +6,8 @@ exact. What people read is float64 joules, watt-hours and kilowatt-hours.
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from typing import Final, Literal
 
 EnergyUnit = Literal["kWh", "Wh", "J"]
@@ -45,9 +47,56 @@ def nanoseconds(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
-def human_energy(joules: float) -> str:
-    """Energy in the unit a person would pick, to four digits: `"12.5 J"`, `"3.472 Wh"`, `"1.2 kWh"`."""
-    for unit, size in (("kWh", J_PER_KWH), ("Wh", J_PER_WH)):
-        if abs(joules) >= size:
-            return f"{joules / size:.4g} {unit}"
-    return f"{joules:.4g} J"
+def digits(value: float, significant: int = 4) -> str:
+    """A number to some significant digits, without an exponent unless it is tiny or huge.
+
+    Example:
+        >>> digits(129_600), digits(0.000123456), digits(396, 2), digits(1.2e-9)
+        ('129600', '0.0001235', '400', '1.2e-09')
+    """
+    rounded = f"{value:.{significant}g}"
+    if not math.isfinite(value) or not (value == 0 or 1e-4 <= abs(value) < 1e9):
+        return rounded
+    return f"{Decimal(rounded):f}"
+
+
+class Shown(float):
+    """A number that is printed with its unit, whatever format is asked for; to reckon with, it is a plain float.
+
+    Args:
+        value: the number.
+        text: how it is printed.
+
+    Example:
+        >>> power = Shown(42.3, "42.3 W")
+        >>> f"{power:.3f}", power + 1
+        ('42.3 W', 43.3)
+    """
+
+    text: str
+
+    def __new__(cls, value: float, text: str) -> Shown:
+        """Make it."""
+        made = super().__new__(cls, value)
+        made.text = text
+        return made
+
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
+        return float(self), self.text
+
+    def __format__(self, _: str) -> str:
+        return self.text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def unit_that_fits(joules: float) -> EnergyUnit:
+    """The unit in which a person would give this energy."""
+    return next((unit for unit, size in J_PER.items() if abs(joules) >= size), "J")
+
+
+def human_energy(joules: float, significant: int = 4) -> str:
+    """Energy in the unit that fits, to some significant digits: `"12.5 J"`, `"3.472 Wh"`, `"1.2 kWh"`."""
+    unit = unit_that_fits(joules)
+    return f"{digits(joules / J_PER[unit], significant)} {unit}"

@@ -43,3 +43,7 @@ class WarnOnce:
         if what not in self.said:
             log_safely(logging.ERROR, f"{what} failed", error)
         self.warn(f"{what} failed ({shown(error)}); the training goes on. Please report it.", what)
+
+
+OF_THE_PROCESS = WarnOnce()
+"""For what is to be said once, whatever the number of runs and meters."""

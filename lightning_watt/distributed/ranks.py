@@ -21,6 +21,7 @@ class Presence(msgspec.Struct, kw_only=True, frozen=True):
         pid: its process.
         boards: UUIDs of the boards that it uses, or is asked to measure, as far as it sees them.
         directory: where it would write the run's files.
+        version: the lowest version that no run has there (`record.files`).
         budget_kwh: the budget that it was given.
         arguments: the callback's arguments, as text.
     """
@@ -31,6 +32,7 @@ class Presence(msgspec.Struct, kw_only=True, frozen=True):
     pid: int
     boards: list[str]
     directory: str = ""
+    version: int = 0
     budget_kwh: float | None = None
     arguments: str = ""
 
@@ -42,6 +44,7 @@ class Arrangement(msgspec.Struct, kw_only=True, frozen=True):
         ranks: those that measure, in order.
         world: the number of all ranks.
         directory: where the run's files go: rank zero's, or that of the lowest rank that measures.
+        version: the version that it found for them.
         budget_kwh: rank zero's budget; None also if not every rank measures, because one alone cannot stop.
         unlike: ranks whose arguments are not those of the first.
     """
@@ -49,6 +52,7 @@ class Arrangement(msgspec.Struct, kw_only=True, frozen=True):
     ranks: list[int]
     world: int
     directory: str = ""
+    version: int = 0
     budget_kwh: float | None = None
     unlike: list[int] = []
 
@@ -84,14 +88,16 @@ class Opened(msgspec.Struct, kw_only=True, frozen=True):
         host: its host.
         session: the id of its session.
         devices: UUIDs of what it measures, by label.
-        estimates: how many devices it only estimates; those are of its own process, so no two of them are one.
+        estimates: labels of what it only estimates; those are of its own process, so no two of them are one.
+        asked: whether the user asked for estimates, by sources of their own.
     """
 
     rank: int
     host: str
     session: str
     devices: dict[str, str] = {}
-    estimates: int = 0
+    estimates: list[str] = []
+    asked: bool = False
 
 
 class Agreement(msgspec.Struct, kw_only=True, frozen=True):
@@ -101,12 +107,15 @@ class Agreement(msgspec.Struct, kw_only=True, frozen=True):
         run: the id of the run: the session of rank zero, or of the lowest rank that measures.
         readers: the ranks that read something, the first of all ranks before them; a rank's place in here is its number in
             the record (`node1/gpu0`).
-        leaves: labels of a reader's devices that a reader before it on its host counts, by rank.
+        leaves: labels of a reader's devices that are not counted, by rank: a reader before it on its host counts them, or
+            they are estimates and others measure.
+        unmeasured: the ranks of such estimates.
     """
 
     run: str
     readers: list[int]
     leaves: dict[int, list[str]] = {}
+    unmeasured: list[int] = []
 
 
 def is_alone(world_size: int) -> bool:
@@ -149,6 +158,7 @@ def arrange(present: Sequence[Presence], world: int) -> tuple[Arrangement, dict[
         ranks=[one.rank for one in present],
         world=world,
         directory=first.directory,
+        version=first.version,
         budget_kwh=first.budget_kwh if first.rank == 0 and len(present) == world else None,
         unlike=[one.rank for one in present if one.arguments != first.arguments],
     )
@@ -169,21 +179,28 @@ def uncovered(boards: Sequence[str], reader: Opened) -> list[str]:
 def count_once(opened: Sequence[Opened], first: int) -> Agreement:
     """Who counts a device that several processes opened: the lowest rank of the host.
 
+    A rank that has nothing but estimates counts nothing if another one measures: no estimate joins a measured total unasked.
+
     Args:
         opened: what the readers say.
         first: the lowest rank that measures; it heads the readers, even if it could open nothing.
     """
     by_rank = {one.rank: one for one in sorted(opened, key=lambda one: one.rank)}
+    measures = any(one.devices for one in opened)
+    unmeasured = [r for r, one in by_rank.items() if measures and one.estimates and not one.devices and not one.asked]
     taken: set[tuple[str, str]] = set()
     readers, leaves = [first], {}
     for rank, one in by_rank.items():
         measured: Mapping[str, tuple[str, str]] = {label: (one.host, uuid) for label, uuid in one.devices.items()}
         leaves[rank] = [label for label, device in measured.items() if device in taken]
-        if rank != first and (one.estimates or set(measured.values()) - taken):
+        leaves[rank] += one.estimates if rank in unmeasured else []
+        counts_estimates = one.estimates and rank not in unmeasured
+        if rank != first and (counts_estimates or set(measured.values()) - taken):
             readers.append(rank)
         taken |= set(measured.values())
     run = by_rank[first].session if first in by_rank else ""
-    return Agreement(run=run, readers=readers, leaves={rank: labels for rank, labels in leaves.items() if labels})
+    leaves = {rank: labels for rank, labels in leaves.items() if labels}
+    return Agreement(run=run, readers=readers, leaves=leaves, unmeasured=unmeasured)
 
 
 def _bare(uuid: str) -> str:

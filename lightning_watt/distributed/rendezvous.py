@@ -136,6 +136,17 @@ class Rendezvous:
                 "whose arguments count for the whole run; a budget is rank zero's. Give every rank the same."
             )
 
+    def of_unmeasured(self) -> str:
+        """A sentence for the record about the ranks that can be estimated only, while others are measured; or nothing."""
+        ranks = self.agreement.unmeasured
+        if not ranks:
+            return ""
+        return (
+            f"The energy of {_ranges(ranks)} is not in the total: it can only be estimated there, and that of other ranks "
+            "is measured. `python -m lightning_watt` on that machine says why, and what to do. To have an estimate in the "
+            "total, give WattCallback your own list of sources, with EstimateSource() in it."
+        )
+
     def boards_unseen(self, boards: list[str], share: Share) -> list[str]:
         """The boards of this rank that its node's reader cannot see, once that has opened its sources."""
         if self.store is None or share.reads or not boards or self.rank not in self.arrangement.ranks:

@@ -130,5 +130,7 @@ class Curves:
     def energies(self, marks: Sequence[Mark[Any]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Energy and edge of each mark (rows) and device (columns), microjoules."""
         times = np.asarray([mark.t_ns for mark in marks], dtype=np.int64)
+        if not self.timelines:  # the rank that leads a run may have nothing to read
+            return np.zeros((len(times), 0), dtype=np.int64), np.zeros((len(times), 0))
         energy = np.stack([line.energy_uj_at(times) for line in self.timelines], axis=1)
         return energy, np.stack([line.edge_uj_at(times) for line in self.timelines], axis=1)

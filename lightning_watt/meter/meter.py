@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from lightning_watt.errors import SourceUnavailable, WattError
-from lightning_watt.host import keep, tell_of_forks
+from lightning_watt.host import keep, rank_here, tell_of_forks
 from lightning_watt.meter.curves import Complaints
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.reader import END_LIMIT_S, Listener, Measurement
@@ -23,7 +23,8 @@ from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource,
 from lightning_watt.sources.discover import open_sources
 from lightning_watt.sources.masks import GPU
 from lightning_watt.tables import meter_html
-from lightning_watt.units import UJ_PER_J, kwh
+from lightning_watt.units import UJ_PER_J, human_energy, kwh
+from lightning_watt.warn_once import OF_THE_PROCESS
 
 
 class EnergyMeter:
@@ -148,6 +149,8 @@ class EnergyMeter:
         """
         if not self._is_open:
             self.open()
+            if not self._processes and isinstance(self._sources, str):
+                _warn_of_other_ranks(self.devices, boards_too=isinstance(self._gpus, str))
         self._is_open = False
         self._run.start(listener, abandoned, on_abandoned)
         return self
@@ -172,7 +175,7 @@ class EnergyMeter:
             return "EnergyMeter(nothing has been measured yet)"
         labels = ", ".join(device.label for device in run.devices)
         state = "so far" if run.total.end_mark is None else "in all"
-        return f"EnergyMeter({labels}: {sum(_used_j(run)):.4g} J {state})"
+        return f"EnergyMeter({labels}: {human_energy(sum(_used_j(run)))} {state})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows of it: each device's energy from start to stop or, by its last known power, to now."""
@@ -272,3 +275,24 @@ def _used_j(run: Measurement) -> list[float]:
     first, end = run.total.start_mark.energy_uj, run.total.end_mark
     until = run.energy_now_uj() if end is None or end.energy_uj is None else end.energy_uj
     return [(int(now) - (0 if first is None else int(first[i]))) / UJ_PER_J for i, now in enumerate(until)]
+
+
+def _warn_of_other_ranks(devices: Sequence[Device], *, boards_too: bool) -> None:
+    """Say once in a process that a meter in each rank counts the machine's devices once more.
+
+    Args:
+        devices: what a meter reads.
+        boards_too: its boards were not chosen for this rank.
+    """
+    here = rank_here()
+    if here is None or here.local == 0:
+        return
+    shared = [one.label for one in devices if one.source == "rapl" or (boards_too and one.provenance == "measured")]
+    if shared:
+        OF_THE_PROCESS.warn(
+            f"This is local rank {here.local} of {here.world} processes, and its EnergyMeter reads {', '.join(shared)}. "
+            "If the other ranks of this machine have a meter too, each of them counts these devices again. Measure in "
+            "one rank of each machine (LOCAL_RANK 0), or give each rank its own board: "
+            "EnergyMeter(sources=[NvmlSource([index])]).",
+            "ranks",
+        )

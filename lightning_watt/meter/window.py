@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_watt.errors import WattError
 from lightning_watt.meter.marks import Mark
 from lightning_watt.sources.base import Device
-from lightning_watt.units import UJ_PER_J, kwh, seconds
+from lightning_watt.units import UJ_PER_J, human_energy, kwh, seconds
 
 
 class Measures(Protocol):
@@ -147,7 +147,7 @@ class Window:
         if self._start_mark is None:
             return f"Window({self.name!r}, not begun)"
         settled = self.end_mark is not None and self.end_mark.energy_uj is not None and self._meter.answered
-        return f"Window({self.name!r}, {f'{self.joules:.4g} J' if settled else 'open'}, {self.seconds:.4g} s)"
+        return f"Window({self.name!r}, {human_energy(self.joules) if settled else 'open'}, {self.seconds:.4g} s)"
 
     def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Microjoules used by each device, and both edges' uncertainties; waits until the counters have passed the end."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from lightning_watt.record.schema import RecordFields
-from lightning_watt.record.summary import summary_html
+from lightning_watt.record.summary import summary, summary_html
 
 
 class Record(RecordFields, kw_only=True):
     """One run, as its `watt.json` holds it; `RecordFields` explains the fields."""
+
+    def __str__(self) -> str:
+        """What `print(callback.result)` shows: the same as text."""
+        return summary(self)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the tables and sentences at the end of a run."""

@@ -1,22 +1,61 @@
-"""The table at the end of a run: the energy of each stage and each device, with its plus or minus."""
+"""What is printed at the end of a run: the energy of each stage and each device, with its plus or minus; or one line."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from lightning_watt.record.schema import RecordFields
+from lightning_watt.record.schema import RecordFields, Stage
 from lightning_watt.tables import ratio, table
-from lightning_watt.units import human_energy, wh
+from lightning_watt.units import J_PER, digits, human_energy, unit_that_fits
 
 log = logging.getLogger(__name__)
 
 
-def summary(record: RecordFields) -> str:
-    """A record as text: energy by stage, energy by device, and sentences about the rest."""
+def summary(record: RecordFields, notes: Sequence[str] = ()) -> str:
+    """A record as text: energy by stage, energy by device, and sentences about the rest.
+
+    Args:
+        record: the record.
+        notes: further sentences.
+    """
     if record.energy.total_j is None:
         return _nothing(record)
-    return "\n".join(["", *(part for table in _tables(record, "simple") for part in (table, "")), *_sentences(record)])
+    tables = (part for table in _tables(record, "simple") for part in (table, ""))
+    return "\n".join(["", *tables, *_sentences(record), *notes])
+
+
+def line(record: RecordFields, before: Mapping[str, Stage] | None = None) -> str:
+    """A record in one line.
+
+    Args:
+        record: the record.
+        before: the energy by stage that was printed of this run before; None if nothing was.
+    """
+    energy, accuracy = record.energy, record.accuracy
+    if energy.total_j is None:
+        return _nothing(record)
+    used, spread = human_energy(energy.total_j), human_energy(energy.uncertainty_j or 0.0)
+    seconds = sum(stage.seconds for stage in energy.by_stage.values())
+    status = "" if record.status == "completed" else f"{record.status}; "
+    text = f"{status}energy {used} ± {spread}, {energy.provenance}, in {digits(seconds, 3)} s"
+    if before is not None:
+        text = f"{', '.join(_since(energy.by_stage, before))}; in all {text}"
+    if accuracy.last is not None:
+        text += f"; accuracy {accuracy.last:.4f} ({accuracy.metric})"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _since(stages: Mapping[str, Stage], before: Mapping[str, Stage]) -> list[str]:
+    """What each stage that had batches has used since."""
+    nothing = Stage(joules=0.0, seconds=0.0)
+    earlier = {name: before.get(name, nothing) for name in stages}
+    return [
+        f"{name} {human_energy(stage.joules - earlier[name].joules)}"
+        for name, stage in stages.items()
+        if stage.batches > earlier[name].batches
+    ]
 
 
 def summary_html(record: RecordFields) -> str:
@@ -34,12 +73,13 @@ def _nothing(record: RecordFields) -> str:
 def _tables(record: RecordFields, form: str) -> tuple[str, str]:
     """Energy by stage, and by device."""
     energy = record.energy
+    unit = unit_that_fits(energy.total_j or 0.0)
+    size = J_PER[unit]
     total_s = sum(stage.seconds for stage in energy.by_stage.values())
     stages: list[list[str]] = [
         [
             name,
-            f"{wh(stage.joules):.4g}",
-            f"{wh(stage.uncertainty_j):.2g}",
+            *_sized(stage.joules, stage.uncertainty_j, size),
             ratio(stage.joules, stage.seconds),
             f"{stage.seconds:.1f}",
             ratio(stage.joules, stage.batches),
@@ -48,20 +88,24 @@ def _tables(record: RecordFields, form: str) -> tuple[str, str]:
         for name, stage in energy.by_stage.items()
     ]
     total = [
-        f"{wh(energy.total_j or 0.0):.4g}",
-        f"{wh(energy.uncertainty_j or 0.0):.2g}",
+        *_sized(energy.total_j or 0.0, energy.uncertainty_j or 0.0, size),
         ratio(energy.total_j or 0.0, total_s),
         f"{total_s:.1f}",
     ]
     stages.append(["total", *total, "", ""])
     devices = [
-        [label, f"{wh(d.joules):.4g}", f"{wh(d.joules * d.gain):.2g}", ratio(d.joules, total_s), d.source, d.name]
+        [label, *_sized(d.joules, d.joules * d.gain, size), ratio(d.joules, total_s), d.source, d.name]
         for label, d in energy.by_device.items()
     ]
     return (
-        table(stages, ["stage", "Wh", "± Wh", "mean W", "s", "J/batch", "J/sample"], form),
-        table(devices, ["device", "Wh", "± Wh", "mean W", "source", "name"], form),
+        table(stages, ["stage", unit, f"± {unit}", "mean W", "s", "J/batch", "J/sample"], form),
+        table(devices, ["device", unit, f"± {unit}", "mean W", "source", "name"], form),
     )
+
+
+def _sized(joules: float, plus_minus_j: float, size: float) -> list[str]:
+    """Energy and its plus or minus, in a unit of so many joules."""
+    return [digits(joules / size), digits(plus_minus_j / size, 2)]
 
 
 def _sentences(record: RecordFields) -> list[str]:
@@ -79,9 +123,9 @@ def _sentences(record: RecordFields) -> list[str]:
         lines.append(f"Of it, {resumed} up to the checkpoint that it resumed from, and {wasted} wasted after checkpoints.")
         lines += [f"Wasted: {human_energy(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
     if record.co2e_g is not None and record.carbon_intensity is not None:
-        lines.append(f"CO2e {record.co2e_g:.4g} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
+        lines.append(f"CO2e {digits(record.co2e_g)} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
     if record.cost is not None and record.electricity_price is not None:
-        lines.append(f"Cost {record.cost:.4g}, at {record.electricity_price:g} a kWh and a PUE of {record.pue:g}.")
+        lines.append(f"Cost {digits(record.cost)}, at {record.electricity_price:g} a kWh and a PUE of {record.pue:g}.")
     if record.idle is not None:
         idle_w = sum(record.idle.power_w.values())
         run_s = sum(stage.seconds for stage in energy.by_stage.values())
@@ -90,9 +134,9 @@ def _sentences(record: RecordFields) -> list[str]:
             f"{human_energy(idle_w * run_s)}. The numbers above contain it, as all that devices draw: it is not taken off."
         )
     if accuracy.last is not None and sam.shifted is not None:
-        value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else f"{sam.value:.4f}"
+        value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else digits(sam.value)
         lines.append(
-            f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {sam.shifted:.4f}; "
+            f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {digits(sam.shifted)}; "
             f"E in {sam.unit}, alpha {sam.alpha:g}, beta {sam.beta:g}."
         )
     if record.parts:
@@ -106,12 +150,11 @@ def _sentences(record: RecordFields) -> list[str]:
     return lines
 
 
-def print_summary(record: RecordFields, where: str) -> None:
-    """Print the table, and where the record is.
+def say(text: str) -> None:
+    """Print a text.
 
     On a terminal that has only ASCII it prints ASCII. If the output is closed, it prints nothing, and raises nothing.
     """
-    text = summary(record) + (f"\nRecord: {where}" if where else "")
     try:
         _print(text)
     except UnicodeEncodeError:

@@ -15,8 +15,10 @@ from lightning_watt.units import NS_PER_S, UJ_PER_J
 
 WASTED = "wasted"
 """What earlier parts of a resumed run used after the checkpoint that it went on from: spent, and its result lost."""
-STAGES = ("train", "validate", "test", "predict", "sanity_check", "other", WASTED)
-"""Lightning's stages, `other` for what lies between them, and `wasted`."""
+TUNE = "tune"
+"""What Lightning's learning-rate and batch-size finders used for their trials, whatever stage they run in."""
+STAGES = ("train", "validate", "test", "predict", "sanity_check", TUNE, "other", WASTED)
+"""Lightning's stages, `tune`, `other` for what lies between them, and `wasted`."""
 PAST = -1
 """The epoch of the account in which a stage's earlier epochs are together."""
 
@@ -41,7 +43,7 @@ class Usage:
         uj: microjoules by device label.
         ns: nanoseconds.
         batches: batches that ended meanwhile.
-        samples: samples in those batches.
+        samples: samples in those batches; 0 if those of any are not known.
         edge_variance: squared microjoules that may lie on the wrong side of the edges.
 
     Example:
@@ -56,16 +58,21 @@ class Usage:
     edge_variance: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        uj = dict(self.uj)
-        for label, more in other.uj.items():
+        uj = dict(self.uj or other.uj)
+        for label, more in other.uj.items() if self.uj else ():
             uj[label] = uj.get(label, 0) + more
         return Usage(
             uj,
             self.ns + other.ns,
             self.batches + other.batches,
-            self.samples + other.samples,
+            self.samples + other.samples if self._counts and other._counts else 0,
             self.edge_variance + other.edge_variance,
         )
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the samples of all batches are known."""
+        return self.samples > 0 or self.batches == 0
 
     @property
     def total_uj(self) -> int:
@@ -116,6 +123,7 @@ class Ledger:
         self.accounts: dict[Account, Usage] = {}
         # Running sums, so that a row of a run of a thousand epochs costs no more than one of the first epoch.
         self._stages: dict[str, Usage] = {}
+        self._since: dict[Account, Usage] | None = None  # None while nobody takes it
         self._account: Account | None = None
         self._at: Point | None = None
 
@@ -154,6 +162,13 @@ class Ledger:
         """Charge what was used to an account."""
         self.accounts[account] = self.accounts.get(account, NOTHING) + usage
         self._stages[account.stage] = self._stages.get(account.stage, NOTHING) + usage
+        if self._since is not None:
+            self._since[account] = self._since.get(account, NOTHING) + usage
+
+    def take_since(self) -> dict[Account, Usage]:
+        """What was charged to each account since the last call, in the order of the first charges; at first, all of it."""
+        since, self._since = self._since, {}
+        return dict(self.accounts) if since is None else since
 
     def fold(self, is_past: Callable[[Account], bool]) -> dict[Account, Usage]:
         """Put the accounts of some epochs together, one a stage, so that there are never many.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from lightning_watt.errors import WattError
 from lightning_watt.record.schema import Accuracy
@@ -13,14 +15,30 @@ from lightning_watt.run.state import RunState
 
 ACCURACY_RANGE = "accuracy range"
 """The key of the warning about an accuracy outside of [0, 1]."""
-_NAMES = r"(?:top_?1_?)?acc(?:uracy)?(?:_?(?:top_?)?1)?|top_?1|multiclassaccuracy|binaryaccuracy"
-_KINDS = {
-    "validate": r"val|valid|validation|eval",
-    "test": r"test",
-    "train": r"train|training",
-    "": r"",
+_STAGES = {
+    **dict.fromkeys(("val", "valid", "validation", "eval", "evaluation", "dev"), "validate"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("train", "training"), "train"),
 }
 _ORDER = {"validate": ("validate", "", "train"), "train": ("validate", "", "train"), "test": ("test", "")}
+# What people put beside these words without meaning another quantity; `ptl/val_accuracy` is of Ray's examples. Not `step`: a
+# value of one batch; not `best`: one of an earlier epoch; no number but a 1: the accuracy of a class, or the top-5 accuracy.
+_BESIDE = "|".join(
+    (
+        "avg|average|mean|epoch|overall|total|micro|macro|weighted",
+        "balanced|bal|binary|multi_?class|multi_?label|ptl|metrics?|score",
+    )
+)
+_WORD = re.compile(
+    rf"(?P<accuracy>acc(?:uracy)?1?|top_?1)(?![0-9])|(?P<stage>{'|'.join(sorted(_STAGES, key=len, reverse=True))})"
+    rf"|(?P<beside>{_BESIDE}|at_?1(?![0-9])|dataloader_idx_0)"
+)
+NO_ACCURACY = "no accuracy"
+"""The key of the warning that there is none."""
+NOBODY_ASKED = "No accuracy was logged"
+"""What the sentence begins with that is no warning."""
+MOST_NAMES = 12
+"""Names of logged metrics in a sentence."""
 
 
 def find_accuracy(
@@ -30,8 +48,8 @@ def find_accuracy(
 
     Args:
         metrics: what has been logged; numbers or tensors of one element.
-        wanted: a metric's name; or `"auto"`: the usual names (`val_acc`, `val/accuracy`, `valid_top1`, `acc`, ...), of
-            validation before training; in a test those of the test.
+        wanted: a metric's name; or `"auto"`: the usual names (`val_acc`, `accuracy/validation`, `dev_top1`, `acc`, ...),
+            of validation before training; in a test those of the test. Of several, the one with the fewest words.
         stage: the stage that it is looked for in.
         may_wait: read a value that lies on a GPU, which waits for the GPU; not inside an epoch.
 
@@ -63,14 +81,43 @@ def find_accuracy(
 
 
 def _usual(metrics: Mapping[str, Any], stage: str) -> str | None:
-    plain = {name: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in metrics}
-    for kind in _ORDER.get(stage, _ORDER["train"]):
-        prefix = f"(?:{_KINDS[kind]})_?" if kind else ""
-        pattern = re.compile(f"{prefix}(?:{_NAMES})(?:_epoch)?(?:_dataloader_idx_0)?")
-        for name, text in plain.items():
-            if not name.startswith("watt") and pattern.fullmatch(text):
-                return name
-    return None
+    """The metric with a usual name that counts in this stage."""
+    order = _ORDER.get(stage, _ORDER["train"])
+    found = [
+        (order.index(read.stage), read.words, name) for name in metrics if (read := _read(name)) and read.stage in order
+    ]
+    return min(found, key=lambda one: one[:2])[2] if found else None
+
+
+class _Name(NamedTuple):
+    """What a metric's name says: the stage, empty if it says none, and how many words it has."""
+
+    stage: str
+    words: int
+
+
+@lru_cache(maxsize=1024)
+def _read(name: str) -> _Name | None:
+    """A metric's name, word by word; None if it is not that of an accuracy, or has a word that may mean another quantity.
+
+    Example:
+        >>> _read("Accuracy/validation"), _read("valMulticlassAccuracy"), _read("val_acc_loss")
+        (_Name(stage='validate', words=2), _Name(stage='validate', words=3), None)
+    """
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("@", "")
+    text = re.sub(r"[^a-z0-9]+", "_", apart).strip("_")
+    words: list[re.Match[str]] = []
+    at = 0
+    while at < len(text):
+        word = _WORD.match(text, at)
+        if word is None:
+            return None
+        words.append(word)
+        at = word.end() + (text[word.end() : word.end() + 1] == "_")
+    stages = {_STAGES[word["stage"]] for word in words if word["stage"]}
+    if len(stages) > 1 or not any(word["accuracy"] for word in words):
+        return None
+    return _Name("".join(stages), len(words))
 
 
 def look_for_accuracy(run: RunState, metrics: Mapping[str, Any], wanted: str, stage: str, *, may_wait: bool = True) -> None:
@@ -89,14 +136,28 @@ def look_for_accuracy(run: RunState, metrics: Mapping[str, Any], wanted: str, st
     run.metric = Accuracy(metric=name, last=value, best=value if before is None else max(before, value))
 
 
+def missing_accuracy(run: RunState, wanted: str) -> str:
+    """Why a training that is over has no SAM, and what to do; empty if it has one, or the reason was given already."""
+    if run.metric.last is not None or {ACCURACY_RANGE, NO_ACCURACY} & run.warn_once.said.keys():
+        return ""
+    seen = sorted(run.seen_metrics)
+    name = wanted if wanted != "auto" else _usual(dict.fromkeys(seen), "train")
+    if name in run.seen_metrics:
+        return f"The accuracy {name!r} was logged and never was a number, so there is no SAM."
+    there = ", ".join(seen[:MOST_NAMES]) + (", ..." if len(seen) > MOST_NAMES else "") or "none"
+    if wanted == "auto":
+        what, remedy = NOBODY_ASKED, 'Name the metric that it is to use: WattCallback(accuracy="...").'
+    else:
+        near = difflib.get_close_matches(wanted, seen, 1, cutoff=0.5)
+        what, remedy = (
+            f"No metric of the name {wanted!r} was logged",
+            f"Did you mean {near[0]!r}?" if near else "Name one of them.",
+        )
+    return f"{what}, so there is no SAM; the energy is measured all the same. Metrics that were logged: {there}. {remedy}"
+
+
 def warn_of_missing_accuracy(run: RunState, wanted: str) -> None:
-    """Warn that there is no SAM, unless there is one or the reason was given already."""
-    if run.metric.last is not None or ACCURACY_RANGE in run.warn_once.said:
-        return
-    there = ", ".join(sorted(run.seen_metrics)) or "none"
-    what = "No accuracy" if wanted == "auto" else f"The accuracy {wanted!r}"
-    run.warn_once.warn(
-        f"{what} was logged, so there is no SAM; the energy is measured all the same. "
-        f'Metrics that were logged: {there}. Name one: WattCallback(accuracy="...").',
-        "no accuracy",
-    )
+    """Warn of it, unless there is none and nobody named one; then a sentence below the table is enough."""
+    sentence = missing_accuracy(run, wanted)
+    if sentence and not sentence.startswith(NOBODY_ASKED):
+        run.warn_once.warn(sentence, NO_ACCURACY)

@@ -12,18 +12,20 @@ from typing import Any
 
 from lightning_watt.distributed.nodes import end_together
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.files import RECORD_NAME
+from lightning_watt.record.printed import PRINTED
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import Status
-from lightning_watt.record.summary import print_summary
 from lightning_watt.run.session import Session
 from lightning_watt.trainer import facts
-from lightning_watt.trainer.accuracy import warn_of_missing_accuracy
+from lightning_watt.trainer.accuracy import NO_ACCURACY, missing_accuracy, warn_of_missing_accuracy
 from lightning_watt.trainer.loggers import log_record
 from lightning_watt.trainer.measured_run import MeasuredRun, guarded
 
 PATIENCE_S = 30.0
 """How long a Trainer that has failed is given to come to our `on_exception`: other callbacks may save checkpoints first."""
+
+STOPS = ("SIGTERMException", "TrialPruned")
+"""Exceptions that stop a training and are no fault: Lightning's, and Optuna's for a trial that it gives up."""
 
 
 @guarded
@@ -37,6 +39,7 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     """
     run.trains, run.nested = False, 0
     run.monitors.end()
+    run.tuners.end()
     if status != "completed" and run.nodes is not None:
         run.nodes.abort()
     run.restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
@@ -48,9 +51,11 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     run.meter = None
     _note_end(run, session, meter, status)
     _end_together(run, status)
+    writes = run.writer is not None
     record = _last_record(run)
+    run.report_complaints(meter)  # of the last record
     _log_last(run, trainer, session, record)
-    _print_last(run, trainer, record)
+    _print_last(run, trainer, record, run.files.where if writes and run.files is not None else "")
 
 
 @guarded
@@ -99,6 +104,7 @@ def _last_record(run: MeasuredRun) -> Record | None:
 def _log_last(run: MeasuredRun, trainer: Any, session: Session, record: Record | None) -> None:
     warn_once = run.state.warn_once
     run.publisher.catch_up(trainer, session, run.state)
+    run.publisher.log_end(trainer, session, run.state, run.log_point(trainer))
     if trainer.is_global_zero:
         if record is not None:
             log_record(trainer.loggers, record, facts.logger_step(trainer), warn_once)
@@ -106,15 +112,29 @@ def _log_last(run: MeasuredRun, trainer: Any, session: Session, record: Record |
 
 
 @guarded
-def _print_last(run: MeasuredRun, trainer: Any, record: Record | None) -> None:
-    directory = run.state.directory
+def _print_last(run: MeasuredRun, trainer: Any, record: Record | None, where: str) -> None:
     if run.leads and record is not None:
         facts.stop_live_bar(trainer)
-        print_summary(record, str(directory / RECORD_NAME) if run.settings.record and directory is not None else "")
+        note = missing_accuracy(run.state, run.settings.accuracy) if run.has_trained else ""
+        notes = {NO_ACCURACY: note} if note else {}
+        PRINTED.end_of_run(record, where, run.settings.summary, facts.quiet(trainer), notes)
+
+
+def status_after(exception: BaseException) -> Status:
+    """How a training ended that this exception ended: stopped by somebody, or by a fault.
+
+    Example:
+        >>> status_after(KeyboardInterrupt()), status_after(ValueError("a loss of nan"))
+        ('interrupted', 'failed')
+    """
+    if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+        return "interrupted"
+    return "interrupted" if any(cls.__name__ in STOPS for cls in type(exception).__mro__) else "failed"
 
 
 def end_leftover(run: MeasuredRun) -> None:
     """End a run whose Trainer never called us at its end, before the next one begins."""
+    run.tuners.end()
     if run.meter is not None and run.session is not None:
         run.session.end()
         run.end_alone()

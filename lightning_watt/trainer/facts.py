@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import numbers
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from lightning_watt.record.files import beside
+from lightning_watt.host import RayTrial, ray_trial
+from lightning_watt.record.files import BESIDE, beside
+from lightning_watt.record.remote import as_local, is_remote
+from lightning_watt.run.forecast import Schedule
+from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
+FAR = 10**9
+"""Training batches: farther than any training comes within its limit of time."""
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""
+MAX_VALUES = 10_000
+"""How many values of it are taken."""
 
 
 def boards_in_use(trainer: Any) -> list[str]:
@@ -43,8 +51,8 @@ def is_a(logger: Any, *names: str) -> bool:
     return any(cls.__name__ in names for cls in type(logger).__mro__)
 
 
-def run_directory(trainer: Any) -> Path:
-    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it.
+def run_directory(trainer: Any) -> str:
+    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it; a path or a URL.
 
     That property is a broadcast, so it is not asked; on the other ranks, whose loggers know of no version, it is the
     Trainer's root directory. W&B's and MLflow's loggers give all their runs one directory, in which each record would
@@ -52,22 +60,47 @@ def run_directory(trainer: Any) -> Path:
     lie in that very directory, the files get a directory of their own beside it.
     """
     directory = _log_directory(trainer)
+    if (trial := ray_trial()) is not None:
+        directory = _of_trial(directory, trial, has_logger=bool(trainer.loggers))
     dirpaths = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
     holds_them = any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in dirpaths)
-    return beside(directory) if holds_them else directory
+    if not holds_them:
+        return directory
+    return f"{directory}{BESIDE}" if is_remote(directory) else str(beside(Path(directory)))
 
 
-def _log_directory(trainer: Any) -> Path:
-    root = Path(trainer.default_root_dir)
+def _log_directory(trainer: Any) -> str:
+    root = _place(trainer.default_root_dir)
     logger: Any = trainer.loggers[0] if trainer.loggers else None
     if logger is None or not trainer.is_global_zero:
         return root
     if is_a(logger, "TensorBoardLogger", "CSVLogger"):
-        return Path(logger.log_dir or root)
-    directory = Path(logger.save_dir or root)
+        return _place(logger.log_dir or root)
+    directory = _place(logger.save_dir or root)
     if is_a(logger, "WandbLogger", "MLFlowLogger") and logger.version is not None:
-        return directory / str(logger.name) / str(logger.version)
+        return os.path.join(directory, str(logger.name), str(logger.version))
     return directory
+
+
+def _of_trial(directory: str, trial: RayTrial, *, has_logger: bool) -> str:
+    """The same place in the trial's own directory; a logger that was told to write elsewhere does."""
+    if is_remote(directory):
+        return directory
+    whole, working = Path(os.path.abspath(directory)), Path(os.path.abspath(trial.working))
+    if whole.is_relative_to(working):
+        return str(trial.own / whole.relative_to(working))
+    return directory if has_logger else str(trial.own)
+
+
+def _place(said: str | os.PathLike[str]) -> str:
+    """A directory as it is compared: without what means nothing in a path."""
+    place = os.fspath(said)
+    return place.rstrip("/") if is_remote(place) else str(Path(as_local(place)))
+
+
+def is_rehearsal(trainer: Any) -> bool:
+    """Whether this Trainer leaves nothing on disk by Lightning's own rule: `fast_dev_run` and `barebones`."""
+    return bool(trainer.fast_dev_run) or bool(getattr(trainer, "barebones", False))
 
 
 def logger_step(trainer: Any) -> int:
@@ -81,30 +114,72 @@ def batches_trained(trainer: Any) -> int:
     return int(trainer.fit_loop.epoch_loop.total_batch_idx) + 1
 
 
-def batches_of_a_validation(trainer: Any) -> int:
-    """Batches of one validation, as far as its loaders know; 0 if there is none."""
-    return int(sum(n for n in trainer.num_val_batches if math.isfinite(n)))
-
-
-def batches_ahead(trainer: Any) -> dict[str, int]:
-    """Batches still to come by stage; empty if the end of the schedule is not known."""
+def schedule(trainer: Any) -> Schedule:
+    """When the Trainer validates."""
     per_epoch = trainer.num_training_batches
-    done = batches_trained(trainer)
-    ends = []
-    if trainer.max_epochs not in (None, -1) and math.isfinite(per_epoch):
-        ends.append(int(trainer.max_epochs * per_epoch))
-    if trainer.max_steps not in (None, -1):
-        ends.append(int(trainer.max_steps * trainer.accumulate_grad_batches))
-    if not ends or not math.isfinite(per_epoch) or not per_epoch:
-        return {}
-    train = max(0, min(ends) - done)
-    per_validation = batches_of_a_validation(trainer)
     every = getattr(trainer, "val_check_batch", None) or per_epoch
-    if not math.isfinite(every):
-        return {"train": train}
-    # A validation comes after each `every` batches, in one epoch of `check_val_every_n_epoch`.
-    runs = (min(ends) // every - done // every) // (trainer.check_val_every_n_epoch or 1)
-    return {"train": train, "validate": int(max(0, runs)) * per_validation}
+    return Schedule(
+        per_epoch=per_epoch or math.inf,
+        every=math.inf if validates_by_time(trainer) else every or math.inf,
+        in_epochs=trainer.check_val_every_n_epoch or 0,
+        validation=int(sum(n for n in trainer.num_val_batches if math.isfinite(n))),
+    )
+
+
+def validates_by_time(trainer: Any) -> bool:
+    """Whether the Trainer validates after so much time, and not after so many batches."""
+    return getattr(trainer, "_val_check_time_interval", None) is not None
+
+
+def batches_ahead(trainer: Any) -> dict[str, int] | None:
+    """Batches still to come by stage, at most; None if the end of the schedule is not known.
+
+    A limit of time alone is an end too, however many batches come before it.
+    """
+    plan, done = schedule(trainer), batches_trained(trainer)
+    ends = [_end_of_epochs(trainer, plan), _end_of_steps(trainer, plan, done)]
+    if seconds_left(trainer) is not None:
+        ends.append(done + FAR)
+    known = [end for end in ends if end is not None]
+    end = min(known, default=math.inf)
+    if len(known) < len(ends) or not math.isfinite(end) or not plan.is_known:
+        return None
+    train = max(0, int(end) - done)
+    validations = max(0, plan.validations(int(end)) - plan.validations(done))
+    return {"train": train} | ({"validate": validations * plan.validation} if plan.validation else {})
+
+
+def _end_of_epochs(trainer: Any, plan: Schedule) -> float | None:
+    """Training batches by the last epoch's end, infinite without one; None if that is not known."""
+    if trainer.max_epochs in (None, -1):
+        return math.inf
+    return trainer.max_epochs * plan.per_epoch if math.isfinite(plan.per_epoch) else None
+
+
+def _end_of_steps(trainer: Any, plan: Schedule, done: int) -> float | None:
+    """The same by the last optimizer step."""
+    if trainer.max_steps in (None, -1):
+        return math.inf
+    left = max(0, trainer.max_steps - trainer.global_step)
+    if trainer.lightning_module.automatic_optimization:
+        return done + plan.batches_of(left, done, trainer.accumulate_grad_batches)
+    # The module steps its optimizers itself: as often a batch as so far.
+    return done + math.ceil(left * done / trainer.global_step) if trainer.global_step else None
+
+
+def seconds_left(trainer: Any) -> float | None:
+    """Seconds until the Trainer's `max_time` is up; None without such a limit."""
+    timers = [callback for callback in trainer.callbacks if is_a(callback, "Timer")]
+    left = [timer.time_remaining() for timer in timers if hasattr(timer, "time_remaining")]
+    return min((seconds for seconds in left if seconds is not None), default=None)
+
+
+def minimum(trainer: Any) -> str:
+    """The Trainer's own minimum of epochs or steps, while that does not let it stop; empty if it may."""
+    if getattr(trainer.fit_loop, "_can_stop_early", True):
+        return ""
+    limits = {"min_epochs": trainer.fit_loop.min_epochs, "min_steps": trainer.fit_loop.min_steps}
+    return " and ".join(f"{name}={value}" for name, value in limits.items() if value)
 
 
 def stop_live_bar(trainer: Any) -> None:
@@ -114,21 +189,35 @@ def stop_live_bar(trainer: Any) -> None:
         stop()
 
 
-def batch_size(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor; 0 if there is none."""
-    if isinstance(batch, Tensor):
-        return int(batch.shape[0]) if batch.ndim else 1
-    if isinstance(batch, (list, tuple)):
-        items: Any = batch
-    elif isinstance(batch, Mapping):
-        items = batch.values()
-    else:
-        return 0
-    for item in items:
-        size = batch_size(item)
-        if size:
-            return size
-    return 0
+LIGHTNING_LOGS = ("lightning.pytorch", "lightning", "pytorch_lightning")
+"""The loggers that a script sets to hear less of Lightning."""
+
+
+def quiet(trainer: Any) -> int:
+    """In how many ways the user has told Lightning to say less: what it draws is off; its information messages are.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> quiet(SimpleNamespace(progress_bar_callback=None, callbacks=[]))
+        1
+    """
+    draws = trainer.progress_bar_callback is not None and any(is_a(one, "ModelSummary") for one in trainer.callbacks)
+    # A level that nobody has set says nothing: Lightning sets INFO for its own package, and the other one's has none.
+    levels = [logging.getLogger(name).level for name in LIGHTNING_LOGS]
+    informs = max(*levels, logging.root.manager.disable + 1) <= logging.INFO
+    return (not draws) + (not informs)
+
+
+def sample_count(trainer: Any) -> Count:
+    """What counts the samples of the batches that the Trainer runs now."""
+    said = getattr(getattr(trainer, "lightning_module", None), "watt_batch_size", None)
+    if callable(said):
+        return SaidCount(said)
+    # The loaders are behind Lightning's own structure, whose batches have the same one, unless they come one by one.
+    combined: Any = getattr(getattr(trainer, "_active_loop", None), "_combined_loader", None)
+    if getattr(combined, "_mode", "sequential") != "sequential":
+        return count_of(combined.iterables)
+    return SampleCount(expected_of(getattr(combined, "flattened", ())))
 
 
 def model_facts(module: Any) -> dict[str, Any]:
@@ -138,35 +227,67 @@ def model_facts(module: Any) -> dict[str, Any]:
         "params": sum(p.numel() for p in module.parameters() if not _is_lazy(p)),
     }
     said = getattr(module, "watt_model_info", None)
-    return {**facts, **_plain(said)} if isinstance(said, Mapping) else facts
+    told = Plain().of(said) if isinstance(said, Mapping) else {}
+    return facts | (told if isinstance(told, dict) else {"watt_model_info": told})
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A value of the user's own as the record can hold it, whatever it is; a loop ends at a depth that nobody reads."""
-    if value is None or isinstance(value, numbers.Real):
-        return value
-    is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
-    if (is_map or is_list) and depth == MAX_DEPTH:
-        return "..."
-    if is_map:
-        return {_text(key): _plain(inner, depth + 1) for key, inner in value.items()}
-    if is_list:
-        return [_plain(inner, depth + 1) for inner in value]
-    return _text(value)
+class Plain:
+    """Makes a value of the user's own one that the record can hold, whatever it is. Nothing in it can raise.
+
+    A loop ends at a depth that nobody reads, and what branches without end at a number of values that nobody reads.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """The value, with everything in it."""
+        self._left -= 1
+        if value is None or type(value) in (bool, int, float):
+            return value
+        try:
+            is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
+            if (is_map or is_list) and (depth == MAX_DEPTH or self._left <= 0):
+                return "..."
+            if is_map:
+                return {_text(key): self.of(inner, depth + 1) for key, inner in self._first(value.items())}
+            if is_list:
+                return [self.of(inner, depth + 1) for inner in self._first(value)]
+            if isinstance(value, numbers.Integral):
+                return int(value)
+            if isinstance(value, numbers.Real):
+                return float(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a type of the user's own may raise anything
+            return _failed(value, error)
+        return _text(value)
+
+    def _first(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            if self._left <= 0:
+                return
+            yield value
 
 
 def _text(value: Any) -> str:
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
-        text = f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
+        text = _failed(value, error)
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def inherited_paths(module: Any) -> list[Path]:
+def _failed(value: Any, error: BaseException) -> str:
+    return f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
+
+
+def inherited_paths(module: Any) -> list[str]:
     """Runs and checkpoints that the module says it started from, in `watt_inherits`."""
     said = getattr(module, "watt_inherits", None) or []
-    return [Path(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
+    return [os.fspath(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
 
 
 def hardware_facts(trainer: Any) -> dict[str, Any]:

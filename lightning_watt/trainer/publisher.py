@@ -17,7 +17,7 @@ from lightning_watt.trainer import facts
 from lightning_watt.trainer.budget import Budget
 from lightning_watt.trainer.loggers import log_histogram, log_record, log_snapshot, save
 from lightning_watt.trainer.tags import tags
-from lightning_watt.units import wh
+from lightning_watt.units import Shown, digits, human_energy
 
 
 class Publisher:
@@ -58,12 +58,28 @@ class Publisher:
         if last is not None and trainer.is_global_zero:
             run.note_forecast(last.forecast)
             if self.budget is not None:
-                self.budget.foretell(trainer, last, run.warn_once)
-            if trainer.world_size == 1:  # several ranks take their values and their plan together, at the ends of epochs
+                self.budget.foretell(trainer, last)
+            if trainer.world_size == 1:  # several ranks take their values together, at the ends of epochs
                 facts.give_metrics(trainer, tags(last, self._scoring))
-                if self.budget is not None:
-                    self.budget.plan(trainer, last, session.known_rates())
-        facts.show_in_bar(trainer, {"W": _short(session.power_w), "Wh": _short(wh(session.energy_j))})
+        facts.show_in_bar(trainer, for_bar(session.power_w, session.energy_j))
+
+    def log_end(self, trainer: Any, session: Session, run: RunState, point: LogPoint) -> None:
+        """Log the total of a run that has ended: the last row is what its record says.
+
+        Args:
+            trainer: the Trainer.
+            session: the run, its last reading and the other nodes' last reports included.
+            run: what is known of it.
+            point: where the row stands.
+        """
+        if not session.devices:
+            return
+        last = session.now(point)
+        if trainer.is_global_zero:
+            log_snapshot(trainer.loggers, last, self._scoring, run.warn_once)
+            save(trainer.loggers, run.warn_once)
+        if trainer.world_size == 1:  # several ranks take the same values, at the ends of epochs
+            facts.give_metrics(trainer, tags(last, self._scoring))
 
     def set_budget(self, budget_kwh: float | None) -> None:
         """Take the budget of this run: over several ranks it is rank zero's on all of them."""
@@ -87,14 +103,17 @@ class Publisher:
             point: makes the log point of this moment.
             nodes: the ranks; None if there is one.
         """
-        budget = self.budget
+        budget, alone = self.budget, trainer.world_size == 1
         values = Values(stop_at=budget.stop_at if budget is not None else None)
         try:
-            if session is not None and session.devices:
+            if session is not None and (session.devices or session.others.nodes.reports):
                 now = session.now(point(trainer))
                 values.tags = tags(now, self._scoring)
-                if budget is not None and (nodes is None or nodes.shares_values):
-                    values.stop_at = budget.planned(trainer, now, session.known_rates())
+                # Alone, what was settled after a batch shows better than the last known power where to stop.
+                is_planned = alone and budget is not None and budget.stop_at is not None
+                plans = not is_planned or facts.validates_by_time(trainer)
+                if budget is not None and plans and (nodes is None or nodes.shares_values):
+                    values.stop_at = budget.planned_now(trainer, session.totals())
         except Exception as error:  # noqa: BLE001 - the other ranks wait below
             run.warn_once.failed("the values of this moment", error)
         if nodes is not None:
@@ -102,10 +121,19 @@ class Publisher:
             values = nodes.share_values(values) or Values(values.tags, budget.stop_at if budget is not None else None)
         if budget is not None and trainer.state.fn == "fit":
             budget.stop_at = values.stop_at
-            budget.mind(trainer, run.warn_once)
+            budget.mind(trainer, session if alone else None, run.warn_once)
         facts.give_metrics(trainer, values.tags)
 
 
-def _short(value: float) -> float:
-    """A number as short as a progress bar wants it: four digits."""
-    return float(f"{value:.4g}")
+def for_bar(power_w: float, energy_j: float) -> dict[str, Shown]:
+    """What a progress bar shows: the power now and the energy so far, as far as they are known.
+
+    It is a number all the same, because a bar of the user's own may reckon with what it finds.
+
+    Example:
+        >>> str(for_bar(42.345, 12.3456)["watt"])
+        '42.3 W, 12.3 J'
+    """
+    known = [f"{digits(power_w, 3)} W"] if power_w > 0 else []
+    known += [human_energy(energy_j, 3)] if energy_j > 0 else []
+    return {"watt": Shown(power_w, ", ".join(known))} if known else {}

@@ -15,20 +15,19 @@ from torchmetrics import Metric
 from tests.differential.plain import IncomparableError, plain, random_states, shown
 
 OURS = "WattCallback"
-BAR = ("W", "Wh")
 # Lightning's finders name their own files by chance, which is the operating system's and no generator's.
 _BY_CHANCE = re.compile(r"\.(lr_find|scale_batch_size)_[0-9a-f-]{36}")
 # Lightning's sentences that list the metrics.
 _OURS_IN_A_LIST = re.compile(r"(, )?`watt[^`]*`")
 
 
-def is_ours(key: Any, *, bar: bool = False) -> bool:
+def is_ours(key: Any) -> bool:
     """Whether a metric, or a callback's state, is what WattCallback adds."""
-    return isinstance(key, str) and (key.startswith(("watt", OURS)) or (bar and key in BAR))
+    return isinstance(key, str) and key.startswith(("watt", OURS))
 
 
-def without_ours(values: Mapping[Any, Any], *, bar: bool = False) -> dict[Any, Any]:
-    return {key: value for key, value in values.items() if not is_ours(key, bar=bar)}
+def without_ours(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {key: value for key, value in values.items() if not is_ours(key)}
 
 
 class Trace:
@@ -84,7 +83,7 @@ class Trace:
             "progress": (trainer.current_epoch, trainer.global_step, trainer.should_stop),
             "callback_metrics": plain(without_ours(logged._callback_metrics)),
             "logged_metrics": plain(without_ours(logged._logged_metrics)),
-            "progress_bar_metrics": plain(without_ours(logged._progress_bar_metrics, bar=True)),
+            "progress_bar_metrics": plain(without_ours(logged._progress_bar_metrics)),
             "to_be_computed": tuple(
                 _results(one._results) for one in (loop, loop.val_loop, trainer.validate_loop, trainer.test_loop)
             ),
@@ -242,7 +241,7 @@ def leave_all(trace: Trace, module: Any, *, save: bool = True) -> None:
         trace.leave("state", lambda: checkpoint_without_ours(dump(weights_only=False)))
     trace.leave("callback_metrics", lambda: without_ours(trainer.callback_metrics))
     trace.leave("logged_metrics", lambda: without_ours(trainer.logged_metrics))
-    trace.leave("progress_bar_metrics", lambda: without_ours(trainer.progress_bar_metrics, bar=True))
+    trace.leave("progress_bar_metrics", lambda: without_ours(trainer.progress_bar_metrics))
     trace.leave(
         "progress", lambda: [trainer.current_epoch, trainer.global_step, trainer.should_stop, trainer.num_val_batches]
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lightning_watt.record.printed import PRINTED
 from lightning_watt.testing import Lab
 from tests.integration.tiny import PACKAGES, package, two_boards
 
@@ -64,6 +65,12 @@ def lab() -> Iterator[Lab]:
     """Two boards, running."""
     with two_boards().running() as lab:
         yield lab
+
+
+@pytest.fixture(autouse=True)
+def _nothing_printed_yet() -> None:
+    """How much is printed of a run depends on those that the process has had."""
+    PRINTED.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -149,7 +149,7 @@ def test_named_boards_that_cannot_be_had_are_told_once_and_stand_in_the_table(
 
 
 def test_the_variable_that_names_a_board_without_a_driver_is_told(ptl, tmp_path, words, capsys, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "gpus=0")
+    monkeypatch.setenv(VARIABLE, "gpus=0,summary=table")
     with Lab([], init_error=9).running():
         record = fit(ptl, tmp_path)
     sentence = words.take("^nvml: NVML does not start")

@@ -142,26 +142,26 @@ def test_validation_before_training_when_both_are_logged(ptl, tmp_path):
     assert read_record(tmp_path).accuracy.metric == "val_acc"
 
 
-def test_tqdm_shows_watts_and_watt_hours(pl, tmp_path, capsys):
+def test_tqdm_shows_watts_and_joules(pl, tmp_path, capsys):
     bar = pl.callbacks.TQDMProgressBar(refresh_rate=1)
     trained = trainer(pl, tmp_path, bar, steady(), enable_progress_bar=True)
     trained.fit(module(pl, step_s=0.05), loader(8), loader(3))
     shown = capsys.readouterr().out
-    watts = [float(value) for value in re.findall(r"\bW=([\d.e+-]+)", shown)]
-    watt_hours = [float(value) for value in re.findall(r"\bWh=([\d.e+-]+)", shown)]
+    found = [(float(watts), float(joules)) for watts, joules in re.findall(r"\bwatt=([\d.]+) W, ([\d.]+) J\b", shown)]
+    watts, joules = zip(*found, strict=True)
     assert watts[-1] == pytest.approx(100, rel=0.05)
-    assert watt_hours == sorted(watt_hours)
-    assert watt_hours[-1] * 3600 == pytest.approx(read_record(tmp_path).energy.total_j, rel=0.5)
+    assert list(joules) == sorted(joules)
+    assert joules[-1] == pytest.approx(read_record(tmp_path).energy.total_j, rel=0.5)
+    assert "watt=0" not in shown  # what is not known yet is not shown as zero
     assert not [name for name in re.findall(r"([\w/]+)=", shown) if name.startswith("watt/")]  # short: no tags in the bar
 
 
-def test_rich_shows_watts_and_watt_hours_and_leaves_the_table_whole(ptl, tmp_path, capsys):
+def test_rich_shows_watts_and_joules_and_leaves_the_table_whole(ptl, tmp_path, capsys):
     bar = ptl.callbacks.RichProgressBar(refresh_rate=1, console_kwargs={"force_terminal": True, "width": 240})
     trained = trainer(ptl, tmp_path, bar, steady(), enable_progress_bar=True)
     trained.fit(module(ptl, step_s=0.05), loader(8), loader(3))
     shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().out)
-    assert re.search(r"\bW: 1?\d\d\.\d+", shown)
-    assert re.search(r"\bWh: 0\.\d+", shown)
+    assert re.search(r"\bwatt: 1?\d\d(\.\d)? W, [\d.]+ J\b", shown)
     table = shown[shown.rindex("sanity_check") :]
     assert "Epoch" not in table  # nothing is drawn over it
     assert f"Record: {tmp_path / 'watt.json'}" in table

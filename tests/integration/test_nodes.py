@@ -104,6 +104,27 @@ def test_two_nodes_that_see_the_same_boards_count_them_once(tmp_path):
     assert not (tmp_path / "watt.rank2.json").exists()
 
 
+@pytest.mark.parametrize("bare", [0, 1])
+def test_a_node_without_boards_leaves_what_is_measured_alone(tmp_path, bare):
+    """Its estimate is not in the total, and the record says so; also where it is rank zero's, which keeps the record."""
+    labs = [Lab([]), lab("a")] if bare == 0 else [lab("a"), Lab([])]
+    envs = [boards.env() | place for boards, place in zip(labs, ranks_env(2, free_port(), nodes=2), strict=True)]
+    options = settings(batches=[12, 8])
+    options["trainer"] |= {"devices": 1}
+    out = ended([start_child(tmp_path, env, **options) for env in envs])
+    assert (tmp_path / "rank1.json").exists(), "\n".join(out)[-6000:]
+    record = whole(tmp_path, [0, 300] if bare == 0 else [300])
+    assert (record.status, record.energy.provenance) == ("completed", "measured")
+    labels = ["node1/gpu0", "node1/gpu1"] if bare == 0 else ["gpu0", "gpu1"]
+    assert list(record.energy.by_device) == labels
+    assert any(f"The energy of rank {bare} is not in the total" in sentence for sentence in record.missing)
+    assert record.energy.by_stage["train"].batches == 2 * 6
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    for rank in ranks:
+        assert rank["metrics"]["watt/energy_kwh"] * 3.6e6 == pytest.approx(record.energy.total_j, rel=0.4)
+        assert not [sentence for sentence in rank["said"] if "Please report" in sentence]
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_rank_that_is_killed_leaves_the_others_numbers_right(tmp_path, rank):
     """The reader of one of the nodes dies in the second epoch; what both had used by then is in the directory's record."""

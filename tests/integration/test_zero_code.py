@@ -143,6 +143,7 @@ def test_every_option_is_an_argument_and_is_taken(monkeypatch):
         "carbon_intensity": ("380", 380.0),
         "electricity_price": ("0.3", 0.3),
         "idle_s": ("2", 2.0),
+        "summary": ("line", "line"),
         "record": ("0", False),
         "batches": ("yes", True),
     }
@@ -206,7 +207,7 @@ def test_somebody_elses_training_command_is_measured(tmp_path):
     command += ["trainer.max_epochs=1", "loader.batch_size=4", "loader.num_workers=0", "collate.input_size=32"]
     command += [f"hydra.run.dir={tmp_path / 'run'}", "+trainer.enable_progress_bar=False"]
     lab = Lab([Board(power=constant(200), counter_ms=10)])
-    env = lab.env() | {VARIABLE: "gpus=all", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    env = lab.env() | {VARIABLE: "gpus=all,summary=table", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Best model is stored at" in done.stdout

@@ -163,8 +163,8 @@ def trainer(pl: ModuleType, directory: Path, *callbacks: Any, **options: Any) ->
 
 
 def watt(**options: Any) -> WattCallback:
-    """The callback on every board of the lab, read as often as it may be."""
-    return WattCallback(**{"gpus": "all", "interval": 0.1} | options)
+    """The callback on every board of the lab, read as often as it may be, with the whole table at each end."""
+    return WattCallback(**{"gpus": "all", "interval": 0.1, "summary": "table"} | options)
 
 
 def two_boards(**options: Any) -> Lab:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def test_a_kilowatt_hour_is_a_kilowatt_for_an_hour():
         (12_500.0, "3.472 Wh"),
         (-12_500.0, "-3.472 Wh"),
         (4_320_000.0, "1.2 kWh"),
-        (3.6e12, "1e+06 kWh"),
+        (3.6e12, "1000000 kWh"),
     ],
 )
 def test_human_energy_picks_the_unit_a_person_would(joules, text):
@@ -43,3 +45,20 @@ def test_nanoseconds_undo_seconds(ns):
 @given(st.integers(-(10**15), 10**15))
 def test_microjoules_survive_the_way_through_joules(uj):
     assert round(units.joules(uj) * units.UJ_PER_J) == uj
+
+
+@pytest.mark.parametrize(
+    ("value", "significant", "text"),
+    [
+        (0.0, 4, "0"),
+        (129_600.0, 4, "129600"),
+        (396.0, 2, "400"),
+        (-0.00012345, 2, "-0.00012"),
+        (1.2e-9, 4, "1.2e-09"),
+        (1.5e12, 4, "1.5e+12"),
+        (math.nan, 4, "nan"),
+        (math.inf, 4, "inf"),
+    ],
+)
+def test_digits_are_plain_unless_the_number_is_tiny_or_huge(value, significant, text):
+    assert units.digits(value, significant) == text

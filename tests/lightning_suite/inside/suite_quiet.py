@@ -15,14 +15,14 @@ def nothing(*_: Any) -> None:
 
 
 def silence() -> None:
-    """Shut every way out: loggers, metrics, progress bar, the table of hyperparameters, the printed table.
+    """Shut every way out: loggers, metrics, progress bar, the table of hyperparameters.
 
-    Files are shut by `record=False`. A sentence that warns is not shut: it is there in every training.
+    Files are shut by `record=False`, the printed table by `summary="none"`. A sentence that warns is not shut: it is there
+    in every training.
     """
     outlet.log_record = outlet.log_snapshot = outlet.log_histogram = outlet.save = ending.log_record = nothing
     trainer_facts.give_metrics = trainer_facts.show_in_bar = nothing
     hparams.HParamsTable.begin = hparams.HParamsTable.end = nothing
-    ending.print_summary = nothing
     trainer_facts.stop_live_bar = nothing  # it makes room for the printed table
 
 
@@ -34,4 +34,4 @@ class QuietCallback(EnvironmentCallback):
 
 
 def callbacks() -> list[QuietCallback]:
-    return [QuietCallback(record=False)]
+    return [QuietCallback(record=False, summary="none")]

@@ -87,8 +87,9 @@ def test_a_board_that_the_reader_does_not_see_is_left_to_its_rank():
 # ---- who counts what was opened ----
 
 
-def opened(rank: int, host: str = "a", estimates: int = 0, **devices: str) -> Opened:
-    return Opened(rank=rank, host=host, session=f"session {rank}", devices=devices, estimates=estimates)
+def opened(rank: int, host: str = "a", estimates: tuple[str, ...] = (), *, asked: bool = False, **devices: str) -> Opened:
+    session = f"session {rank}"
+    return Opened(rank=rank, host=host, session=session, devices=devices, estimates=list(estimates), asked=asked)
 
 
 def test_a_board_is_counted_by_the_lowest_rank_of_its_host():
@@ -100,8 +101,28 @@ def test_a_board_is_counted_by_the_lowest_rank_of_its_host():
 
 
 def test_estimates_are_each_process_s_own():
-    told = count_once([opened(0, estimates=1), opened(1, estimates=1)], 0)
-    assert (told.readers, told.leaves) == ([0, 1], {})
+    told = count_once([opened(0, estimates=("cpu0",)), opened(1, estimates=("cpu0",))], 0)
+    assert (told.readers, told.leaves, told.unmeasured) == ([0, 1], {}, [])
+
+
+@pytest.mark.parametrize("measures", [0, 1])
+def test_an_estimate_does_not_join_what_others_measure(measures):
+    """A node whose boards, or whose packages, nobody may read. Rank zero keeps the record all the same."""
+    there = [opened(0, "a", estimates=("cpu0",)), opened(1, "b", estimates=("cpu0",))]
+    there[measures] = opened(measures, "ab"[measures], gpu0="GPU-0")
+    told = count_once(there, 0)
+    assert (told.leaves, told.unmeasured) == ({1 - measures: ["cpu0"]}, [1 - measures])
+    assert told.readers == ([0] if measures == 0 else [0, 1])
+
+
+def test_an_estimate_that_was_asked_for_joins():
+    told = count_once([opened(0, gpu0="GPU-0"), opened(1, "b", estimates=("cpu0",), asked=True)], 0)
+    assert (told.readers, told.leaves, told.unmeasured) == ([0, 1], {}, [])
+
+
+def test_an_estimate_beside_a_board_of_the_same_rank_was_asked_for():
+    told = count_once([opened(0, gpu0="GPU-0"), opened(1, "b", estimates=("cpu0",), gpu0="GPU-1")], 0)
+    assert (told.readers, told.leaves, told.unmeasured) == ([0, 1], {}, [])
 
 
 def test_rank_zero_keeps_the_record_even_where_it_measures_nothing():

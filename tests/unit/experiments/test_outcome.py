@@ -10,8 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.job import Outcome
-from experiments.outcome import describe, save_outcome
+from experiments.outcome import describe, energy_tables, save_outcome
 from experiments.sweep import sweep_table
+from lightning_watt.record.writer import to_json
+from tests.unit.record.made import a_record
 
 CHOICES = {"model": "vit", "phase": "lifecycle", "data": "digits", "scale": "tiny"}
 
@@ -39,6 +41,15 @@ def test_a_failure_is_saved_with_its_reason(tmp_path: Path) -> None:
 def test_an_interruption_is_no_failure(tmp_path: Path) -> None:
     save_outcome(tmp_path, CHOICES, error=SystemExit(1))
     assert json.loads((tmp_path / "outcome.json").read_text())["status"] == "interrupted"
+
+
+def test_each_part_that_was_measured_has_one_table(tmp_path: Path) -> None:
+    """A fit and its test are one run, so that its energy is printed once."""
+    assert energy_tables(lifecycle(tmp_path)) == []
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain" / "watt.json").write_bytes(to_json(a_record(status="completed")))
+    [table] = energy_tables(lifecycle(tmp_path))
+    assert "Energy 2 kWh" in table
 
 
 def test_the_description_says_everything_once(tmp_path: Path) -> None:

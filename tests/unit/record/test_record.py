@@ -9,7 +9,7 @@ import msgspec
 
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import RecordFields
-from lightning_watt.record.summary import summary_html
+from lightning_watt.record.summary import summary, summary_html
 from lightning_watt.record.writer import to_json
 from tests.unit.record.made import a_record
 
@@ -18,6 +18,12 @@ def test_a_notebook_shows_the_table():
     record = a_record()
     assert record._repr_html_() == summary_html(record)
     assert "<table>" in record._repr_html_()
+
+
+def test_it_is_printed_as_the_table():
+    record = a_record()
+    assert str(record) == summary(record)
+    assert repr(record).startswith("Record(")
 
 
 def test_it_adds_nothing_to_the_fields():

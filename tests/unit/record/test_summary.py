@@ -10,7 +10,7 @@ from html import unescape
 import pytest
 
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Idle, Inherited, LostWork, Record, Sam, Stage, StepPart
-from lightning_watt.record.summary import print_summary, summary, summary_html
+from lightning_watt.record.summary import line, say, summary, summary_html
 from tests.unit.record.made import a_record
 
 HOSTILE = "<script>alert('ours')</script> & \"more\""
@@ -64,22 +64,33 @@ def sentences(record: Record) -> list[str]:
 
 def test_energy_by_stage():
     text = summary(bare())
-    assert cells(text, "stage") == ["Wh", "±", "Wh", "mean", "W", "s", "J/batch", "J/sample"]
-    assert cells(text, "train") == ["3600", "90", "4320", "3000.0", "1.296e+05", "8100"]
-    assert cells(text, "other") == ["360", "0", "2160", "600.0", "-", "-"]
-    assert cells(text, "total") == ["3960", "4e+02", "3960", "3600.0"]
+    assert cells(text, "stage") == ["kWh", "±", "kWh", "mean", "W", "s", "J/batch", "J/sample"]
+    assert cells(text, "train") == ["3.6", "0.09", "4320", "3000.0", "129600", "8100"]
+    assert cells(text, "other") == ["0.36", "0", "2160", "600.0", "-", "-"]
+    assert cells(text, "total") == ["3.96", "0.4", "3960", "3600.0"]
+
+
+@pytest.mark.parametrize(
+    ("total_j", "unit", "shown"),
+    [(7.2e6, "kWh", "2"), (7200.0, "Wh", "2"), (2.345678, "J", "2.346"), (0.0001234, "J", "0.0001234")],
+)
+def test_the_unit_of_the_tables_fits_the_total(total_j, unit, shown):
+    energy = an_energy(total_j=total_j, by_stage={}, by_device={"gpu0": a_device(total_j)})
+    text = summary(bare(energy=energy))
+    assert (cells(text, "stage")[0], cells(text, "device")[0]) == (unit, unit)
+    assert cells(text, "total")[0] == cells(text, "gpu0")[0] == shown
 
 
 def test_energy_by_device():
     text = summary(bare())
-    assert cells(text, "device") == ["Wh", "±", "Wh", "mean", "W", "source", "name"]
-    assert cells(text, "gpu0") == ["3600", "3.6e+02", "3600", "nvml-counter", "NVIDIA", "H100"]
-    assert cells(text, "cpu0") == ["360", "18", "360", "rapl", "Xeon"]
+    assert cells(text, "device") == ["kWh", "±", "kWh", "mean", "W", "source", "name"]
+    assert cells(text, "gpu0") == ["3.6", "0.36", "3600", "nvml-counter", "NVIDIA", "H100"]
+    assert cells(text, "cpu0") == ["0.36", "0.018", "360", "rapl", "Xeon"]
 
 
 def test_a_stage_of_no_time_has_no_mean_power():
     text = summary(bare(energy=an_energy(by_stage={"train": Stage(joules=3600.0, seconds=0.0)})))
-    assert cells(text, "train") == ["1", "0", "-", "0.0", "-", "-"]
+    assert cells(text, "train") == ["0.001", "0", "-", "0.0", "-", "-"]
 
 
 def test_a_run_of_no_energy_is_a_table_of_zeros():
@@ -149,7 +160,14 @@ def test_the_accuracy_and_sam():
 def test_sam_at_its_pole():
     sam = Sam(alpha=5.0, beta=5.0, unit="kWh", value=None, shifted=1.5)
     (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.8), sam=sam))[1:]
-    assert "SAM undefined (at or below 1 kWh), shifted 1.5000;" in sentence
+    assert "SAM undefined (at or below 1 kWh), shifted 1.5;" in sentence
+
+
+def test_a_small_sam_keeps_its_digits():
+    """The accuracy of an untrained classifier of a thousand classes."""
+    sam = Sam(alpha=5.0, beta=5.0, unit="Wh", value=1.234567e-9, shifted=0.00012345)
+    (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.1), sam=sam))[1:]
+    assert "SAM 1.235e-09, shifted 0.0001234;" in sentence
 
 
 def test_an_accuracy_without_energy_has_no_sentence():
@@ -253,17 +271,31 @@ def test_nothing_of_a_record_runs_in_a_notebook(changes):
 # ---- printing ----
 
 
-def test_it_is_printed_with_the_records_place(capsys):
-    print_summary(bare(), "runs/1/watt.json")
-    assert capsys.readouterr().out == f"{summary(bare())}\nRecord: runs/1/watt.json\n"
-    print_summary(bare(), "")
-    assert capsys.readouterr().out == f"{summary(bare())}\n"
+def test_in_one_line():
+    used = "energy 3.96 kWh ± 396 Wh, measured, in 3600 s"
+    assert line(bare(status="completed")) == f"E{used[1:]}."
+    assert line(bare(status="failed")) == f"Failed; {used}."
+    found = bare(status="completed", accuracy=Accuracy(metric="val_acc", last=0.81234))
+    assert line(found) == f"E{used[1:]}; accuracy 0.8123 (val_acc)."
+    unmeasured = Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
+    assert line(bare(energy=unmeasured, missing=["No access."])) == "No energy was measured. No access."
+
+
+def test_in_one_line_after_an_earlier_one():
+    """What has been added is said by the stages that had batches since."""
+    before = {"train": Stage(joules=3600.0 * 3500, seconds=2900.0, batches=90)}
+    assert line(bare(status="completed"), before) == "Train 100 Wh; in all energy 3.96 kWh ± 396 Wh, measured, in 3600 s."
+
+
+def test_a_text_is_printed(capsys):
+    say("Energy 1 J.")
+    assert capsys.readouterr().out == "Energy 1 J.\n"
 
 
 def test_a_terminal_of_ascii_gets_ascii(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    print_summary(bare(missing=["Gerät: €"]), "")
+    say(summary(bare(missing=["Gerät: €"])))
     assert b"Energy 3.96 kWh +- 396 Wh, measured." in raw.getvalue()
     assert b"Missing: Ger?t: ?" in raw.getvalue()
 
@@ -272,7 +304,7 @@ def test_a_stream_that_is_closed_is_left_alone(monkeypatch):
     stream = io.StringIO()
     stream.close()
     monkeypatch.setattr(sys, "stdout", stream)
-    print_summary(bare(), "")
+    say(summary(bare()))
 
 
 def test_a_pipe_without_a_reader_is_left_alone(monkeypatch):
@@ -281,4 +313,4 @@ def test_a_pipe_without_a_reader_is_left_alone(monkeypatch):
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", Broken())
-    print_summary(bare(), "")
+    say(summary(bare()))

@@ -5,20 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep as wait_a_little
 from typing import Any
 
 import pytest
 
 from lightning_watt import EnergyMeter
-from lightning_watt.run.events import LogPoint
+from lightning_watt.record.schema import BatchRow
+from lightning_watt.run import batches as batches_module
+from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
 from lightning_watt.run.ledger import Account, Ledger, Point
-from lightning_watt.run.other_sessions import NodeReport, OtherSessions
-from lightning_watt.run.resume import Counted, WastedWork
+from lightning_watt.run.node_reports import Counted, NodeReport, Part, Share
+from lightning_watt.run.other_sessions import OtherSessions
+from lightning_watt.run.resume import WastedWork
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import node_report
 from lightning_watt.sources.base import Device
 from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 from tests.unit.forking import in_a_child
+from tests.unit.settling import settle
 from tests.unit.signals import Interruptions, interrupted_by
 
 POINT = LogPoint(step=1, epoch=0, accuracy=None, batches=1, samples=4, ahead={}, trained=1)
@@ -37,15 +42,15 @@ def old_state() -> dict[str, Any]:
 
 
 def a_report() -> NodeReport:
-    ledger = [["train", 0, {"gpu0": 7_000_000}, 10**9, 1, 4, 0.0]]
     return NodeReport(
         session="node",
         rank=1,
         node=1,
         host="there",
-        ledger=ledger,
+        labels=["gpu0"],
+        stages={"train": Part([7_000_000])},
+        since=[Share("train", 0)],
         devices={"gpu0": BOARD},
-        counted=Counted({"gpu0": 7_000_000}),
     )
 
 
@@ -95,7 +100,7 @@ STEPS: dict[str, Callable[[Session], Any]] = {
     "state": lambda session: session.state_dict(),
     "resume": lambda session: session.resume(old_state()),
     "waste": lambda session: session.add_wasted([WASTED]),
-    "join": lambda session: session.take_report(a_report()),
+    "join": lambda session: session.take_reports([a_report()]),
     "end": lambda session: session.end(),
 }
 
@@ -157,6 +162,31 @@ def test_a_session_that_ends_itself_when_it_is_told_that_its_owner_is_gone():
     assert session.ledger.account is None
 
 
+def test_a_run_is_charged_up_to_its_end_and_not_for_the_reading_that_it_waits_for():
+    """The reading that was on its way when the run ended came ten seconds later, and shows what was used meanwhile."""
+    clock = FakeClock()
+    waits, on_its_way = threading.Event(), threading.Event()
+
+    def late() -> None:
+        if waits.is_set() and not on_its_way.is_set():
+            on_its_way.set()
+            while meter.total.end_mark is None:
+                wait_a_little(0.001)
+            clock.sleep(10)
+
+    session, meter = Session(), EnergyMeter(sources=[ScriptedSource(before_read=late)], clock=clock)
+    session.begin(meter, Account("train", 0))
+    settle(meter)
+    clock.sleep(2)
+    waits.set()
+    meter.ask()
+    assert on_its_way.wait(10)
+    assert session.end()
+    totals = session.totals()
+    assert totals.total_j == pytest.approx(200.0, abs=1e-3)  # two seconds of 100 W
+    assert sum(usage.ns for usage in totals.by_stage().values()) == 2 * 10**9
+
+
 def test_in_a_child_a_session_charges_and_waits_for_nothing(session):
     """Forked where another thread, which the child does not have, holds the lock."""
     holds, go_on = threading.Event(), threading.Event()
@@ -183,3 +213,51 @@ def test_in_a_child_a_session_charges_and_waits_for_nothing(session):
     go_on.set()
     other.join(10)
     assert session.account.stage == "train"
+
+
+def test_marks_that_wait_for_a_driver_that_hangs_are_bounded_and_no_stage_is_left_out(monkeypatch):
+    """A batch a second at 100 W, six of them in each stage and hundreds while the driver hangs, with parts and log rows."""
+    monkeypatch.setattr(batches_module, "MOST_WAITING", 40)
+    clock, free, hangs = FakeClock(), threading.Event(), threading.Event()
+    rows: list[BatchRow] = []
+    session = Session(id="mine")
+    session.on_settled = lambda found, _: rows.extend(found)
+    meter = EnergyMeter(sources=[ScriptedSource(before_read=lambda: hangs.is_set() and free.wait(30))], clock=clock)
+
+    def train(batches: int) -> None:
+        for batch in range(batches):
+            session.note(StepPartStart("forward"))
+            clock.sleep(1)
+            session.batches, session.samples = session.batches + 1, session.samples + 4
+            session.note(BatchEnd(session.account, batch, session.batches, session.samples))
+            session.note(POINT)
+
+    try:
+        session.begin(meter, Account("train", 0))
+        settle(meter)
+        train(6)
+        settle(meter)
+        hangs.set()
+        meter.ask()
+        train(300)
+        session.switch(Account("validate", 0))
+        train(300)
+        session.end_epoch(0.5, 1)
+        session.switch(Account("train", 1))
+        train(6)
+        assert len(meter._run._marks) < 40 + 5
+        assert sum("left out" in said for said in meter.complaints) == 1
+    finally:
+        hangs.clear()
+        free.set()
+    settle(meter)
+    train(6)
+    assert session.end()
+    by_stage = session.ledger.by_stage()
+    assert {stage: usage.batches for stage, usage in by_stage.items() if usage.batches} == {"train": 318, "validate": 300}
+    assert by_stage["train"].total_uj == 318 * 100_000_000
+    assert by_stage["validate"].total_uj == 300 * 100_000_000
+    assert session.accuracies == {Account("validate", 0): 0.5}
+    # Each row that there is, is right: none has the energy of batches that were left out before it.
+    assert {row.joules for row in rows} == {100.0}
+    assert [row.batch for row in rows if row.epoch == 1] == [1, 2, 3, 4, 5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.sam import Scoring
 from lightning_watt.sources.base import Device
-from lightning_watt.trainer.publisher import Publisher
+from lightning_watt.trainer.publisher import Publisher, for_bar
 
 SCORING = Scoring(5.0, 5.0, "J")
 POINT = LogPoint(step=7, epoch=1, accuracy=0.5, batches=10, samples=80, ahead={}, trained=10)
@@ -28,6 +29,8 @@ def a_trainer(world_size: int = 1, *, is_global_zero: bool = True) -> SimpleName
         global_step=7,
         loggers=[Logger()],
         num_val_batches=[],
+        num_training_batches=100,
+        check_val_every_n_epoch=1,
         should_stop=False,
         state=SimpleNamespace(fn="fit"),
         fit_loop=SimpleNamespace(epoch_loop=epoch_loop),
@@ -71,7 +74,19 @@ def test_what_was_settled_is_logged_once_and_given_to_the_trainer():
     steps = [step for row, step in logger.rows if "watt/energy_kwh" in row]
     assert (steps, logger.saved, session.news, len(session.ready)) == ([7, 7], 1, False, 0)
     assert metrics(trainer)["watt/energy_kwh"] * 3.6e6 == pytest.approx(100.0)
-    assert trainer._logger_connector._progress_bar_metrics == {"W": 0.0, "Wh": 0.02778}
+    assert {name: str(value) for name, value in trainer._logger_connector._progress_bar_metrics.items()} == {"watt": "100 J"}
+
+
+@pytest.mark.parametrize(
+    ("power_w", "energy_j", "shown"),
+    [(0.0, 0.0, None), (0.0, 0.00234, "0.00234 J"), (42.345, 12.3456, "42.3 W, 12.3 J"), (1234.0, 7.2e6, "1230 W, 2 kWh")],
+)
+def test_a_bar_shows_what_is_known_with_its_digits_and_unit(power_w, energy_j, shown):
+    found = for_bar(power_w, energy_j)
+    assert [str(value) for value in found.values()] == ([shown] if shown else [])
+    for value in found.values():
+        assert f"{value:.3f}" == f"{copy.deepcopy(value):.3g}" == shown
+        assert value * 2 == 2 * power_w  # a bar of the user's own may reckon with what it finds
 
 
 def test_only_rank_zero_logs_and_several_ranks_are_given_nothing_in_between():
@@ -85,10 +100,20 @@ def test_only_rank_zero_logs_and_several_ranks_are_given_nothing_in_between():
 
 def test_the_budget_is_planned_from_what_is_known():
     trainer, publisher = a_trainer(), Publisher(SCORING, budget_kwh=150 / 3.6e6)
-    publisher.catch_up(trainer, a_session(), RunState())
+    publisher.publish(trainer, a_session(), RunState(), lambda _: POINT)
     assert publisher.budget is not None
     assert publisher.budget.stop_at == 15  # 50 J are left, at 10 J a batch, after ten batches
     assert not trainer.should_stop
+
+
+@pytest.mark.parametrize(("ranks", "by_time", "stop_at"), [(1, None, 12), (1, 60.0, 15), (2, None, 15)])
+def test_a_plan_of_settled_batches_is_kept_where_it_says_more_than_the_last_known_power(ranks, by_time, stop_at):
+    """Alone, unless validations come whenever their time has come: then the plan did not know of this one."""
+    trainer, publisher = a_trainer(ranks), Publisher(SCORING, budget_kwh=150 / 3.6e6)
+    trainer._val_check_time_interval = by_time
+    publisher.budget.stop_at = 12
+    publisher.publish(trainer, a_session(), RunState(), lambda _: POINT)
+    assert publisher.budget.stop_at == stop_at
 
 
 def test_a_moment_s_values_are_given_and_a_used_up_budget_stops():
