@@ -9,9 +9,11 @@ UV := $(VENV)/bin/uv
 
 .DEFAULT_GOAL := help
 
-$(VENV)/.installed: pyproject.toml requirements.lock
+$(UV):
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.installed: pyproject.toml requirements.lock | $(UV)
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --compile-bytecode -r requirements.lock
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --no-deps -e .
 	touch $@
@@ -45,6 +47,22 @@ test: install ## run the whole test suite, WORKERS files at a time
 	@# A file's tests stay in one process; the slow files are named first in the alphabet, and begin first.
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# The oldest Python too, if there is one.
+LOWEST_PYTHON ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || echo $(PYTHON))
+LOWEST := .venv-lowest
+test-lowest: | $(UV) ## the library at the oldest versions that pyproject.toml allows, in an environment of 6 GB (long, so not in CI)
+	$(UV) venv --quiet --allow-existing --python $(LOWEST_PYTHON) $(LOWEST)
+	VIRTUAL_ENV=$(abspath $(LOWEST)) $(UV) pip install --quiet --compile-bytecode --resolution lowest-direct -e ".[tensorboard,dev]"
+	@# Without the study, whose packages ask for a newer Lightning.
+	$(LOWEST)/bin/python -m pytest tests/unit --ignore tests/unit/experiments \
+	  tests/integration/test_{budget,record,stages}.py
+
+PROGRAMS := .venv-programs
+test-programs: | $(UV) ## programs of other people under LIGHTNING_WATT, in an environment of their packages (long, so not in CI)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(PROGRAMS)
+	VIRTUAL_ENV=$(abspath $(PROGRAMS)) $(UV) pip install --quiet --compile-bytecode -c requirements.lock --group programs -e .
+	$(PROGRAMS)/bin/python -m pytest -m programs tests/programs
+
 lightning-suite: install ## Lightning's own tests with and without us in every Trainer: LIGHTNING=a checkout (1 hour on two cores)
 	@test -n "$(LIGHTNING)" || { echo "say LIGHTNING=DIR, a checkout of Lightning's repository" >&2; exit 2; }
 	$(PY) -m tests.lightning_suite $(LIGHTNING) --confirm $(SUITE_OPTIONS)
@@ -62,10 +80,10 @@ lock: ## renew requirements.lock (names and versions only; holds no addresses)
 	  --no-emit-index-url pyproject.toml -o requirements.lock
 
 clean: ## remove what the other targets made, except runs/
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf $(VENV) $(LOWEST) $(PROGRAMS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-.PHONY: gpu-evidence gpu-families install study bench demo test lightning-suite lint types check lock clean help
+.PHONY: gpu-evidence gpu-families install study bench demo test test-lowest test-programs lightning-suite lint types check lock clean help

@@ -22,7 +22,8 @@ def table(rows: list[list[str]], headers: list[str], form: str) -> str:
         form: `"simple"` for a terminal, `"html"` for a notebook.
     """
     words = {headers[0], *WORDS}
-    align = ["left" if header in words else "right" for header in headers]
+    # A table without rows has no columns to align for tabulate before 0.10.
+    align = ["left" if header in words else "right" for header in headers] if rows else None
     return str(tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True, colalign=align))
 
 

@@ -85,7 +85,7 @@ def main(options: dict[str, Any]) -> None:
         signals[tuple(options["signal"][:3])] = options["signal"][3]
     signals_itself(module, span, signals)
     for run in options.get("runs", ["fit"]):
-        extra = {"ckpt_path": options["ckpt_path"], "weights_only": True} if run == "fit" and "ckpt_path" in options else {}
+        extra = {"ckpt_path": options["ckpt_path"]} | tiny.WEIGHTS_ONLY if run == "fit" and "ckpt_path" in options else {}
         getattr(trained, run)(module, *data.get(run, (tiny.loader(validate),)), **extra)
     if "save" in options:
         trained.save_checkpoint(options["save"])

@@ -13,7 +13,7 @@ from lightning_watt import energy_of, read_record
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant
 from lightning_watt.units import J_PER_KWH, UJ_PER_J, kwh
-from tests.integration.tiny import QUIET, Steady, columns, loader, module, module_class, trainer, watt
+from tests.integration.tiny import QUIET, WEIGHTS_ONLY, Steady, columns, loader, module, module_class, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 WATTS, STEP_S = 200.0, 0.02
@@ -175,7 +175,7 @@ def test_a_resumed_run_has_what_is_left_of_the_budget(ptl, tmp_path, words):
     carried_j = energy_of(path).own_j
     limit = kwh(carried_j + 150.0)
     again = trainer(ptl, tmp_path / "2", watt(gpus="auto", sources=[source], budget_kwh=limit), max_epochs=1000)
-    again.fit(tiny, loader(10), loader(2), ckpt_path=path, weights_only=True)
+    again.fit(tiny, loader(10), loader(2), ckpt_path=path, **WEIGHTS_ONLY)
     words.take("budget")
     record = read_record(tmp_path / "2")
     assert record.resumed_j == pytest.approx(carried_j)

@@ -17,7 +17,7 @@ import torch
 
 from lightning_watt import read_record
 from lightning_watt.testing import Board, Lab, constant
-from tests.integration.tiny import QUIET, ROOT, Steady, loader, module, trainer, watt
+from tests.integration.tiny import QUIET, ROOT, WEIGHTS_ONLY, Steady, loader, module, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -52,7 +52,7 @@ def test_a_resume_from_a_checkpoint_whose_energy_is_hostile_goes_on(ptl, tmp_pat
     checkpoint["callbacks"]["WattCallback"]["session"]["ledger"] = [["train", 0, {"gpu0": -(10**15)}, 0, 0, 0, 0.0]]
     torch.save(checkpoint, path)
     again = trainer(ptl, tmp_path / "2", watt(gpus="auto", sources=[Steady()]), max_epochs=2)
-    again.fit(module(ptl), loader(3), loader(1), ckpt_path=path, weights_only=True)
+    again.fit(module(ptl), loader(3), loader(1), ckpt_path=path, **WEIGHTS_ONLY)
     assert again.state.finished
     sentence = words.take("not a ledger's state.*missing from its total")
     record = read_record(tmp_path / "2")

@@ -21,7 +21,18 @@ from lightning_watt import WattCallback, energy_of, read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.record import read_journal
 from lightning_watt.testing import Board, Lab, constant
-from tests.integration.tiny import QUIET, Steady, finished, loader, module, module_class, start_child, trainer, watt
+from tests.integration.tiny import (
+    QUIET,
+    WEIGHTS_ONLY,
+    Steady,
+    finished,
+    loader,
+    module,
+    module_class,
+    start_child,
+    trainer,
+    watt,
+)
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 
@@ -287,7 +298,7 @@ def test_a_resumed_run_goes_on_where_its_checkpoint_was(pl, tmp_path, place):
     trained.save_checkpoint(path)
     before = whole(first).energy
     again = trainer(pl, second, steady(), max_epochs=2)
-    again.fit(module(pl, step_s=0.01), loader(6), loader(2), ckpt_path=path, weights_only=True)
+    again.fit(module(pl, step_s=0.01), loader(6), loader(2), ckpt_path=path, **WEIGHTS_ONLY)
     record = whole(second)
     assert record.resumed_j == pytest.approx(before.total_j, rel=1e-9)
     assert record.energy.total_j > before.total_j + 6 * 0.01 * 100
@@ -309,7 +320,7 @@ def test_the_best_accuracy_survives_a_resume(ptl, tmp_path):
     trained.fit(module(ptl, accuracy=accuracy), loader(3), loader(1))
     trained.save_checkpoint(path)
     again = trainer(ptl, tmp_path / "2", steady(), max_epochs=2)
-    again.fit(module(ptl, accuracy=accuracy), loader(3), loader(1), ckpt_path=path, weights_only=True)
+    again.fit(module(ptl, accuracy=accuracy), loader(3), loader(1), ckpt_path=path, **WEIGHTS_ONLY)
     found = whole(tmp_path / "2").accuracy
     assert (found.last, found.best) == (pytest.approx(0.6), pytest.approx(0.9))
 
@@ -322,7 +333,7 @@ def test_resuming_with_the_callback_itself_counts_nothing_twice(ptl, tmp_path):
     trained.save_checkpoint(path)
     before = whole(tmp_path).energy.total_j
     trained.fit_loop.max_epochs = 2
-    trained.fit(tiny, loader(6), loader(2), ckpt_path=path, weights_only=True)
+    trained.fit(tiny, loader(6), loader(2), ckpt_path=path, **WEIGHTS_ONLY)
     record = whole(tmp_path)
     assert record.energy.by_stage["train"].batches == 12
     assert (record.resumed_j, record.energy.total_j > before) == (0, True)
@@ -332,7 +343,7 @@ def test_a_checkpoint_of_a_resumed_run_can_be_resumed(ptl, tmp_path):
     path, totals = None, [0.0]
     for epochs in (1, 2, 3):
         trained = trainer(ptl, tmp_path / str(epochs), steady(), max_epochs=epochs)
-        trained.fit(module(ptl, step_s=0.01), loader(4), loader(2), ckpt_path=path, weights_only=True)
+        trained.fit(module(ptl, step_s=0.01), loader(4), loader(2), ckpt_path=path, **WEIGHTS_ONLY)
         path = tmp_path / f"{epochs}.ckpt"
         trained.save_checkpoint(path)
         totals.append(whole(tmp_path / str(epochs)).energy.total_j)
@@ -366,7 +377,7 @@ def test_a_test_of_a_foreign_checkpoint_does_not_give_its_energy_to_the_next_fit
     foreign.save_checkpoint(path)
     trained = trainer(ptl, tmp_path / "own", steady(), max_epochs=1)
     tiny = module(ptl)
-    trained.test(tiny, loader(2), ckpt_path=path, weights_only=True, verbose=False)
+    trained.test(tiny, loader(2), ckpt_path=path, verbose=False, **WEIGHTS_ONLY)
     trained.fit(tiny, loader(3), loader(1))
     record = whole(tmp_path / "own")
     assert record.energy.by_stage["train"].batches == 3
@@ -533,6 +544,6 @@ def test_the_files_are_not_met_by_whoever_loads_every_file_beside_the_checkpoint
     keeps = ptl.callbacks.ModelCheckpoint(save_top_k=-1)
     callback = WattCallback(sources=[Steady()])
     again = trainer(ptl, tmp_path / "again", callback, keeps, max_epochs=3, enable_checkpointing=True)
-    again.fit(module(ptl), loader(3), loader(2), ckpt_path=str(beside[-1]), weights_only=True)
+    again.fit(module(ptl), loader(3), loader(2), ckpt_path=str(beside[-1]), **WEIGHTS_ONLY)
     assert read_record(tmp_path / "again").resumed_j > 0
     assert read_record(tmp_path / "again").missing == []  # its journal was found

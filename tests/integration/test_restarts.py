@@ -18,7 +18,7 @@ from lightning_watt.record.files import JOURNAL_NAME
 from lightning_watt.record.journal import read_traces
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant, square
-from tests.integration.tiny import QUIET, Steady, finished, loader, module, start_child, trainer, watt
+from tests.integration.tiny import QUIET, WEIGHTS_ONLY, Steady, finished, loader, module, start_child, trainer, watt
 
 pytestmark = [
     *(pytest.mark.filterwarnings(entry) for entry in QUIET),
@@ -179,7 +179,7 @@ def fit(
     kept = pl.callbacks.ModelCheckpoint(directory / "kept", "{epoch}", save_top_k=-1, **{"every_n_epochs": 1} | more)
     trained = trainer(pl, directory, callback or steady(), kept, max_epochs=epochs, enable_checkpointing=True)
     try:
-        trained.fit(tiny, loader(6), loader(2), weights_only=True, **options)
+        trained.fit(tiny, loader(6), loader(2), **WEIGHTS_ONLY, **options)
     except (BurntToastError, SystemExit):
         assert fails is not None
     else:

@@ -20,7 +20,7 @@ from lightning_watt.entry_point import callbacks
 from lightning_watt.settings import READERS
 from lightning_watt.testing import Board, Lab, constant
 from lightning_watt.zero_code import EnvironmentCallback
-from tests.integration.tiny import PACKAGES, QUIET, ROOT, Steady, loader, module, trainer
+from tests.integration.tiny import PACKAGES, QUIET, ROOT, WEIGHTS_ONLY, Steady, loader, module, trainer
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 ON = "gpus=all,interval=0.1,sam_unit=J"
@@ -122,7 +122,7 @@ def test_its_checkpoint_carries_the_energy_and_goes_on_with_or_without_the_varia
         again = [] if place == "with" else [WattCallback(gpus="all", interval=0.1)]
         monkeypatch.setenv(VARIABLE, ON if place == "with" else "0")
         trained = trainer(ptl, tmp_path / place, *again, max_epochs=2)
-        trained.fit(module(ptl), loader(4), loader(2), ckpt_path=path, weights_only=True)
+        trained.fit(module(ptl), loader(4), loader(2), ckpt_path=path, **WEIGHTS_ONLY)
         assert read_record(tmp_path / place).resumed_j == pytest.approx(before_j, rel=1e-9)
 
 

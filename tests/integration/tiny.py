@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,9 @@ QUIET = (
     "ignore::lightning_fabric.utilities.warnings.PossibleUserWarning",
     "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning",
 )
+# How a Trainer is told to read nothing but data from a checkpoint; before Lightning 2.6 it cannot be told.
+_LIGHTNING = tuple(int(part) for part in version("pytorch-lightning").split(".")[:2])
+WEIGHTS_ONLY: dict[str, Any] = {"weights_only": True} if _LIGHTNING >= (2, 6) else {}
 BATCH = 4
 ROOT = Path(__file__).parents[2]
 Process = subprocess.Popen[str] | forked.Forked
