@@ -15,10 +15,15 @@ from collections.abc import Collection
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from time import process_time
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
 
 import psutil
+
+if sys.platform != "win32":
+    import resource
+    from time import clock_gettime
 
 _alive: dict[int, ref[Forked]] = {}
 _of_the_parent: list[object] = []
@@ -104,8 +109,8 @@ def busy_seconds(children: Collection[psutil.Process] | None = None) -> float:
         children: the living ones, if the caller has just found them (`living_children`).
     """
     living = living_children() if children is None else children
-    own = os.times()  # before the children: one that ends now is missing once, and is never counted twice
-    total = own.user + own.system + own.children_user + own.children_system
+    # Before the living children: one that ends now is missing once, and is never counted twice.
+    total = process_time() + _seconds_of_ended_children()
     return total + sum(_seconds_of(child) for child in living)
 
 
@@ -130,6 +135,13 @@ def busy_seconds_of(tree: Collection[psutil.Process]) -> float:
     return sum(_seconds_of(one) for one in tree)
 
 
+def _seconds_of_ended_children() -> float:
+    if sys.platform == "win32":
+        return 0.0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # not `os.times`, which counts in steps of 10 ms
+    return float(used.ru_utime + used.ru_stime)
+
+
 def _seconds_of(process: psutil.Process) -> float:
     """CPU seconds of one process and its ended children; 0 of one that has ended since it was found."""
     try:
@@ -137,7 +149,25 @@ def _seconds_of(process: psutil.Process) -> float:
     except psutil.Error:
         return 0.0
     ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    return float(times.user + times.system + ended)
+    own = times.user + times.system  # in steps of 10 ms, each rounded down
+    if sys.platform == "linux":
+        with suppress(OSError):
+            own = clock_gettime(~process.pid << 3 | 2)  # clock_getcpuclockid(3), as the C library works it out
+    return float(own + ended)
+
+
+def is_below(pid: int, above: Collection[int]) -> bool:
+    """Whether a process of this machine descends from one of these."""
+    with suppress(psutil.Error, OverflowError):
+        return any(parent.pid in above for parent in psutil.Process(pid).parents())
+    return False
+
+
+def load() -> float:
+    """How many processes wanted to run in the last minute, over the hardware threads that can run them."""
+    with suppress(OSError):
+        return float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
+    return 0.0
 
 
 if hasattr(os, "register_at_fork"):

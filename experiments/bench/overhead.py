@@ -1,40 +1,43 @@
-"""What the callback costs: every figure is a ratio, or stands next to its rival, from the same run.
+"""What the callback costs in a training, from inside of a real Trainer; `growth` says what happens as a run grows.
 
-`make bench` prints the table and writes it to `experiments/bench/results/`. Two boards of the NVML lab serve as GPUs, so it
-runs anywhere; their driver answers in about a microsecond, so on a real GPU the reader's thread waits longer, the hooks not.
+`make bench` prints the table and writes it to `experiments/bench/results/`. Boards of the NVML lab serve as GPUs, so it runs
+anywhere; their driver answers in about a microsecond, so on a real GPU the reader's thread waits longer, the hooks not.
 """
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import gc
-import io
-import logging
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.profilers import SimpleProfiler
 from tabulate import tabulate
-from torch.utils.data import DataLoader, Dataset
 
+from experiments.bench import blocks
 from experiments.bench.about import RESULTS, about
+from experiments.bench.training import (
+    BATCH_HOOKS,
+    HOOKS,
+    WARM_UP_S,
+    Empty,
+    Steps,
+    beyond_empty_us,
+    boards,
+    fit,
+    timed,
+)
 from lightning_watt import WattCallback
-from lightning_watt.testing import Board, Lab, square
-
-BOARDS = [Board(power=square(300, 80, 0.81)), Board(power=square(300, 80, 1.3))]
+from lightning_watt.testing import Lab
 
 
 @dataclass
@@ -47,168 +50,132 @@ class Row:
     goal: str
 
 
-class Step(pl.LightningModule):
-    """A training step that takes a set time and does nothing."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.seconds = seconds
-
-    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        """Wait busily, so that the scheduler has no influence."""
-        until = time.perf_counter() + self.seconds
-        while time.perf_counter() < until:
-            pass
-        return self.layer(batch).sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Plain SGD."""
-        return torch.optim.SGD(self.parameters(), 1e-9)
-
-
-class Ones(Dataset[torch.Tensor]):
-    """Batches of one."""
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return torch.ones(1)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Turn off Lightning's messages."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def fit(callbacks: list[pl.Callback], batches: int, step_s: float, epochs: int = 1) -> float:
-    """Seconds of one fit, by the last epoch."""
-    taken: list[float] = []
-
-    class Timing(pl.Callback):
-        def on_train_epoch_start(self, *args: Any) -> None:
-            taken.append(-time.perf_counter())
-
-        def on_train_epoch_end(self, *args: Any) -> None:
-            taken[-1] += time.perf_counter()
-
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[*callbacks, Timing()],
-    )
-    trainer.fit(Step(step_s), DataLoader(Ones(batches), batch_size=1))
-    return taken[-1]
-
-
-def started(**options: Any) -> tuple[WattCallback, pl.Trainer, Step]:
-    """A callback inside a run, its hooks free to be called."""
-    callback = WattCallback(gpus="all", record=False, **options)
-    module = Step(0.0)
-    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, callbacks=[callback])
-    trainer.strategy.connect(module)
-    callback.setup(trainer, module, "fit")
-    callback.on_train_start(trainer, module)
-    return callback, trainer, module
-
-
-def per_call_us(call: Callable[[int], Any], calls: int = 20_000) -> list[float]:
-    """Microseconds of each call."""
-    taken = []
-    for i in range(calls):
-        start = time.perf_counter_ns()
-        call(i)
-        taken.append((time.perf_counter_ns() - start) / 1000)
-    return taken
-
-
-def hook_cost() -> list[Row]:
-    """Our hooks of one batch in a tight loop, next to a Zeus window and an empty loop."""
-    batch = (torch.ones(16, 3), torch.ones(16))
+def batch_cost(seconds: float = 20.0, step_s: float = 0.005) -> list[Row]:
+    """CPU time of our hooks of a batch beyond an empty callback's in the same fit."""
     rows = []
-    empty = statistics.median(per_call_us(lambda i: None))
-    for name, options in (("hooks a batch", {}), ("hooks a batch, batches=True", {"batches": True})):
-        callback, trainer, module = started(log_every_n_steps=10**9, **options)
-
-        def hooks(i: int, c: WattCallback = callback, t: pl.Trainer = trainer, m: Step = module) -> None:
-            c.on_train_batch_start(t, m, batch, i)
-            c.on_before_backward(t, m, None)
-            c.on_before_optimizer_step(t, m, None)
-            c.on_train_batch_end(t, m, None, batch, i)
-
-        taken = per_call_us(hooks)
-        callback.teardown(trainer, module, "fit")
-        median = statistics.median(taken) - empty
-        p99 = statistics.quantiles(taken, n=100)[98] - empty
-        rows.append(Row(name, f"{median:.2f} µs median, {p99:.2f} µs p99", f"{zeus_window_us()}", "< 3 µs, < half of Zeus"))
+    for name, options, goal in (
+        ("a batch", {}, "< 3 µs"),
+        ("a batch, `batches=True`", {"batches": True}, "< 5 µs"),
+        ("a batch, with a row to TensorBoard every 50", {"log_every_n_steps": 50}, ""),
+    ):
+        log = {"log_every_n_steps": 10**9} | options
+        ours, one, other = timed(WattCallback)(gpus="all", record=False, **log), timed(Empty)(1), timed(Empty)(2)
+        logger = TensorBoardLogger if "row" in name else False
+        fit([one, ours, other], batches=int(seconds / step_s), step_s=step_s, logger=logger)
+        part = slice(int(WARM_UP_S / step_s), None)
+        value = beyond_empty_us(ours.spent, one.spent, BATCH_HOOKS, part)
+        control = beyond_empty_us(other.spent, one.spent, BATCH_HOOKS, part)
+        rows.append(Row(name, f"{value:.2f} µs", f"empty callback again: {control:+.2f} µs", goal))
     return rows
 
 
-def zeus_window_us() -> str:
-    """A Zeus window without its synchronise, on the same two boards; median."""
-    try:
-        from zeus.monitor import ZeusMonitor
-    except ImportError:
-        return "Zeus is not installed (pip install lightning_watt[zeus])"
-    monitor = ZeusMonitor(gpu_indices=[0, 1], cpu_indices=[], approx_instant_energy=False, sync_execution_with="torch")
-
-    def window(i: int) -> None:
-        monitor.begin_window("step", sync_execution=False)
-        monitor.end_window("step", sync_execution=False)
-
-    return f"Zeus window {statistics.median(per_call_us(window, 5_000)):.2f} µs"
-
-
-def step_ratio(pairs: int = 7, batches: int = 200, step_s: float = 0.005) -> Row:
-    """A 5 ms step with the callback against one with an empty callback, as interleaved pairs."""
-    ratios = []
-    for i in range(pairs):
-        runs = {
-            "ours": lambda: fit([WattCallback(gpus="all", record=False)], batches, step_s),
-            "empty": lambda: fit([pl.Callback()], batches, step_s),
-        }
-        order = ["ours", "empty"] if i % 2 else ["empty", "ours"]
-        taken = {name: runs[name]() for name in order}
-        ratios.append(taken["ours"] / taken["empty"])
-    spread = f"{min(ratios):.4f} to {max(ratios):.4f} in {pairs} pairs"
-    return Row("5 ms step, ratio to an empty callback", f"{statistics.median(ratios):.4f} median", spread, "< 1.005")
+def epoch_cost(epochs: int, window: int = 100) -> list[Row]:
+    """CPU time of our hooks of an epoch with a validation, at the beginning of a long run and at its end."""
+    rows = []
+    for name, logger in (("no logger", False), ("TensorBoard, without its own time", TensorBoardLogger)):
+        ours, one, other = timed(WattCallback)(gpus="all"), timed(Empty)(1), timed(Empty)(2)
+        steps, logged = Steps(), _LoggerTime()
+        count = epochs if logger is False else min(epochs, 2000)
+        fit([steps, logged, one, ours, other], batches=2, epochs=count, validates=True, logger=logger, log_every_n_steps=50)
+        hooks = [hook for hook in HOOKS if ours.spent[hook]]
+        for first in (10, count - window):
+            parts = {hook: _of_epochs(ours.spent[hook], count, first, window) for hook in hooks}
+            us = sum(beyond_empty_us(ours.spent, one.spent, [hook], part) * n for hook, (part, n) in parts.items())
+            control = sum(beyond_empty_us(other.spent, one.spent, [hook], part) * n for hook, (part, n) in parts.items())
+            took_ms = (steps.epochs[first + window - 1] - steps.epochs[first]) / (window - 1) / 1e6
+            what = f"an epoch with a validation, at the {first:,}th; {name}"
+            own = logged.us_an_epoch(first, window)
+            rows.append(
+                Row(
+                    what,
+                    f"{us - own:.0f} µs",
+                    f"empty again: {control:+.0f} µs; the epoch takes {took_ms:.2f} ms",
+                    "< 100 µs",
+                )
+            )
+    return rows
 
 
-def with_rows(batches: int = 2_000, step_s: float = 0.005, every: int = 50) -> Row:
-    """Our hooks' share of an epoch that logs to TensorBoard as often as is Lightning's default, by its own profiler."""
-    profiler = SimpleProfiler()
-    with tempfile.TemporaryDirectory() as directory:
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            logger=TensorBoardLogger(directory),
-            log_every_n_steps=every,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            profiler=profiler,
-            callbacks=[WattCallback(gpus="all")],
-        )
-        trainer.fit(Step(step_s), DataLoader(Ones(batches), batch_size=1))
-    taken = profiler.recorded_durations
-    ours = sum(sum(times) for name, times in taken.items() if "WattCallback.on_train_batch" in name)
-    share = ours / sum(taken["run_training_epoch"])
-    what = f"batch hooks with rows to TensorBoard, {1000 * step_s:g} ms steps"
-    return Row(
-        what, f"{share:.3%} of the epoch", f"{1000 * ours / (batches / every):.2f} ms a row of {every} batches", "< 0.5 %"
-    )
+class _LoggerTime(pl.Callback):
+    """CPU time inside of the logger while one of our hooks called it, by epoch."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Put a clock around what we call of the logger."""
+        for logger in trainer.loggers:
+            for name in ("log_metrics", "save"):
+                setattr(logger, name, self._around(getattr(logger, name)))
+
+    def _around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            start = time.thread_time_ns()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                if _called_by_us(sys._getframe(1)):
+                    self.epochs[-1] += time.thread_time_ns() - start
+
+        return measured
+
+    def on_train_epoch_start(self, *args: Any) -> None:
+        """An epoch."""
+        self.epochs.append(0)
+
+    def us_an_epoch(self, first: int, window: int) -> float:
+        """Microseconds an epoch."""
+        return statistics.fmean(self.epochs[first : first + window]) / 1000
+
+
+def _called_by_us(frame: Any) -> bool:
+    return frame.f_globals.get("__name__", "").startswith("lightning_watt.")
+
+
+def _of_epochs(calls: list[int], epochs: int, first: int, window: int) -> tuple[slice, float]:
+    """A hook's calls in some epochs, and how many an epoch has."""
+    each = max(1, round(len(calls) / epochs))
+    return slice(first * each, (first + window) * each), each
+
+
+def step_ratios(seconds: float) -> list[Row]:
+    """A 5 ms step with the callback against one without."""
+    rows = []
+    for name, options in (("steady", {}), ("steady, `batches=True`", {"batches": True})):
+        ours, empty = blocks.steady(seconds, 0.005, **options)
+        rows.append(_ratio_row(f"a 5 ms step, {name}", ours, empty, "< 1.002"))
+    ours, empty = blocks.beginning(max(6, int(seconds / 6)), 0.005)
+    rows.append(_ratio_row("a 5 ms step, the first 1.5 s", ours, empty, "< 1.005"))
+    return rows
+
+
+def _ratio_row(name: str, ours: blocks.Difference, empty: blocks.Difference, goal: str) -> Row:
+    ratio, error = 1 + ours.mean_us / 5000, 2 * ours.error_us / 5000
+    return Row(name, f"{ratio:.4f} ± {error:.4f}", f"{ours}; two empty ones: {empty}", goal)
+
+
+def short_fits() -> list[Row]:
+    """What short fits take with us and without, in turn: a process that makes many Trainers."""
+    rows = []
+    with Lab(boards(2)).running():
+        for name, batches, step_s, fits, goal in (
+            ("a fit of 16 ms", 3, 0.005, 15, ""),
+            ("a fit of 1 s", 200, 0.005, 5, ""),
+            ("23 fits of 16 ms in a row", 3, 0.005, 23, ""),
+        ):
+            took: dict[str, list[float]] = {"ours": [], "empty": []}
+            for _ in range(fits):
+                for kind in ("ours", "empty"):
+                    callback = WattCallback(gpus="all", record=False) if kind == "ours" else Empty()
+                    start = time.perf_counter()
+                    fit([callback], batches=batches, step_s=step_s)
+                    took[kind].append(time.perf_counter() - start)
+            if name.startswith("23"):
+                value, beside = sum(took["ours"]), sum(took["empty"])
+            else:
+                value, beside = statistics.median(took["ours"]), statistics.median(took["empty"])
+            rows.append(Row(name, f"{1000 * value:.0f} ms", f"without us {1000 * beside:.0f} ms", goal))
+    return rows
 
 
 def import_cost() -> Row:
@@ -224,52 +191,87 @@ def import_cost() -> Row:
     return Row("import beyond torch and Lightning", f"{min(taken):.3f} s best of 5", "", "< 0.1 s")
 
 
-def memory() -> Row:
-    """Resident memory over a million batches."""
-    callback, trainer, module = started(log_every_n_steps=10**9)
-    batch = torch.ones(4)
-    process = psutil.Process()
-    sizes = []
-    for block in range(11):
-        for i in range(100_000):
-            callback.on_train_batch_end(trainer, module, None, batch, i)
-        gc.collect()
-        sizes.append(process.memory_info().rss / 2**20)
-        if block == 0:
-            sizes.clear()
-            sizes.append(process.memory_info().rss / 2**20)
-    callback.teardown(trainer, module, "fit")
-    return Row("memory over a million batches", f"{sizes[-1] - sizes[0]:+.1f} MiB", f"{sizes[0]:.0f} MiB before", "flat")
+class _Memory(pl.Callback):
+    """Resident memory, in MiB, at the end of every so many batches."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.sizes, self._process = every, [], psutil.Process()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look."""
+        if batch_idx % self.every == self.every - 1:
+            gc.collect()
+            self.sizes.append(self._process.memory_info().rss / 2**20)
 
 
-def reader_share(seconds: float = 20.0) -> Row:
-    """CPU time of the reader's thread as a share of the time that passes, while the training thread sleeps."""
-    callback, trainer, module = started()
-    time.sleep(2.0)  # the first watching of the counters is over
-    reader = next(thread.native_id for thread in threading.enumerate() if thread.name == "lightning_watt reader")
+def memory(batches: int = 200_000) -> Row:
+    """Resident memory over many batches, with us and without."""
+    grown = []
+    with Lab(boards(2)).running():
+        for callback in (WattCallback(gpus="all", record=False, batches=True), Empty()):
+            memory = _Memory(batches // 10)
+            fit([callback, memory], batches=batches)
+            grown.append(memory.sizes[-1] - memory.sizes[0])
+    what = f"memory over {batches:,} batches, `batches=True`"
+    return Row(what, f"{grown[0]:+.1f} MiB", f"without us {grown[1]:+.1f} MiB", "flat")
 
-    def used() -> float:
+
+def reader_share(seconds: float = 20.0) -> list[Row]:
+    """CPU time of the reader's thread as a share of the time that passes in a training."""
+    rows = []
+    for count, goal in ((2, "< 0.1 %"), (8, "< 0.5 %")):
+        with Lab(boards(count)).running():
+            share = _Share()
+            fit([WattCallback(gpus="all", record=False), share], batches=int((seconds + WARM_UP_S) / 0.005), step_s=0.005)
+        rows.append(Row(f"the reader's thread, {count} boards", f"{share.value:.3%} of a CPU", f"over {seconds:g} s", goal))
+    return rows
+
+
+class _Share(pl.Callback):
+    """The reader's share of a CPU, from the end of the warm-up to the end of the training."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._from: tuple[float, float] | None = None
+        self._began_s = 0.0
+
+    def on_train_start(self, *args: Any) -> None:
+        """The warm-up begins."""
+        self._began_s = time.perf_counter()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """It may be over."""
+        if self._from is None and time.perf_counter() - self._began_s > WARM_UP_S:
+            self._from = self._now()
+
+    def on_train_end(self, *args: Any) -> None:
+        """The share until now."""
+        if self._from is not None:
+            used_s, at_s = (now - was for now, was in zip(self._now(), self._from, strict=True))
+            self.value = used_s / at_s
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        reader = next(thread.native_id for thread in threading.enumerate() if thread.name == "lightning_watt reader")
         # Nanoseconds on a CPU; the tick of /proc's stat is 10 ms, too coarse for this.
-        return int(Path(f"/proc/self/task/{reader}/schedstat").read_text().split()[0]) / 1e9
-
-    before, start = used(), time.perf_counter()
-    time.sleep(seconds)
-    share = (used() - before) / (time.perf_counter() - start)
-    callback.teardown(trainer, module, "fit")
-    return Row("the reader's thread, share of one CPU", f"{share:.3%}", f"two boards, over {seconds:g} s", "< 0.1 %")
+        return int(Path(f"/proc/self/task/{reader}/schedstat").read_text().split()[0]) / 1e9, time.perf_counter()
 
 
 def main() -> None:
-    """Run everything, print the table and write it."""
-    with Lab(BOARDS).running(), quiet():
-        rows = [*hook_cost(), step_ratio(), with_rows(), memory(), reader_share()]
-    rows.append(import_cost())
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each comparison of steps")
+    parser.add_argument("--epochs", type=int, default=20_000, help="of the long run")
+    chosen = parser.parse_args()
+    with Lab(boards(2)).running():
+        rows = [*batch_cost(), *epoch_cost(chosen.epochs)]
+    rows += [*step_ratios(chosen.seconds), *short_fits(), *reader_share(), memory(), import_cost()]
     table = tabulate(
         [[row.what, row.value, row.beside, row.goal] for row in rows],
         headers=["what", "value", "beside it", "goal"],
         tablefmt="github",
     )
-    text = f"# What the callback costs\n\n`make bench` on {about()}.\n\n{table}\n"
+    text = f"# What the callback costs in a training\n\n`python -m experiments.bench.overhead` on {about()}.\n\n{table}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "overhead.md").write_text(text)
     print(text)

@@ -41,6 +41,7 @@ class Trace:
         devices: what its devices are.
         resumes: ids of the earlier sessions whose energy it took over.
         kept: its last line that says `completed`; what it had used by then is not lost.
+        saved: its lines of the moments at which checkpoints were saved, by their numbers.
         where: its machine.
         pid: its process.
         born: when that process was started, seconds since 1970.
@@ -56,6 +57,7 @@ class Trace:
     devices: dict[str, Device] = field(default_factory=dict)
     resumes: set[str] = field(default_factory=set)
     kept: JournalLine | None = None
+    saved: dict[int, JournalLine] = field(default_factory=dict)
     where: str = ""
     pid: int = 0
     born: float = 0.0
@@ -113,6 +115,8 @@ class Trace:
             self.run, self.rank, self.node = line.run, line.rank, line.node
         if line.status == "completed":
             self.kept = line
+        if line.saved:
+            self.saved[line.saved] = line
         return True
 
     def take_short(self, line: JournalLine) -> bool:

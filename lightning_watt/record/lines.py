@@ -45,6 +45,8 @@ class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
         rank: the process's global rank.
         node: the number of its node among the nodes that measure.
         status: how the run ended; only in a session's last line.
+        saved: the line tells what had been used when this checkpoint of the session was saved, its first being number 1.
+        stage_edges: there, squared microjoules that may lie on the wrong side of the stages' edges, by stage.
     """
 
     t: float
@@ -66,6 +68,8 @@ class JournalLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     rank: int = 0
     node: int = 0
     status: Status | None = None
+    saved: int = 0
+    stage_edges: dict[Word, float] = {}
 
 
 MAX_SHORT = 600
@@ -92,12 +96,13 @@ class LineWriter:
         """The next line."""
         own_j = sum(line.device_uj.values()) / UJ_PER_J
         others_j = round((line.total_j or 0.0) - own_j, 3)
-        changed = others_j != self._others_j or line.devices is not None or line.status is not None or line.total_j is None
+        changed = others_j != self._others_j or line.total_j is None
+        tells = line.devices is not None or line.status is not None or line.saved > 0
         self._others_j = others_j
         self._interval_s = line.interval_s or self._interval_s
         self._lines += 1
         self._since_whole += 1
-        if changed or self._since_whole > min(MAX_SHORT, self._lines // 20):
+        if changed or tells or self._since_whole > min(MAX_SHORT, self._lines // 20):
             self._since_whole = 0
             return to_line(line)
         t = round(line.t) if self._interval_s >= 1 else round(line.t, 3)

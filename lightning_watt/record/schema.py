@@ -21,7 +21,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Stage(msgspec.Struct, kw_only=True):
-    """What one stage used: joules and seconds, and how many batches and samples it had."""
+    """What one stage used: joules and seconds, and how many batches and samples it had; 0 samples if they are not known."""
 
     joules: Share
     seconds: Share

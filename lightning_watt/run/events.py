@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,9 +28,10 @@ class LogPoint(NamedTuple):
         accuracy: the last known accuracy.
         batches: batches so far.
         samples: samples so far.
-        ahead: batches still to come, by stage, for the forecast.
+        ahead: batches still to come, by stage, for the forecast; None if the end is not known.
         trained: training batches so far, by the Trainer's own count.
         per_batch: joules per batch are wanted; not at a validation inside a fit, whose curve they would cut up.
+        left_s: seconds until the Trainer's own time is up; None if it has no limit.
     """
 
     step: int
@@ -37,9 +39,17 @@ class LogPoint(NamedTuple):
     accuracy: float | None
     batches: int
     samples: int
-    ahead: dict[str, int]
+    ahead: dict[str, int] | None
     trained: int = 0
     per_batch: bool = True
+    left_s: float | None = None
+
+
+class LastCounted(NamedTuple):
+    """The samples of all batches up to here are known, and of the next one they are not."""
+
+    batches: int
+    samples: int
 
 
 class BatchEnd(NamedTuple):
@@ -57,12 +67,33 @@ class StepPartStart(NamedTuple):
     part: str
 
 
+class Moment(NamedTuple):
+    """Somebody wants to know what had been used by now.
+
+    Attributes:
+        batches: batches so far.
+        samples: samples so far.
+        take: called with the `Totals` of this moment, in the reader's thread, while the session is locked.
+    """
+
+    batches: int
+    samples: int
+    take: Callable[[Any], None]
+
+
 class EpochEnd(NamedTuple):
     """An epoch of a stage ended here; `step` is the loggers'."""
 
     account: Account
     accuracy: float | None
     step: int
+    batches: int
+    samples: int
+
+
+class RunEnd(NamedTuple):
+    """The run ended here; what its devices use while its last readings are waited for is not its own."""
+
     batches: int
     samples: int
 

@@ -7,7 +7,8 @@ comes from how much those spans differ among themselves, so it is wide while lit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +18,64 @@ from lightning_watt.units import seconds
 
 Z_95 = 1.96
 """Standard deviations that hold 95 % of a normal distribution."""
+MOST_BATCHES = 10**15
+"""No training has more."""
+
+
+class Schedule(NamedTuple):
+    """When a Trainer validates, in training batches since the beginning.
+
+    Attributes:
+        per_epoch: training batches of an epoch; infinite if its loader does not know.
+        every: a validation comes after every so many of them; infinite if it is not batches that decide.
+        in_epochs: they are counted anew in each epoch, and one epoch in so many validates; 0 if they are counted through.
+        validation: batches of one validation, as far as its loaders know.
+
+    Example:
+        >>> Schedule(per_epoch=10, every=4, in_epochs=1, validation=3).validations(25)  # after 4, 8, 14, 18 and 24
+        5
+    """
+
+    per_epoch: float
+    every: float
+    in_epochs: int
+    validation: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it says how many validations there are going to be."""
+        return not self.validation or math.isfinite(self.every)
+
+    def validations(self, trained: int) -> int:
+        """Validations until so many training batches, one after the last of them included."""
+        if not self.validation or not math.isfinite(self.every):
+            return 0
+        if not self.in_epochs or not math.isfinite(self.per_epoch):
+            return int(trained // self.every)
+        epochs, rest = divmod(max(0, trained), int(self.per_epoch))
+        inside = int(rest // self.every) if (epochs + 1) % self.in_epochs == 0 else 0
+        return int(epochs // self.in_epochs) * int(self.per_epoch // self.every) + inside
+
+    def validates_at(self, trained: int) -> bool:
+        """Whether a training that is stopped after so many batches validates once more."""
+        if not self.in_epochs or not math.isfinite(self.per_epoch):
+            return True
+        return (max(0, trained - 1) // int(self.per_epoch) + 1) % self.in_epochs == 0
+
+    def batches_of(self, steps: int, trained: int, accumulate: int) -> int:
+        """Training batches until so many more optimizer steps, each over `accumulate` batches or what an epoch's end leaves.
+
+        Example:
+            >>> Schedule(20, 20, 1, 0).batches_of(12, trained=0, accumulate=3)  # seven steps an epoch
+            35
+        """
+        if not math.isfinite(self.per_epoch):
+            return (trained // accumulate + steps) * accumulate - trained
+        per_epoch = int(self.per_epoch)
+        done = trained % per_epoch
+        # From the beginning of this epoch on.
+        epochs, steps = divmod(done // accumulate + steps, math.ceil(per_epoch / accumulate))
+        return epochs * per_epoch + steps * accumulate - done
 
 
 class Forecast(NamedTuple):
@@ -63,18 +122,41 @@ class Rate:
         return self._spread / (self.spans - 1)
 
 
-def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> Forecast | None:
+def within(ahead: Mapping[str, int], left_s: float, by_stage: Mapping[str, Usage]) -> dict[str, int]:
+    """What of the batches ahead comes within the time that is left, at the pace so far.
+
+    Args:
+        ahead: batches still to come, by stage.
+        left_s: seconds that are left.
+        by_stage: what each stage used so far.
+
+    Example:
+        >>> within({"train": 100}, 5.0, {"train": Usage(ns=2 * 10**9, batches=20)})
+        {'train': 50}
+    """
+    pace_s = {stage: seconds(usage.ns) / usage.batches for stage, usage in by_stage.items() if usage.batches}
+    needed_s = sum(batches * pace_s.get(stage, 0.0) for stage, batches in ahead.items())
+    if needed_s <= left_s:
+        return dict(ahead)
+    share = max(0.0, left_s) / needed_s
+    # A training that is stopped is validated once more.
+    return {
+        stage: int(batches * share) if stage == "train" else math.ceil(batches * share) for stage, batches in ahead.items()
+    }
+
+
+def forecast(spent_j: float, ahead: Mapping[str, int] | None, rates: dict[str, Rate]) -> Forecast | None:
     """Joules at the end of the schedule.
 
     Args:
         spent_j: joules so far, all stages.
-        ahead: batches still to come, by stage.
+        ahead: batches still to come, by stage; None if that is not known.
         rates: joules a batch, by stage.
 
     Returns:
-        The forecast; None if a stage that is still to come has not been seen yet. A stage that has been seen in one
-        span only (the first validation) is taken to scatter as much, for its size, as the others do; if no stage
-        has been seen in two, the interval is infinite.
+        The forecast; None without an end, or if a stage that is still to come has not been seen yet. A stage that has been
+        seen in one span only (the first validation) is taken to scatter as much, for its size, as the others do; if no
+        stage has been seen in two, the interval is infinite.
 
     Example:
         >>> rate = Rate()
@@ -83,6 +165,8 @@ def forecast(spent_j: float, ahead: dict[str, int], rates: dict[str, Rate]) -> F
         >>> forecast(80.0, {"train": 20}, {"train": rate}).joules
         160.0
     """
+    if ahead is None:
+        return None
     total, variance = spent_j, 0.0
     for stage, batches in ahead.items():
         if batches <= 0:
@@ -104,20 +188,37 @@ def _variance(rate: Rate, rates: dict[str, Rate]) -> float:
     return max(relative) * rate.mean**2 if relative else math.inf
 
 
-def batches_that_fit(left_j: float, batch_j: float) -> int | None:
+def batches_that_fit(
+    left_j: float, batch_j: float, validation_j: float = 0.0, validations: Callable[[int], int] = lambda batches: 0
+) -> int | None:
     """How many more batches fit into what is left of a budget; None if that is not known and something is left.
+
+    Args:
+        left_j: joules that are left.
+        batch_j: joules of one training batch.
+        validation_j: joules of one validation.
+        validations: how many validations come if the training stops so many batches from now; it never falls.
 
     Example:
         >>> batches_that_fit(10.0, 4.0), batches_that_fit(-0.1, 4.0), batches_that_fit(10.0, 0.0)
         (2, 0, None)
+        >>> batches_that_fit(100.0, 1.0, 30.0, lambda batches: 1 + batches // 20)  # two fit in, until the 40th batch
+        39
     """
     if left_j <= 0:
         return 0
-    return math.floor(left_j / batch_j) if batch_j > 0 else None
+    if batch_j <= 0:
+        return None
+    most = int(min(left_j / batch_j, MOST_BATCHES))
+    fitting = bisect_right(range(most + 1), left_j, key=lambda n: n * batch_j + validations(n) * validation_j)
+    return max(0, fitting - 1)
 
 
 class LogSpan(NamedTuple):
-    """What lies between two log rows of one stage: joules, batches and samples; all zero if no batch ended."""
+    """What lies between two log rows of one stage: joules, batches and samples; all zero if no batch ended.
+
+    No samples stand for samples that are not known.
+    """
 
     joules: float
     batches: int
@@ -198,7 +299,7 @@ class LogSpans:
             uj = round(uj * self.whole_of_own[stage])
         if batches > 0:
             self.rates.setdefault(stage, Rate()).add(to_joules(uj), batches)
-        return LogSpan(to_joules(uj), batches, samples)
+        return LogSpan(to_joules(uj), batches, samples if usage.samples else 0)
 
     def known_rates(self, by_stage: Mapping[str, Usage]) -> dict[str, Rate]:
         """Joules a batch by stage; before the first validation, those of the sanity check stand for its."""

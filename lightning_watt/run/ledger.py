@@ -15,8 +15,10 @@ from lightning_watt.units import NS_PER_S, UJ_PER_J
 
 WASTED = "wasted"
 """What earlier parts of a resumed run used after the checkpoint that it went on from: spent, and its result lost."""
-STAGES = ("train", "validate", "test", "predict", "sanity_check", "other", WASTED)
-"""Lightning's stages, `other` for what lies between them, and `wasted`."""
+TUNE = "tune"
+"""What Lightning's learning-rate and batch-size finders used for their trials, whatever stage they run in."""
+STAGES = ("train", "validate", "test", "predict", "sanity_check", TUNE, "other", WASTED)
+"""Lightning's stages, `tune`, `other` for what lies between them, and `wasted`."""
 PAST = -1
 """The epoch of the account in which a stage's earlier epochs are together."""
 
@@ -41,7 +43,7 @@ class Usage:
         uj: microjoules by device label.
         ns: nanoseconds.
         batches: batches that ended meanwhile.
-        samples: samples in those batches.
+        samples: samples in those batches; 0 if those of any are not known.
         edge_variance: squared microjoules that may lie on the wrong side of the edges.
 
     Example:
@@ -63,9 +65,14 @@ class Usage:
             uj,
             self.ns + other.ns,
             self.batches + other.batches,
-            self.samples + other.samples,
+            self.samples + other.samples if self._counts and other._counts else 0,
             self.edge_variance + other.edge_variance,
         )
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the samples of all batches are known."""
+        return self.samples > 0 or self.batches == 0
 
     @property
     def total_uj(self) -> int:

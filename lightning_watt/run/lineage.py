@@ -75,7 +75,7 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
     state = _callback_state(file)
     ledger = Ledger()
     try:
-        own_uj = ledger.absorb(state["session"]["ledger"])
+        own_uj = ledger.absorb([*state["session"]["ledger"], *state["session"].get("ahead", [])])
         inherited = tuple(Inherited(path=str(run["path"]), total_j=float(run["total_j"])) for run in state["inherited"])
         if not all(0 <= run.total_j < math.inf for run in inherited):
             raise ValueError("an inherited energy that is none")

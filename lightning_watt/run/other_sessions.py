@@ -185,7 +185,7 @@ class OtherSessions:
             raise ValueError(f"This is not the state of a run: {error}.") from error
         labels = {label: home(device) for label, device in devices.items()}
         earlier = self.earlier.copy()
-        earlier.absorb(state["ledger"], labels)
+        earlier.absorb([*state["ledger"], *state.get("ahead", [])], labels)
         # What an unfinished epoch used stays apart, for the row that it is going to have.
         finished = earlier.fold(lambda account: account in accuracies)
         newest = max((account.epoch for account in (*accuracies, *earlier.accounts)), default=0)

@@ -1,5 +1,8 @@
 """How a run goes on from a checkpoint: its energy is added, and what was wasted after the checkpoint is looked for.
 
+A checkpoint holds what was not settled when it was saved by the last known power. What that came to stands in the journal
+of its session, which gets a line of that moment: where it is found, it takes the place of the guess, stage by stage.
+
 The rules, for a run that goes on from a checkpoint:
 
 - What the session that saved it used from there on is lost, however it ended, unless it ended well ("completed") or still
@@ -14,11 +17,12 @@ The rules, for a run that goes on from a checkpoint:
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, islice, pairwise, takewhile
 from pathlib import Path
 from time import time as unix_time
 from typing import Any
@@ -26,13 +30,15 @@ from typing import Any
 import msgspec
 
 from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
-from lightning_watt.record.journal import Trace, beyond, read_traces
+from lightning_watt.record.journal import Trace, Traces, beyond, read_traces
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import Accuracy, Epoch, Inherited
 from lightning_watt.run.epochs import to_plain
+from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger
 from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
+from lightning_watt.run.totals import Totals, journal_line
 
 MAX_BESIDE = 500
 """Run directories beside this one that are looked into for a branch without a result; the newest ones."""
@@ -63,11 +69,14 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
     try:
         if not isinstance(earlier, Mapping):
             raise ValueError("it holds no accounts")  # noqa: TRY004 - one kind of error for whatever is wrong in there
+        counted = counted_in(earlier) if "taken" in earlier else {}
         if not adds:
             session.note_earlier(counted_in(earlier))
             return
         places = _places(run, state, checkpoint)
-        if not session.resume(_with_older_rows(run, earlier, places)):
+        is_here = bool(counted.keys() & {session.id, *session.others.counted})
+        traces = Traces() if is_here else read_traces([*places, *_beside(places, set(counted))])
+        if not session.resume(_with_older_rows(run, corrected(earlier, traces.by_session), places)):
             return
         run.inherit_known(Inherited(**known) for known in state.get("inherited", ()))
         if run.metric.metric is None:
@@ -78,14 +87,87 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
             "from its total. Did lightning_watt write it?"
         )
         return
-    found = _wasted(session, state, places)
+    found = _wasted(session, earlier, places, traces)
     session.add_wasted(found.work)
     for sentence in found.unknown:
         run.warn_missing(sentence)
 
 
+def saved_line(totals: Totals, number: int) -> JournalLine:
+    """The journal's line of the moment at which a checkpoint was saved.
+
+    Args:
+        totals: the totals of that moment, once it is settled.
+        number: the checkpoint's number in its session.
+    """
+    line = journal_line(totals, with_heading=False)
+    line.saved = number
+    line.stage_edges = {stage: usage.edge_variance for stage, usage in totals.settled.by_stage().items()}
+    return line
+
+
+def corrected(state: Mapping[str, Any], traces: Mapping[str, Trace]) -> Mapping[str, Any]:
+    """A checkpoint's accounts with what the journal of its session knows better.
+
+    Args:
+        state: the accounts, as `totals.checkpoint_state` gives them.
+        traces: the sessions that are known from journals.
+
+    Returns:
+        The same, with `ahead` as it was settled; that very state if no journal tells that.
+
+    Raises:
+        ValueError: the state is none.
+    """
+    own = str(next(iter(state.get("unfinished", ())), ""))
+    line = traces[own].saved.get(state.get("saved", 0)) if own in traces else None
+    if line is None or "settled" not in state:
+        return state
+    guess = Ledger()
+    guess.absorb(state["ahead"])
+    counted, guessed_uj = counted_in(state)[own], guess.by_device()
+    settled_uj = {label: uj - guessed_uj.get(label, 0) for label, uj in counted.uj.items()}
+    settled = {str(stage): (int(uj), float(variance)) for stage, (uj, variance) in state["settled"].items()}
+    by_stage = {stage: uj - settled.get(stage, (0, 0.0))[0] for stage, uj in line.stage_uj.items()}
+    by_device = {label: uj - settled_uj.get(label, 0) for label, uj in line.device_uj.items()}
+    amounts = [*by_stage.values(), *by_device.values()]
+    fits = min(amounts, default=0) >= 0 and sum(by_stage.values()) == sum(by_device.values())
+    if not fits or not by_stage.keys() <= set(STAGES) or not all(map(math.isfinite, line.stage_edges.values())):
+        return state  # the line is of another checkpoint, or somebody has changed one of the two
+    edges = {stage: max(0.0, line.stage_edges.get(stage, 0.0) - settled.get(stage, (0, 0.0))[1]) for stage in by_stage}
+    known = Counted({**counted.uj, **line.device_uj}, max(line.ns, counted.ns))
+    return {
+        **state,
+        "ahead": _laid_out(guess, by_stage, by_device, edges).state_dict(),
+        "taken": {**state["taken"], own: msgspec.to_builtins(known)},
+        "outer_edges": max(0.0, float(state.get("outer_edges", 0.0)) - float(guess.total_uj) ** 2),
+    }
+
+
+def _laid_out(
+    guess: Ledger, by_stage: Mapping[str, int], by_device: Mapping[str, int], edges: Mapping[str, float]
+) -> Ledger:
+    """The accounts of a guess with other energies, whose sums by stage and by device are known; within a stage by time."""
+    whole, laid_uj = Ledger(), 0
+    shares = list(accumulate(by_device.values(), initial=0))
+
+    def by_then(uj: int) -> list[int]:  # of each device, cumulative, so that both sums are right to the last microjoule
+        return [upper - lower for lower, upper in pairwise(uj * share // max(1, shares[-1]) for share in shares)]
+
+    for stage, stage_uj in by_stage.items():
+        accounts = {account: usage for account, usage in guess.accounts.items() if account.stage == stage}
+        accounts = accounts or {Account(stage, 0): NOTHING}
+        times = list(accumulate((max(1, usage.ns) for usage in accounts.values()), initial=0))
+        for (account, usage), (since, until) in zip(accounts.items(), pairwise(times), strict=True):
+            before, after = (by_then(laid_uj + stage_uj * ns // times[-1]) for ns in (since, until))
+            uj = {label: now - was for label, now, was in zip(by_device, after, before, strict=True)}
+            whole.add(account, replace(usage, uj=uj, edge_variance=0.0 if since else edges[stage]))
+        laid_uj += stage_uj
+    return whole
+
+
 def _places(run: RunState, state: Mapping[str, Any], checkpoint: str | None) -> list[Path]:
-    """The directories in which the earlier part's files may be."""
+    """Where the journals of a checkpoint's run may be."""
     said = state.get("directory")
     places = [run.directory] if run.directory is not None else []
     if isinstance(said, str) and 0 < len(said) < MAX_PATH and "\0" not in said:
@@ -124,11 +206,12 @@ class _Epochs(msgspec.Struct):
     epochs: list[Epoch] = []
 
 
-def _wasted(session: Session, state: Mapping[str, Any], known: Sequence[Path]) -> Found:
-    unfinished = state["session"].get("unfinished")
+def _wasted(session: Session, earlier: Mapping[str, Any], places: Sequence[Path], traces: Traces) -> Found:
+    unfinished = earlier.get("unfinished")
     if unfinished is None:
         return Found(unknown=["This checkpoint is of an older lightning_watt: what was lost after it is not known."])
-    return find_wasted(session.others.counted, [str(one) for one in unfinished], known, {session.id}, unix_time())
+    unfinished = [str(one) for one in unfinished]
+    return find_wasted(session.others.counted, unfinished, places, {session.id}, unix_time(), traces)
 
 
 def find_wasted(
@@ -137,6 +220,7 @@ def find_wasted(
     directories: Sequence[Path],
     own: Iterable[str],
     now_unix: float,
+    traces: Traces | None = None,
 ) -> Found:
     """Look for what was lost.
 
@@ -146,8 +230,9 @@ def find_wasted(
         directories: where their journals may be.
         own: the sessions of the run that goes on.
         now_unix: seconds since 1970.
+        traces: what those journals say, if they were read already.
     """
-    traces = read_traces([*directories, *_beside(directories, set(counted))])
+    traces = traces or read_traces([*directories, *_beside(directories, set(counted))])
     by_session = {session: trace for session, trace in traces.by_session.items() if session not in set(own)}
     found = Found(unknown=traces.problems)
     nowhere = 0

@@ -28,7 +28,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import time as unix_time
 from typing import Any
 
@@ -41,7 +41,18 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.run.batches import BatchEnergy
 from lightning_watt.run.epochs import FinishedEpochs
-from lightning_watt.run.events import BatchEnd, EpochEnd, LogPoint, Snapshot, StepPartStart, Switch, point_of
+from lightning_watt.run.events import (
+    BatchEnd,
+    EpochEnd,
+    LastCounted,
+    LogPoint,
+    Moment,
+    RunEnd,
+    Snapshot,
+    StepPartStart,
+    Switch,
+    point_of,
+)
 from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
 from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
 from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions, WastedWork, label_here
@@ -204,6 +215,7 @@ class Session:
         if self._meter is None:
             return True
         self.switch(Account("other", self.account.epoch))
+        self.note(RunEnd(self.batches, self.samples))
         known_ns, end_ns, power_w = self._meter.frontier_ns, self._meter.now_ns(), self.power_w
         answered = self._meter.stop()
         with self._lock:
@@ -211,12 +223,15 @@ class Session:
                 unread_s = max(0.0, seconds(end_ns - known_ns))
                 why = "the driver did not answer at the end; the joules are what its last known power comes to, not charged"
                 self.gaps.append(Gap(device="all", seconds=unread_s, joules=unread_s * power_w, why=why))
-            if self.ledger.at is not None:
-                self._outer_edges += self.ledger.at.edge_variance
-                self.ledger.close(self.ledger.at)
+            if self.ledger.at is not None:  # the reader had ended before
+                self._close(self.ledger.at)
         self.devices = dict(self._totals().devices)  # with the update periods that their counters were seen to have
         self._meter = None
         return answered
+
+    def _close(self, at: Point) -> None:
+        self._outer_edges += at.edge_variance
+        self.ledger.close(at)
 
     def switch(self, account: Account) -> None:
         """The trainer enters another stage or epoch."""
@@ -228,17 +243,19 @@ class Session:
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge shows best what lies on either side
 
-    def note(self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd) -> None:
-        """Note a moment."""
+    def note(
+        self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd | LastCounted | Moment | RunEnd, *, ask: bool = False
+    ) -> None:
+        """Note a moment; with `ask`, a reading follows soon."""
         if self._meter is not None:
             self._meter.mark(payload)
+            if ask:
+                self._meter.ask()
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
         self.epochs.note(self.account, accuracy)
-        self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples))
-        if self._meter is not None:
-            self._meter.ask()
+        self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples), ask=True)
 
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now: what is settled, and the last moment's energy by the last known power.
@@ -246,8 +263,7 @@ class Session:
         It waits for no driver; the exact value follows in the log.
         """
         power_w = self._meter.power_now_w() if self._meter is not None else []
-        totals = self.totals()
-        totals = replace(totals, settled=totals.until_now(), ahead=())
+        totals = self.totals().now()
         power = dict(zip(totals.settled.labels, power_w, strict=False))
         return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
@@ -305,10 +321,14 @@ class Session:
                 self.ledger.charge(point)
                 if isinstance(payload, LogPoint) and (self.devices or self.others.nodes):
                     self.ready.append(self._snapshot(payload, point))
+                elif isinstance(payload, Moment):
+                    payload.take(self._totals())
                 elif isinstance(payload, StepPartStart):
                     self.batch_energy.start_part(payload.part, point)
                 elif isinstance(payload, BatchEnd):
                     self.batch_energy.end_batch(payload, point, gains)
+                elif isinstance(payload, RunEnd):
+                    self._close(point)
                 elif isinstance(payload, EpochEnd):
                     if payload.account.stage == "train" and (values := self.batch_energy.take_epoch()):
                         self.histograms.append((payload.step, values))

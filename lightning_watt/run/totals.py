@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import time as unix_time
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
 from lightning_watt.run.epochs import IN_CHECKPOINT, FinishedEpochs, merged_rows, rows_of, to_plain
 from lightning_watt.run.events import LogPoint, Snapshot, Switch
-from lightning_watt.run.forecast import LogSpan, Rate, forecast
+from lightning_watt.run.forecast import LogSpan, Rate, forecast, within
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
 from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions
 from lightning_watt.sources.base import Device, Gap
@@ -82,17 +82,16 @@ class Totals:
     interval_s: float
     is_over: bool
 
+    def now(self) -> Totals:
+        """The same with what is ahead of the settled accounts as if it was settled."""
+        return replace(self, settled=self.until_now(), ahead=())
+
     def until_now(self) -> Ledger:
         """This session's accounts, what is ahead of the settled ones included."""
         ledger = self.settled.copy()
         for account, usage in self.ahead:
             ledger.add(account, usage)
         return ledger
-
-    @property
-    def ahead_uj(self) -> int:
-        """Microjoules that are ahead of the settled accounts."""
-        return sum(usage.total_uj for _, usage in self.ahead)
 
     @property
     def total_uj(self) -> int:
@@ -182,6 +181,9 @@ def snapshot_of(
         span: what the current stage used since the snapshot before.
         rates: joules a batch by stage.
     """
+    ahead = point.ahead
+    if ahead is not None and point.left_s is not None:
+        ahead = within(ahead, point.left_s, totals.settled.by_stage())
     return Snapshot(
         point=point,
         total_j=totals.total_j,
@@ -189,7 +191,7 @@ def snapshot_of(
         stage_j={stage: joules(usage.total_uj) for stage, usage in totals.by_stage().items()},
         power_w=power_w,
         span=span,
-        forecast=forecast(totals.total_j, point.ahead, rates),
+        forecast=forecast(totals.total_j, ahead, rates),
     )
 
 
@@ -307,10 +309,12 @@ def node_report(totals: Totals, missing: Sequence[str] = ()) -> NodeReport:
 def checkpoint_state(totals: Totals) -> dict[str, Any]:
     """The accounts until now as plain values, which load without running code.
 
-    What is not settled yet is in them by the last known power. A resume that finds the journal corrects the sum.
+    What is not settled yet is in them by the last known power. A resume that finds the journal corrects it.
     """
-    ledger, others = totals.until_now(), totals.others
-    own = {totals.session: Counted(ledger.by_device(), ledger.ns)}
+    others, ahead, until_now = totals.others, Ledger(), totals.until_now()
+    for account, usage in totals.ahead:
+        ahead.add(account, replace(usage, edge_variance=float(usage.total_uj) ** 2))
+    own = {totals.session: Counted(until_now.by_device(), until_now.ns)}
     counted = {**others.counted, **own, **{report.session: report.counted for report in others.nodes}}
     accuracies = {**totals.epochs.accuracies, **totals.epochs.noted}
     rows = [*others.rows[-IN_CHECKPOINT:], *totals.epochs.past(IN_CHECKPOINT)][-IN_CHECKPOINT:]
@@ -319,11 +323,13 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
         "unfinished": [*own, *(report.session for report in others.nodes)],
         "taken": msgspec.to_builtins(counted),
         "lost": msgspec.to_builtins(list(others.lost)),
-        "ledger": merged([ledger, *others.ledgers]).state_dict(),
+        "ledger": merged([totals.settled, *others.ledgers]).state_dict(),
+        "settled": {stage: [usage.total_uj, usage.edge_variance] for stage, usage in totals.settled.by_stage().items()},
+        "ahead": ahead.state_dict(),
         "devices": msgspec.to_builtins(totals.all_devices()),
         "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],
         "rows": to_plain(rows),
         "older_rows": len(others.rows) + totals.epochs.past_count - len(rows),
-        "outer_edges": totals.outer_edges + float(totals.ahead_uj) ** 2 + others.all_edges,
+        "outer_edges": totals.outer_edges + float(ahead.total_uj) ** 2 + others.all_edges,
         "gaps": msgspec.to_builtins(totals.all_gaps()),
     }

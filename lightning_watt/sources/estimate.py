@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Collection
 
-from lightning_watt.host import busy_seconds, busy_seconds_of, living_children, trees_of
+from lightning_watt.host import busy_seconds, busy_seconds_of, living_children, load, trees_of
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.units import UJ_PER_J
 
@@ -20,7 +20,23 @@ WATTS_PER_CORE = 3.76
 averages at full load of 3.5 (AWS), 3.76 (Azure) and 4.26 W (GCP) a vCPU; this is the middle one."""
 GAIN = 0.5
 """Utilisation models were off a plug meter by 20 to 37 % (data of raphischer/ai-energy-validation, recomputed); half is
-what can be defended for an unknown CPU."""
+what can be defended for an unknown CPU that is not asked for more than it has."""
+
+
+def gain_under(load: float) -> float:
+    """By which share of itself an estimate may be off.
+
+    Where more wants to run than can, processes wait for one another: threads spin, caches are shared. The same work then
+    takes more CPU seconds, up to as many times as the machine is asked for too much.
+
+    Args:
+        load: what wants to run over what can.
+
+    Example:
+        >>> gain_under(0.3), gain_under(1.0), gain_under(2.0)
+        (0.5, 0.5, 0.75)
+    """
+    return 1 - (1 - GAIN) / max(1.0, load)
 
 
 class EstimateSource:
@@ -60,10 +76,10 @@ class EstimateSource:
                 uuid="estimate",
                 source="estimate",
                 provenance="estimated",
-                gain=GAIN,
+                gain=gain_under(load()),
                 always_draws=False,
-                # No ceiling: time is booked in steps of 10 ms, and all at once for a worker that began and ended between two
-                # looks, so a rise that looks too fast is real and must not be refused.
+                # No ceiling: the time of a worker that began and ended between two looks is booked all at once, so a rise
+                # that looks too fast is real and must not be refused.
                 max_power_w=math.inf,
                 note=f"Busy CPU seconds of this process tree times {self.watts_per_core} W; idle power is not in it.",
             )

@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import ModuleType
 
 from lightning_watt.errors import SourceUnavailable
+from lightning_watt.host import is_below
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvml_boards import (
@@ -285,7 +286,8 @@ class _Board:
             running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError):  # the latter from an old driver
             return ""
-        others = sorted({process.pid for process in running} - {os.getpid(), *self._own})
+        own = {os.getpid(), *self._own}
+        others = sorted(pid for pid in {process.pid for process in running} - own if not is_below(pid, own))
         if not others:
             return ""
         return f"Shared when it was opened: processes {', '.join(map(str, others[:8]))} were on it; their energy is in."

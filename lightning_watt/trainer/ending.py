@@ -37,6 +37,7 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     """
     run.trains, run.nested = False, 0
     run.monitors.end()
+    run.tuners.end()
     if status != "completed" and run.nodes is not None:
         run.nodes.abort()
     run.restored = None  # of a checkpoint that a test or a prediction loaded, and no fit took
@@ -99,6 +100,7 @@ def _last_record(run: MeasuredRun) -> Record | None:
 def _log_last(run: MeasuredRun, trainer: Any, session: Session, record: Record | None) -> None:
     warn_once = run.state.warn_once
     run.publisher.catch_up(trainer, session, run.state)
+    run.publisher.log_end(trainer, session, run.state, run.log_point(trainer))
     if trainer.is_global_zero:
         if record is not None:
             log_record(trainer.loggers, record, facts.logger_step(trainer), warn_once)
@@ -118,6 +120,7 @@ def _print_last(run: MeasuredRun, trainer: Any, record: Record | None) -> None:
 
 def end_leftover(run: MeasuredRun) -> None:
     """End a run whose Trainer never called us at its end, before the next one begins."""
+    run.tuners.end()
     if run.meter is not None and run.session is not None:
         run.session.end()
         run.end_alone()

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_watt.host import RayTrial, ray_trial
 from lightning_watt.record.files import beside
+from lightning_watt.run.forecast import Schedule
+from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
+FAR = 10**9
+"""Training batches: farther than any training comes within its limit of time."""
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""
 
@@ -93,30 +96,72 @@ def batches_trained(trainer: Any) -> int:
     return int(trainer.fit_loop.epoch_loop.total_batch_idx) + 1
 
 
-def batches_of_a_validation(trainer: Any) -> int:
-    """Batches of one validation, as far as its loaders know; 0 if there is none."""
-    return int(sum(n for n in trainer.num_val_batches if math.isfinite(n)))
-
-
-def batches_ahead(trainer: Any) -> dict[str, int]:
-    """Batches still to come by stage; empty if the end of the schedule is not known."""
+def schedule(trainer: Any) -> Schedule:
+    """When the Trainer validates."""
     per_epoch = trainer.num_training_batches
-    done = batches_trained(trainer)
-    ends = []
-    if trainer.max_epochs not in (None, -1) and math.isfinite(per_epoch):
-        ends.append(int(trainer.max_epochs * per_epoch))
-    if trainer.max_steps not in (None, -1):
-        ends.append(int(trainer.max_steps * trainer.accumulate_grad_batches))
-    if not ends or not math.isfinite(per_epoch) or not per_epoch:
-        return {}
-    train = max(0, min(ends) - done)
-    per_validation = batches_of_a_validation(trainer)
     every = getattr(trainer, "val_check_batch", None) or per_epoch
-    if not math.isfinite(every):
-        return {"train": train}
-    # A validation comes after each `every` batches, in one epoch of `check_val_every_n_epoch`.
-    runs = (min(ends) // every - done // every) // (trainer.check_val_every_n_epoch or 1)
-    return {"train": train, "validate": int(max(0, runs)) * per_validation}
+    return Schedule(
+        per_epoch=per_epoch or math.inf,
+        every=math.inf if validates_by_time(trainer) else every or math.inf,
+        in_epochs=trainer.check_val_every_n_epoch or 0,
+        validation=int(sum(n for n in trainer.num_val_batches if math.isfinite(n))),
+    )
+
+
+def validates_by_time(trainer: Any) -> bool:
+    """Whether the Trainer validates after so much time, and not after so many batches."""
+    return getattr(trainer, "_val_check_time_interval", None) is not None
+
+
+def batches_ahead(trainer: Any) -> dict[str, int] | None:
+    """Batches still to come by stage, at most; None if the end of the schedule is not known.
+
+    A limit of time alone is an end too, however many batches come before it.
+    """
+    plan, done = schedule(trainer), batches_trained(trainer)
+    ends = [_end_of_epochs(trainer, plan), _end_of_steps(trainer, plan, done)]
+    if seconds_left(trainer) is not None:
+        ends.append(done + FAR)
+    known = [end for end in ends if end is not None]
+    end = min(known, default=math.inf)
+    if len(known) < len(ends) or not math.isfinite(end) or not plan.is_known:
+        return None
+    train = max(0, int(end) - done)
+    validations = max(0, plan.validations(int(end)) - plan.validations(done))
+    return {"train": train} | ({"validate": validations * plan.validation} if plan.validation else {})
+
+
+def _end_of_epochs(trainer: Any, plan: Schedule) -> float | None:
+    """Training batches by the last epoch's end, infinite without one; None if that is not known."""
+    if trainer.max_epochs in (None, -1):
+        return math.inf
+    return trainer.max_epochs * plan.per_epoch if math.isfinite(plan.per_epoch) else None
+
+
+def _end_of_steps(trainer: Any, plan: Schedule, done: int) -> float | None:
+    """The same by the last optimizer step."""
+    if trainer.max_steps in (None, -1):
+        return math.inf
+    left = max(0, trainer.max_steps - trainer.global_step)
+    if trainer.lightning_module.automatic_optimization:
+        return done + plan.batches_of(left, done, trainer.accumulate_grad_batches)
+    # The module steps its optimizers itself: as often a batch as so far.
+    return done + math.ceil(left * done / trainer.global_step) if trainer.global_step else None
+
+
+def seconds_left(trainer: Any) -> float | None:
+    """Seconds until the Trainer's `max_time` is up; None without such a limit."""
+    timers = [callback for callback in trainer.callbacks if is_a(callback, "Timer")]
+    left = [timer.time_remaining() for timer in timers if hasattr(timer, "time_remaining")]
+    return min((seconds for seconds in left if seconds is not None), default=None)
+
+
+def minimum(trainer: Any) -> str:
+    """The Trainer's own minimum of epochs or steps, while that does not let it stop; empty if it may."""
+    if getattr(trainer.fit_loop, "_can_stop_early", True):
+        return ""
+    limits = {"min_epochs": trainer.fit_loop.min_epochs, "min_steps": trainer.fit_loop.min_steps}
+    return " and ".join(f"{name}={value}" for name, value in limits.items() if value)
 
 
 def stop_live_bar(trainer: Any) -> None:
@@ -145,21 +190,16 @@ def quiet(trainer: Any) -> int:
     return (not draws) + (not informs)
 
 
-def batch_size(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor; 0 if there is none."""
-    if isinstance(batch, Tensor):
-        return int(batch.shape[0]) if batch.ndim else 1
-    if isinstance(batch, (list, tuple)):
-        items: Any = batch
-    elif isinstance(batch, Mapping):
-        items = batch.values()
-    else:
-        return 0
-    for item in items:
-        size = batch_size(item)
-        if size:
-            return size
-    return 0
+def sample_count(trainer: Any) -> Count:
+    """What counts the samples of the batches that the Trainer runs now."""
+    said = getattr(getattr(trainer, "lightning_module", None), "watt_batch_size", None)
+    if callable(said):
+        return SaidCount(said)
+    # The loaders are behind Lightning's own structure, whose batches have the same one, unless they come one by one.
+    combined: Any = getattr(getattr(trainer, "_active_loop", None), "_combined_loader", None)
+    if getattr(combined, "_mode", "sequential") != "sequential":
+        return count_of(combined.iterables)
+    return SampleCount(expected_of(getattr(combined, "flattened", ())))
 
 
 def model_facts(module: Any) -> dict[str, Any]:

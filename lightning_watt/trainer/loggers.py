@@ -17,24 +17,30 @@ from lightning_watt.trainer.tags import tags, tags_over_energy
 from lightning_watt.warn_once import WarnOnce
 
 OVER_ENERGY_AXIS = "watt_vs_energy/joules"
-"""The step axis of the tags over energy, for a logger with one row for all metrics (W&B)."""
+"""What stands beside the tags over energy, for loggers whose metrics share one axis of steps."""
 _with_axis: WeakSet[Any] = WeakSet()
 
 
 def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, warn_once: WarnOnce) -> None:
-    """Log a snapshot's tags at its step, and those over energy at its joules."""
+    """Log a snapshot's tags at its step, and those over energy with their joules.
+
+    In TensorBoard each tag has an axis of its own, so there the joules are the step. Other loggers have one step for all
+    metrics: a step that is joules would stand among the training's own.
+    """
     values = {**tags(snapshot, scoring), "epoch": snapshot.point.epoch}
     over_energy = tags_over_energy(snapshot, scoring)
     for logger in loggers:
         try:
-            if over_energy and is_a(logger, "WandbLogger"):
-                _give_axis(logger, list(over_energy))
+            if not over_energy:
+                logger.log_metrics(metrics=values, step=snapshot.point.step)
+            elif is_a(logger, "TensorBoardLogger"):
+                logger.log_metrics(metrics=values, step=snapshot.point.step)
+                logger.log_metrics(metrics=over_energy, step=round(snapshot.total_j))
+            else:
+                if is_a(logger, "WandbLogger"):
+                    _give_axis(logger, list(over_energy))
                 row = values | over_energy | {OVER_ENERGY_AXIS: snapshot.total_j}
                 logger.log_metrics(metrics=row, step=snapshot.point.step)
-            else:
-                logger.log_metrics(metrics=values, step=snapshot.point.step)
-                if over_energy:
-                    logger.log_metrics(metrics=over_energy, step=round(snapshot.total_j))
         except Exception as error:  # noqa: BLE001 - whatever a logger raises, the training goes on
             _tell(logger, error, warn_once)
 

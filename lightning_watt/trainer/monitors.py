@@ -1,17 +1,24 @@
-"""Other callbacks that decide by a tag of ours, and what they find while it has no value: never the end of the training.
+"""Other callbacks that we must know of: those that decide by a tag of ours, and Lightning's tuners.
 
+While a tag that is monitored has no value, that never ends the training.
 ModelCheckpoint and EarlyStopping raise if the metric that they monitor is missing. A tag of ours may be missing: SAM before
 there is an accuracy, or below one unit; every tag if nothing can be measured. So each tag that is monitored is always there,
 as NaN until it has a value. ModelCheckpoint ranks NaN as the worst value. EarlyStopping would stop at it, so meanwhile it is
 kept from counting: by its own public attributes, which it gets back with the first value.
+
+A tuner (the learning-rate or the batch-size finder, as a callback or through `Tuner`) takes all callbacks out while it
+tries, so no hook of ours is called there. Its own method is met instead, for as long as the run lasts.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from typing import Any
 
+from lightning_watt.run.ledger import TUNE, Account
+from lightning_watt.run.session import Session
 from lightning_watt.sam import Scoring
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.tags import PLACE_TAGS, TAGS
@@ -19,6 +26,8 @@ from lightning_watt.warn_once import WarnOnce
 
 OURS = ("watt/", "watt_vs_energy/")
 """What the names of our tags begin with."""
+TUNERS = {"LearningRateFinder": "lr_find", "BatchSizeFinder": "scale_batch_size"}
+"""Lightning's tuners, and the method of each that tries; users' subclasses call it too, at an epoch's start say."""
 
 
 def place(trainer: Any, ours: Any) -> None:
@@ -99,6 +108,52 @@ class Monitors:
     def _release(self, other: Any) -> None:
         if id(other) in self._kept:
             _, other.wait_count, other.check_finite = self._kept.pop(id(other))
+
+
+class Tuners:
+    """The tuners of one Trainer."""
+
+    def __init__(self) -> None:
+        self._met: list[tuple[Any, str]] = []
+
+    def begin(self, callbacks: Iterable[Any], session: Session, warn_once: WarnOnce) -> None:
+        """Charge what they use from now on to the stage `tune`."""
+        for tuner in callbacks:
+            for name, method in TUNERS.items():
+                if facts.is_a(tuner, name) and hasattr(tuner, method) and method not in vars(tuner):
+                    setattr(tuner, method, _Trial(tuner, method, session, warn_once))
+                    self._met.append((tuner, method))
+
+    def end(self) -> None:
+        """Leave them as they were."""
+        while self._met:
+            tuner, method = self._met.pop()
+            vars(tuner).pop(method, None)
+
+
+class _Trial:
+    """A tuner's own method, whose energy is a stage of its own. A copy of the tuner, or a pickle, has the method itself."""
+
+    def __init__(self, tuner: Any, method: str, session: Session, warn_once: WarnOnce) -> None:
+        self._tuner, self._method, self._session, self._warn_once = tuner, method, session, warn_once
+        self._run = getattr(tuner, method)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        left = self._session.account
+        self._switch(left._replace(stage=TUNE))
+        try:
+            return self._run(*args, **kwargs)
+        finally:
+            self._switch(left)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._tuner, self._method)
+
+    def _switch(self, account: Account) -> None:
+        try:
+            self._session.switch(account)
+        except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
+            self._warn_once.failed("tune", error)
 
 
 def _monitored(other: Any) -> str:

@@ -58,12 +58,28 @@ class Publisher:
         if last is not None and trainer.is_global_zero:
             run.note_forecast(last.forecast)
             if self.budget is not None:
-                self.budget.foretell(trainer, last, run.warn_once)
-            if trainer.world_size == 1:  # several ranks take their values and their plan together, at the ends of epochs
+                self.budget.foretell(trainer, last)
+            if trainer.world_size == 1:  # several ranks take their values together, at the ends of epochs
                 facts.give_metrics(trainer, tags(last, self._scoring))
-                if self.budget is not None:
-                    self.budget.plan(trainer, last, session.known_rates())
         facts.show_in_bar(trainer, for_bar(session.power_w, session.energy_j))
+
+    def log_end(self, trainer: Any, session: Session, run: RunState, point: LogPoint) -> None:
+        """Log the total of a run that has ended: the last row is what its record says.
+
+        Args:
+            trainer: the Trainer.
+            session: the run, its last reading and the other nodes' last reports included.
+            run: what is known of it.
+            point: where the row stands.
+        """
+        if not session.devices:
+            return
+        last = session.now(point)
+        if trainer.is_global_zero:
+            log_snapshot(trainer.loggers, last, self._scoring, run.warn_once)
+            save(trainer.loggers, run.warn_once)
+        if trainer.world_size == 1:  # several ranks take the same values, at the ends of epochs
+            facts.give_metrics(trainer, tags(last, self._scoring))
 
     def set_budget(self, budget_kwh: float | None) -> None:
         """Take the budget of this run: over several ranks it is rank zero's on all of them."""
@@ -87,14 +103,17 @@ class Publisher:
             point: makes the log point of this moment.
             nodes: the ranks; None if there is one.
         """
-        budget = self.budget
+        budget, alone = self.budget, trainer.world_size == 1
         values = Values(stop_at=budget.stop_at if budget is not None else None)
         try:
             if session is not None and (session.devices or session.others.nodes):
                 now = session.now(point(trainer))
                 values.tags = tags(now, self._scoring)
-                if budget is not None and (nodes is None or nodes.shares_values):
-                    values.stop_at = budget.planned(trainer, now, session.known_rates())
+                # Alone, what was settled after a batch shows better than the last known power where to stop.
+                is_planned = alone and budget is not None and budget.stop_at is not None
+                plans = not is_planned or facts.validates_by_time(trainer)
+                if budget is not None and plans and (nodes is None or nodes.shares_values):
+                    values.stop_at = budget.planned_now(trainer, session.totals())
         except Exception as error:  # noqa: BLE001 - the other ranks wait below
             run.warn_once.failed("the values of this moment", error)
         if nodes is not None:
@@ -102,7 +121,7 @@ class Publisher:
             values = nodes.share_values(values) or Values(values.tags, budget.stop_at if budget is not None else None)
         if budget is not None and trainer.state.fn == "fit":
             budget.stop_at = values.stop_at
-            budget.mind(trainer, run.warn_once)
+            budget.mind(trainer, session if alone else None, run.warn_once)
         facts.give_metrics(trainer, values.tags)
 
 

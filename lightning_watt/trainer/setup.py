@@ -92,6 +92,7 @@ class Setup:
         run.is_set_up, run.writes_from_s = False, monotonic() + SET_UP_S
         run.every = run.settings.log_every_n_steps or max(1, trainer.log_every_n_steps)
         run.replicas = facts.replicas(trainer)
+        run.counting.begin()
         failure, leaves = self._open_share(share, presence, ranks)
         if failure is not None:
             raise failure
@@ -111,6 +112,7 @@ class Setup:
             run.writer = RunWriter(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
         session.on_settled = run.write
         session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, callback), on_abandoned=run.end_alone)
+        run.tuners.begin(trainer.callbacks, session, state.warn_once)
         if trainer.is_global_zero:
             run.table.begin(trainer, self._module, state.warn_once)
 

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_tensorboard(pl, tmp_path):
     for event in found.Scalars("watt/power_w"):
         assert event.value == pytest.approx(100.0, rel=0.02)
     last_j = found.Scalars("watt/energy_kwh")[-1].value * J_PER_KWH
-    assert last_j == pytest.approx(record_of(trained).energy.total_j, rel=0.05)
+    assert last_j == pytest.approx(record_of(trained).energy.total_j, rel=1e-6)
     # Our curves stand beside Lightning's own: the same steps.
     steps = {event.step for event in found.Scalars("watt/energy_kwh")}
     assert {event.step for event in found.Scalars("train_loss")} <= steps
@@ -77,6 +78,32 @@ def test_csv(ptl, tmp_path):
     assert kwh == sorted(kwh)
     assert {step for step, _ in found["train_loss"]} <= {step for step, _ in found["watt/energy_kwh"]}
     assert all(not math.isnan(value) for values in found.values() for _, value in values)
+    # One axis of steps for all: the training's. Joules are a column beside what is over them.
+    assert max(step for values in found.values() for step, _ in values) == 2 * 8
+    assert [step for step, _ in found["watt_vs_energy/joules"]] == [step for step, _ in found["watt_vs_energy/accuracy"]]
+    assert len(found["epoch"]) == len(found["step"])
+
+
+def test_the_last_row_of_each_logger_is_the_records_total(ptl, tmp_path):
+    """Also what the run used after its last epoch, of which no epoch's hook knows."""
+
+    class Slow(ptl.Callback):
+        def on_train_end(self, trainer, pl_module):
+            time.sleep(0.2)  # 20 J
+
+    loggers = [ptl.loggers.CSVLogger(tmp_path, name="csv"), ptl.loggers.TensorBoardLogger(tmp_path, name="board")]
+    trained = trainer(ptl, tmp_path, watt(gpus="auto", sources=[Steady()]), Slow(), logger=loggers, max_epochs=1)
+    trained.fit(module(ptl, step_s=STEP_S), loader(8), loader(3))
+    energy = record_of(trained).energy
+    rows, board = columns(loggers[0].log_dir), events(loggers[1].log_dir)
+    step, last_kwh = rows["watt/energy_kwh"][-1]
+    assert energy.by_stage["other"].joules > 20
+    assert (step, last_kwh) == (8, pytest.approx(energy.total_kwh, rel=1e-9))
+    assert rows["watt_vs_energy/joules"][-1] == (8, pytest.approx(energy.total_j, rel=1e-9))
+    last = board.Scalars("watt/energy_kwh")[-1]
+    assert (last.step, last.value) == (8, pytest.approx(energy.total_kwh, rel=1e-6))
+    assert board.Scalars("watt_vs_energy/accuracy")[-1].step == round(energy.total_j)
+    assert float(trained.callback_metrics["watt/energy_kwh"]) == pytest.approx(energy.total_kwh, rel=1e-9)
 
 
 def test_two_loggers_get_the_same(ptl, tmp_path):
@@ -88,9 +115,9 @@ def test_two_loggers_get_the_same(ptl, tmp_path):
             theirs = other.Scalars(tag)
             assert [step for step, _ in one[tag]] == [event.step for event in theirs]
             assert [value for _, value in one[tag]] == pytest.approx([event.value for event in theirs], rel=1e-5)
-    assert {step for step, _ in one["watt_vs_energy/accuracy"]} == {
-        event.step for event in other.Scalars("watt_vs_energy/accuracy")
-    }
+    over_energy = other.Scalars("watt_vs_energy/accuracy")
+    assert [round(joules) for _, joules in one["watt_vs_energy/joules"]] == [event.step for event in over_energy]
+    assert [value for _, value in one["watt_vs_energy/accuracy"]] == pytest.approx([event.value for event in over_energy])
     assert Path(loggers[0].log_dir) == Path(trained.log_dir)  # the record stands with the first logger
     assert record_of(trained).status == "completed"
     assert not (Path(loggers[1].log_dir) / "watt.json").exists()
@@ -153,8 +180,8 @@ def test_log_every_n_steps_is_ours_or_the_trainers(ptl, tmp_path, ours, theirs, 
     )
     trained.fit(module(ptl, step_s=0.002), loader(8))
     steps = [step for step, _ in columns(trained.log_dir)["watt/energy_kwh"]]
-    # Beside those every n steps there is one at each of the two epochs' ends.
-    assert len(steps) == points + 2
+    # Beside those every n steps there is one at each of the two epochs' ends, and one at the run's.
+    assert len(steps) == points + 2 + 1
 
 
 def test_log_points_that_settle_after_the_end_are_logged_too(ptl, tmp_path):
@@ -162,9 +189,9 @@ def test_log_points_that_settle_after_the_end_are_logged_too(ptl, tmp_path):
     callback = watt(gpus="auto", sources=[Steady()], interval=60.0)
     trained = fit(ptl, tmp_path, ptl.loggers.CSVLogger(tmp_path), callback=callback)
     found = columns(trained.log_dir)
-    # Eight steps an epoch, the end of its validation and its own.
-    assert len(found["watt/energy_kwh"]) == 2 * (8 + 1 + 1)
-    assert found["watt/energy_kwh"][-1][1] * J_PER_KWH == pytest.approx(record_of(trained).energy.total_j, rel=0.02)
+    # Eight steps an epoch, the end of its validation and its own, and the end of the run.
+    assert len(found["watt/energy_kwh"]) == 2 * (8 + 1 + 1) + 1
+    assert found["watt/energy_kwh"][-1][1] * J_PER_KWH == pytest.approx(record_of(trained).energy.total_j, rel=1e-9)
 
 
 # ---- W&B and MLflow ----
@@ -209,7 +236,7 @@ def test_wandb_offline(tmp_path):
         over = [(row["watt_vs_energy/joules"], row[tag]) for row in rows if tag in row]
         assert over == sorted(over, key=lambda pair: pair[0])
         assert over[-1][0] == pytest.approx(rows[-1]["watt/energy_kwh"] * J_PER_KWH)
-    assert rows[-1]["watt/energy_kwh"] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=0.05)
+    assert rows[-1]["watt/energy_kwh"] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=1e-9)
     power = [row["watt/power_w"] for row in rows if "watt/power_w" in row]
     assert power == pytest.approx([100.0] * len(power), rel=0.02)
 
@@ -234,14 +261,14 @@ def test_mlflow_in_a_local_file_store(ptl, tmp_path):
     run = tmp_path / "mlruns" / logger.experiment_id / logger.run_id
     found = {tag: mlflow_points(run / "metrics" / tag) for tag in sorted(WANTED)}
     record = read_record(run)  # each run has its own
-    assert found["watt/energy_kwh"][-1][1] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=0.05)
+    assert found["watt/energy_kwh"][-1][1] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=1e-9)
     assert {step for step, _ in mlflow_points(run / "metrics" / "train_loss")} <= {
         step for step, _ in found["watt/energy_kwh"]
     }
-    # The step axis is joules; MLflow counts each metric's steps apart.
-    steps = [step for step, _ in found["watt_vs_energy/accuracy"]]
-    assert steps == sorted(steps)
-    assert steps[-1] == pytest.approx(found["watt/energy_kwh"][-1][1] * J_PER_KWH, abs=0.51)
+    # Joules are a metric beside those over them.
+    over_joules = mlflow_points(run / "metrics" / "watt_vs_energy/joules")
+    assert [step for step, _ in over_joules] == [step for step, _ in found["watt_vs_energy/accuracy"]]
+    assert over_joules[-1][1] == pytest.approx(record.energy.total_j)
 
 
 def mlflow_points(file: Path) -> list[tuple[int, float]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lightning_watt import WattCallback, energy_of, read_record
 from lightning_watt.record import Record, read_journal
 from lightning_watt.record.files import JOURNAL_NAME
 from lightning_watt.record.journal import read_traces
+from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant, square
 from tests.integration.tiny import QUIET, Steady, finished, loader, module, start_child, trainer, watt
 
@@ -254,6 +257,52 @@ def test_a_run_that_ended_well_has_lost_nothing(ptl, tmp_path):
     record = fit(ptl, tmp_path / "2", ckpt_path=path)
     assert (record.wasted_j, record.lost) == (0, [])
     assert record.resumed_j == pytest.approx(energy_of(path).own_j)
+
+
+class ByStage(Steady):
+    """A device whose power follows the stage, 0 W between the batches. Each change is a reading, so its curve is exact."""
+
+    watts_of = {"train": 400.0, "validate": 50.0}  # noqa: RUF012 - never changed
+    step_s = 0.02
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: deque[tuple[int, int]] = deque()
+        self.used_uj: Counter[str] = Counter()
+
+    def open(self, clock: Clock) -> list[Device]:
+        self.points = deque([(clock.now_ns(), self.used_uj.total())])
+        (device,) = super().open(clock)
+        return [msgspec.structs.replace(device, always_draws=False)]
+
+    def on_batch(self, stage: str, index: int) -> None:
+        self.points.append((began_ns := self.clock.now_ns(), self.used_uj.total()))
+        time.sleep(self.step_s)
+        self.used_uj[stage] += round((now_ns := self.clock.now_ns()) - began_ns) * int(self.watts_of[stage]) // 1000
+        self.points.append((now_ns, self.used_uj.total()))
+
+    def read(self) -> list[Reading | Failure]:
+        return [Reading(self.label, *self.points.popleft()) for _ in range(len(self.points))]
+
+
+def test_a_chain_of_completed_runs_is_right_stage_by_stage(ptl, tmp_path):
+    """Their checkpoints are saved before the last batches were read, and hold them by the power of the stage before."""
+    source = ByStage()
+    for epochs in (1, 2, 3, 4):
+        tiny = module(ptl, on_batch=source.on_batch)
+        kept = ptl.callbacks.ModelCheckpoint(tmp_path / "kept", save_last=True)
+        callback = watt(gpus="auto", sources=[source], interval=1.0)
+        options = {"max_epochs": epochs, "enable_checkpointing": True, "num_sanity_val_steps": 0}
+        trained = trainer(ptl, tmp_path, callback, kept, **options)
+        path = tmp_path / "kept" / "last.ckpt" if epochs > 1 else None
+        trained.fit(tiny, loader(6), loader(3), ckpt_path=path, weights_only=True)
+    record = summed(tmp_path)
+    by_stage = {stage: record.energy.by_stage[stage] for stage in ("train", "validate")}
+    assert {stage: used.joules for stage, used in by_stage.items()} == pytest.approx(
+        {stage: uj / 1e6 for stage, uj in source.used_uj.items()}, abs=1e-3
+    )
+    assert {stage: used.batches for stage, used in by_stage.items()} == {"train": 24, "validate": 12}
+    assert (record.wasted_j, record.lost) == (0, [])
 
 
 def test_a_resume_in_the_middle_of_an_epoch(ptl, tmp_path):

@@ -20,6 +20,7 @@ from tests.integration.tiny import (
     QUIET,
     Steady,
     Stream,
+    columns,
     finished,
     loader,
     module,
@@ -196,7 +197,60 @@ def test_many_training_loaders_make_one_batch(ptl, tmp_path):
 
     trained = trainer(ptl, tmp_path, steady(), max_epochs=1)
     trained.fit(Pair(), {"a": loader(6), "b": loader(6)}, loader(2))
-    assert whole(read_record(tmp_path)).energy.by_stage["train"].batches == 6
+    # All of its samples count: those of the shorter loader come twice, as Lightning gives them.
+    assert counts(whole(read_record(tmp_path)))["train"] == (6, 12 * BATCH)
+
+
+def test_a_batch_whose_samples_are_not_certain_leaves_its_stage_without_and_no_other(ptl, tmp_path):
+    class Graphs(type(module(ptl))):
+        def training_step(self, batch, batch_idx):
+            return super().training_step((batch["x"], batch["y"]), batch_idx)
+
+    def graph(samples):
+        pictures, labels = zip(*samples, strict=True)
+        edges = torch.zeros(2, 5 if labels[0] else 4)  # in every second batch as many as there are labels
+        return {"x": torch.stack(pictures), "y": torch.tensor(labels), "edges": edges.T}
+
+    batches = [[(torch.zeros(8), i % 2)] * BATCH for i in range(4)]
+    data = torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=graph)
+    logger = ptl.loggers.CSVLogger(tmp_path)
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1, logger=logger)
+    trained.fit(Graphs(step_s=0.03), data, loader(2))
+    record = whole(read_record(logger.log_dir))
+    assert counts(record) == {"train": (4, 0), "validate": samples(2), "sanity_check": samples(2)}
+    rows = columns(logger.log_dir)
+    assert len(rows["watt/joules_per_batch"]) == 4
+    assert len(rows["watt/joules_per_sample"]) == 1  # that of the batch before
+    assert record.warnings == []
+
+
+def test_a_module_says_how_many_samples_a_batch_has(ptl, tmp_path, words):
+    class Says(type(module(ptl))):
+        def watt_batch_size(self, batch):
+            if self.trainer.validating or self.trainer.sanity_checking:
+                raise KeyError("edges")
+            return len(batch[1]) + 3
+
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1, num_sanity_val_steps=0)
+    trained.fit(Says(), loader(6), loader(2))
+    assert counts(read_record(tmp_path)) == {"train": (6, 6 * (BATCH + 3)), "validate": (2, 0)}
+    assert "KeyError" in words.take("The samples of validate cannot be counted")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_counted_and_their_rows_logged(ptl, tmp_path):
+    class Ragged(type(module(ptl))):
+        def training_step(self, batch, batch_idx):
+            loss = self.layer(torch.cat(batch.unbind())).square().mean()
+            self.log("train_acc", 0.5, batch_size=batch.size(0))
+            return loss
+
+    data = [torch.zeros(2 + i % 3, 8) for i in range(14)]
+    logger = ptl.loggers.CSVLogger(tmp_path)
+    trained = trainer(ptl, tmp_path, steady(), max_epochs=1, logger=logger)
+    trained.fit(Ragged(), torch.utils.data.DataLoader(data, batch_size=BATCH, collate_fn=torch.nested.nested_tensor))
+    assert counts(read_record(logger.log_dir)) == {"train": (4, 14)}
+    assert len(columns(logger.log_dir)["watt/energy_kwh"]) >= 4
 
 
 def test_a_stream_without_a_length(ptl, tmp_path):

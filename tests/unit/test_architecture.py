@@ -44,7 +44,7 @@ DOORS: dict[str, set[str]] = {
     "pytorch_lightning": {"trainer.base"},
     "tabulate": {"tables"},
     "tensorboard": {"tensorboard"},
-    "torch": {"sam", "meter.marks", "run.lineage", "distributed", "trainer"},
+    "torch": {"sam", "meter.marks", "run.lineage", "run.samples", "distributed", "trainer"},
     "torchmetrics": {"sam"},
     "typing_extensions": {"callback", "zero_code"},
     "werkzeug": {"tensorboard"},

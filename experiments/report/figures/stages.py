@@ -12,8 +12,8 @@ from experiments.report.inputs.records import Run
 from lightning_watt.units import human_energy
 
 MOST_RUNS: Final = 40
-STAGES: Final = ("train", "validate", "test", "predict", "sanity_check", "other", "wasted")
-_PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#bbbbbb", "#333333")
+STAGES: Final = ("train", "validate", "test", "predict", "sanity_check", "tune", "other", "wasted")
+_PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#bbbbbb", "#333333")
 
 
 def draw(comparison: Comparison) -> Picture:

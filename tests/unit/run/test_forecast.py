@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_watt.run.forecast import Rate, batches_that_fit, forecast
+from lightning_watt.run.forecast import Rate, Schedule, batches_that_fit, forecast, within
+from lightning_watt.run.ledger import Usage
 
 stretches = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 1000)), min_size=1, max_size=20)
 
@@ -94,3 +95,78 @@ def test_a_stage_that_was_seen_once_scatters_as_the_others_do():
     told = forecast(0.0, {"train": 0, "validate": 100}, {"train": seen_often, "validate": seen_once})
     relative = math.sqrt(seen_often.variance) / seen_often.mean
     assert told.plus_minus_j == pytest.approx(1.96 * relative * 1.0 * math.sqrt(100**2 / 10 + 100))
+
+
+def test_without_an_end_there_is_no_forecast():
+    assert forecast(200, None, {"train": rate_of((100, 10), (100, 10))}) is None
+
+
+@given(
+    st.floats(1, 1e4), st.floats(0.1, 100), st.floats(0, 1e3), st.integers(1, 50), st.integers(1, 50), st.integers(0, 200)
+)
+def test_what_fits_is_the_most_that_the_budget_pays(left, batch, validation, per_epoch, every, trained):
+    """One validation for each that the schedule has until the stop, and the one that the stop adds."""
+    schedule = Schedule(per_epoch, min(every, per_epoch), 1, 1)
+
+    def cost(more: int) -> float:
+        ends = [trained + number for number in range(1, more + 1)]
+        planned = sum(schedule.validations(end) - schedule.validations(end - 1) for end in ends[:-1])
+        return more * batch + (planned + 1) * validation
+
+    def validations(more: int) -> int:
+        return schedule.validations(trained + max(0, more - 1)) - schedule.validations(trained) + 1
+
+    fit = batches_that_fit(left, batch, validation, validations)
+    assert cost(fit + 1) > left or math.isclose(cost(fit + 1), left)
+    assert fit == 0 or cost(fit) <= left or math.isclose(cost(fit), left)
+
+
+def validated_after(schedule: Schedule, until: int) -> list[int]:
+    return [n for n in range(1, until + 1) if schedule.validations(n) > schedule.validations(n - 1)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after"),
+    [
+        (Schedule(10, 10, 1, 3), [10, 20, 30]),
+        (Schedule(10, 4, 1, 3), [4, 8, 14, 18, 24, 28]),  # counted anew in each epoch
+        (Schedule(10, 7, 0, 3), [7, 14, 21, 28]),  # counted through
+        (Schedule(10, 5, 2, 3), [15, 20]),  # one epoch in two
+        (Schedule(math.inf, 12, 1, 3), [12, 24]),  # one epoch without an end
+        (Schedule(math.inf, math.inf, 1, 3), []),
+        (Schedule(10, 10, 1, 0), []),
+    ],
+    ids=str,
+)
+def test_when_the_trainer_validates(schedule, after):
+    assert validated_after(schedule, 30) == after
+
+
+def test_whether_a_stop_is_validated_depends_on_its_epoch():
+    second = Schedule(10, 10, 2, 3)
+    assert [second.validates_at(n) for n in (1, 10, 11, 20, 21)] == [False, False, True, True, False]
+    assert Schedule(math.inf, 7, 1, 3).validates_at(5)
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "accumulate", "trained", "steps", "batches"),
+    [
+        (20, 1, 0, 12, 12),
+        (20, 3, 0, 12, 35),  # seven steps an epoch, the last one over two batches
+        (20, 3, 20, 5, 15),
+        (20, 3, 4, 6, 16),  # within the first epoch: five of its seven steps, and its end
+        (math.inf, 4, 2, 3, 10),
+        (20, 1, 7, 0, 0),
+    ],
+)
+def test_batches_until_so_many_optimizer_steps(per_epoch, accumulate, trained, steps, batches):
+    assert Schedule(per_epoch, per_epoch, 1, 0).batches_of(steps, trained, accumulate) == batches
+
+
+def test_what_a_limit_of_time_leaves_is_shared_out_at_the_pace_so_far():
+    seen = {"train": Usage(ns=4 * 10**9, batches=20), "validate": Usage(ns=10**9, batches=10)}
+    # 20 s of training and 10 s of validation would be needed; a validation that has begun is finished.
+    assert within({"train": 100, "validate": 100}, 15.1, seen) == {"train": 50, "validate": 51}
+    assert within({"train": 100, "validate": 100}, 30.1, seen) == {"train": 100, "validate": 100}
+    assert within({"train": 100}, -1.0, seen) == {"train": 0}
+    assert within({"train": 100}, 1.0, {}) == {"train": 100}  # nothing is known yet

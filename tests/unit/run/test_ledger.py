@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_watt.meter.timeline import Timeline
-from lightning_watt.run.ledger import STAGES, WASTED, Account, Ledger, Point, Usage
+from lightning_watt.run.ledger import STAGES, WASTED, Account, Ledger, Point, Usage, merged
 from lightning_watt.sources.base import Device, Reading
 
 S = 1_000_000_000
@@ -39,11 +39,11 @@ def test_an_account_gets_what_was_used_while_it_was_open():
 def test_stages_are_summed_over_epochs_and_stand_in_lightnings_order():
     ledger = Ledger()
     ledger.open(["gpu0"], Account("other", 0), at(0, 0))
-    for i, stage in enumerate(["train", "validate", "sanity_check", "train", "test", "predict", "train"], start=1):
+    for i, stage in enumerate(["train", "validate", "sanity_check", "tune", "test", "predict", "train"], start=1):
         ledger.switch(Account(stage, i), at(i, i * 10))
     ledger.close(at(9, 100))
     assert list(ledger.by_stage()) == [stage for stage in STAGES if stage != WASTED]
-    assert ledger.by_stage()["train"].total_uj == 10 + 10 + 30
+    assert ledger.by_stage()["train"].total_uj == 10 + 30
     assert ledger.accounts[Account("train", 7)].total_uj == 30
 
 
@@ -55,6 +55,23 @@ def test_edges_count_for_the_accounts_on_both_sides_and_only_where_the_account_c
     ledger.switch(VALIDATE, at(3, 7, 7, edge=3.0))  # 18
     ledger.close(at(4, 8, 8, edge=1.0))  # 2
     assert {stage: entry.edge_variance for stage, entry in ledger.by_stage().items()} == {"train": 26, "validate": 20}
+
+
+def test_samples_that_are_not_all_known_are_no_samples():
+    """Neither in the account and the stage that they belong to, nor in a sum with an earlier part of the run."""
+    ledger = Ledger()
+    ledger.open(["gpu0"], TRAIN, at(0, 0))
+    ledger.charge(at(1, 10, batches=3, samples=24))  # then a batch that was not counted, and one more
+    ledger.charge(at(2, 20, batches=5, samples=24))
+    ledger.switch(VALIDATE, at(3, 30, batches=5, samples=24))
+    ledger.close(at(4, 40, batches=7, samples=40))
+    assert [(used.batches, used.samples) for used in ledger.by_stage().values()] == [(5, 0), (2, 16)]
+    later = Ledger()
+    later.add(Account("train", 1), Usage(batches=2, samples=16))
+    assert later.by_stage()["train"].samples == 16
+    later.absorb(ledger.state_dict())
+    assert (later.by_stage()["train"].batches, later.by_stage()["train"].samples) == (7, 0)
+    assert merged([later, ledger]).by_stage()["validate"].samples == 32
 
 
 def test_nothing_can_be_charged_to_nobody():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -11,10 +12,11 @@ import pytest
 
 from lightning_watt.host import this_machine
 from lightning_watt.record.files import RECORD_NAME
+from lightning_watt.record.journal import Trace
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.run import resume
 from lightning_watt.run.ledger import Account, Point
-from lightning_watt.run.resume import Counted, Found, find_wasted, go_on
+from lightning_watt.run.resume import Counted, Found, corrected, find_wasted, go_on
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from tests.unit.record.made import NOW, J, a_journal, a_session
@@ -248,3 +250,58 @@ def test_the_reader_of_another_node_only_notes_whose_run_it_goes_on_with():
     session, run = Session(id="me"), RunState()
     go_on(session, run, a_state(), None, adds=False)
     assert (session.totals().total_uj, list(session.others.counted), run.unknown) == (0, ["old"], [])
+
+
+# -- corrected: what the journal knows better than the checkpoint --
+
+
+def a_guess() -> dict[str, Any]:
+    """5 J were settled in `train`; 3 J and 1 J of two devices are guessed, most of them in `validate`."""
+    guess = [["train", 0, {"gpu0": J}, 10**9, 1, 4, 1.0], ["validate", 0, {"gpu0": 2 * J, "cpu0": J}, 10**9, 1, 4, 1.0]]
+    taken = {"old": {"uj": {"gpu0": 8 * J, "cpu0": J}, "ns": 3 * 10**9}}
+    settled = {"train": [5 * J, 7.0]}
+    return {**a_state(ahead=guess, taken=taken, settled=settled, saved=2)}["session"]  # type: ignore[return-value]
+
+
+def known(stage_uj: dict[str, int], device_uj: dict[str, int], number: int = 2, **more: Any) -> dict[str, Trace]:
+    line = JournalLine(t=NOW, session="old", stage_uj=stage_uj, device_uj=device_uj, ns=3 * 10**9, saved=number, **more)
+    trace = Trace("old", Path("watt.jsonl"), JournalLine(t=NOW, session="old"))
+    assert trace.take(line, Path("watt.jsonl"))
+    return {"old": trace}
+
+
+def test_a_guess_gives_way_to_what_was_settled_by_stage_and_by_device():
+    edges = {"train": 7.5, "validate": 2.0}
+    found = corrected(
+        a_guess(), known({"train": 7 * J, "validate": 4 * J}, {"gpu0": 9 * J, "cpu0": 2 * J}, stage_edges=edges)
+    )
+    train, validate = found["ahead"]
+    assert [sum(row[2].values()) for row in (train, validate)] == [2 * J, 4 * J]
+    assert [train[2][label] + validate[2][label] for label in ("gpu0", "cpu0")] == [4 * J, 2 * J]
+    assert [row[3:] for row in (train, validate)] == [[10**9, 1, 4, 0.5], [10**9, 1, 4, 2.0]]
+    assert found["taken"]["old"] == {"uj": {"gpu0": 9 * J, "cpu0": 2 * J}, "ns": 3 * 10**9}
+    assert found["outer_edges"] == 0.0  # 16 J² less than what was guessed, and nothing else was there
+
+
+@pytest.mark.parametrize(
+    "traces",
+    [
+        {},
+        known({"train": 7 * J}, {"gpu0": 7 * J}, number=1),  # of another checkpoint
+        known({"train": 3 * J}, {"gpu0": 3 * J}),  # less than was settled
+        known({"train": 9 * J}, {"gpu0": 10 * J}),  # its sums do not agree
+        known({"mining": 9 * J}, {"gpu0": 9 * J}),
+        known({"train": 9 * J}, {"gpu0": 9 * J}, stage_edges={"train": float("inf")}),
+    ],
+    ids=["no journal", "another", "too little", "unequal", "no stage", "infinite"],
+)
+def test_a_line_that_does_not_fit_leaves_the_guess(traces):
+    state = a_guess()
+    assert corrected(state, traces) is state
+
+
+def test_a_checkpoint_that_says_nothing_of_its_guess_is_left_as_it_is():
+    state = a_guess()
+    del state["settled"]
+    assert corrected(state, known({"train": 9 * J}, {"gpu0": 9 * J})) is state
+    assert corrected({}, {}) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep as wait_a_little
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from lightning_watt.run.totals import node_report
 from lightning_watt.sources.base import Device
 from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 from tests.unit.forking import in_a_child
+from tests.unit.settling import settle
 from tests.unit.signals import Interruptions, interrupted_by
 
 POINT = LogPoint(step=1, epoch=0, accuracy=None, batches=1, samples=4, ahead={}, trained=1)
@@ -155,6 +157,31 @@ def test_a_session_that_ends_itself_when_it_is_told_that_its_owner_is_gone():
     session.begin(meter, Account("train", 0), abandoned=lambda: True, on_abandoned=over)
     assert told.wait(10)
     assert session.ledger.account is None
+
+
+def test_a_run_is_charged_up_to_its_end_and_not_for_the_reading_that_it_waits_for():
+    """The reading that was on its way when the run ended came ten seconds later, and shows what was used meanwhile."""
+    clock = FakeClock()
+    waits, on_its_way = threading.Event(), threading.Event()
+
+    def late() -> None:
+        if waits.is_set() and not on_its_way.is_set():
+            on_its_way.set()
+            while meter.total.end_mark is None:
+                wait_a_little(0.001)
+            clock.sleep(10)
+
+    session, meter = Session(), EnergyMeter(sources=[ScriptedSource(before_read=late)], clock=clock)
+    session.begin(meter, Account("train", 0))
+    settle(meter)
+    clock.sleep(2)
+    waits.set()
+    meter.ask()
+    assert on_its_way.wait(10)
+    assert session.end()
+    totals = session.totals()
+    assert totals.total_j == pytest.approx(200.0, abs=1e-3)  # two seconds of 100 W
+    assert sum(usage.ns for usage in totals.by_stage().values()) == 2 * 10**9
 
 
 def test_in_a_child_a_session_charges_and_waits_for_nothing(session):

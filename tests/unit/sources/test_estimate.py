@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from time import process_time
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from lightning_watt import EnergyMeter
+from lightning_watt import EnergyMeter, host
 from lightning_watt.sources import estimate
-from lightning_watt.sources.base import Reading
-from lightning_watt.sources.estimate import WATTS_PER_CORE, EstimateSource, busy_seconds
+from lightning_watt.sources.base import HOST_CLOCK, Reading
+from lightning_watt.sources.estimate import WATTS_PER_CORE, EstimateSource, busy_seconds, busy_seconds_of
 from lightning_watt.testing.doubles import FakeClock, S
 
 
@@ -29,7 +30,8 @@ def burn(seconds: float) -> None:
         pass
 
 
-def test_it_is_labelled_an_estimate():
+def test_it_is_labelled_an_estimate(monkeypatch):
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (0.1, 9.0, 9.0))
     [device] = EstimateSource().open(FakeClock())
     assert (device.label, device.source, device.provenance) == ("cpu0", "estimate", "estimated")
     assert device.gain == 0.5
@@ -66,13 +68,15 @@ def slow_search(monkeypatch) -> FakeClock:
         return []
 
     monkeypatch.setattr(psutil.Process, "children", search)
-    monkeypatch.setattr(os, "times", lambda: os.times_result((clock.t_ns / S, 0.0, 0.0, 0.0, 0.0)))
+    monkeypatch.setattr(host, "process_time", lambda: clock.t_ns / S)
+    monkeypatch.setattr(host, "_seconds_of_ended_children", lambda: 0.0)
     return clock
 
 
 @pytest.mark.parametrize("processes", [(), (1,)], ids=["alone", "with another rank"])
 def test_a_reading_has_the_time_at_which_the_cpu_times_were_read(slow_search, monkeypatch, processes):
-    monkeypatch.setattr(psutil.Process, "cpu_times", lambda process: SimpleNamespace(user=slow_search.t_ns / S, system=0.0))
+    monkeypatch.setattr(psutil.Process, "cpu_times", lambda process: SimpleNamespace(user=0.0, system=0.0))
+    monkeypatch.setattr(host, "clock_gettime", lambda clock: slow_search.t_ns / S)
     source = EstimateSource(watts_per_core=1.0, processes=processes)
     source.open(slow_search)
     for _ in range(2):
@@ -94,6 +98,42 @@ def test_work_of_this_process_is_in_it():
     before = busy_seconds()
     burn(0.1)
     assert busy_seconds() - before >= 0.09
+
+
+def test_work_of_a_few_milliseconds_is_not_nothing():
+    """The kernel's tables count in steps of 10 ms, which are 37.6 mJ."""
+    source = EstimateSource()
+    source.open(HOST_CLOCK)
+    before, started = reading_of(source).energy_uj, process_time()
+    while process_time() - started < 0.003:
+        pass
+    assert reading_of(source).energy_uj - before >= 0.003 * WATTS_PER_CORE * 1e6
+
+
+def test_a_childs_few_milliseconds_are_counted():
+    code = "import time\nwhile time.process_time() < {0}: pass\nprint(time.process_time(), flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code.format(0.005)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        used = float(child.stdout.readline())
+        assert used <= busy_seconds_of([psutil.Process(child.pid)]) < used + 0.01
+        before = busy_seconds([])
+        child.communicate("\n")
+    assert busy_seconds([]) - before >= used
+
+
+def test_on_a_machine_that_is_asked_for_too_much_an_estimate_is_less_sure(monkeypatch):
+    for load, gain in ((0.0, 0.5), (1.0, 0.5), (4.0, 0.875)):
+        monkeypatch.setattr(psutil, "getloadavg", lambda load=load: (load * (os.cpu_count() or 1), 0.0, 0.0))
+        [device] = EstimateSource().open(FakeClock())
+        assert device.gain == pytest.approx(gain)
+
+    def unknown() -> tuple[float, float, float]:
+        raise OSError("no /proc/loadavg")
+
+    monkeypatch.setattr(psutil, "getloadavg", unknown)
+    assert EstimateSource().open(FakeClock())[0].gain == 0.5
 
 
 def test_a_childs_work_is_in_it_while_it_lives_and_once_it_has_ended():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -70,6 +71,20 @@ def test_the_runs_other_ranks_are_no_strangers_on_a_board():
         source.close()
     assert "processes 77 were on it" in shared.note
     assert own.note == ""
+
+
+def test_what_the_runs_processes_started_are_no_strangers_either():
+    """Loader workers that use CUDA, say; also those of another rank."""
+    with subprocess.Popen(["sleep", "60"]) as worker, machine(Board(pids=[worker.pid, 2**22 + 5])):
+        source = NvmlSource()
+        [own] = source.open(HOST_CLOCK)
+        source.close()
+        other = NvmlSource(processes=[os.getppid()])
+        [as_seen_from_there] = other.open(HOST_CLOCK)
+        other.close()
+        worker.kill()
+    assert f"processes {2**22 + 5} were on it" in own.note
+    assert as_seen_from_there.note == own.note
 
 
 def test_without_power_limits_only_the_impossible_is_refused():

@@ -89,25 +89,38 @@ def snapshot(accuracy: float | None) -> Snapshot:
     return Snapshot(point, 123.6, 1.0, {"train": 123.6}, {"gpu0": 50.0}, LogSpan(20.0, 4, 16))
 
 
-def test_a_row_stands_at_its_step_and_one_over_energy_at_its_joules():
+def test_a_row_stands_at_its_step_and_what_is_over_energy_beside_its_joules():
     logger = Plain()
     log_snapshot([logger], snapshot(0.75), SCORING, WarnOnce())
-    (step, row), (joules, over_energy) = logger.rows
-    assert (step, joules) == (7, 124)
+    ((step, row),) = logger.rows
+    assert step == 7
     assert {tag: row[tag] for tag in ("epoch", "watt/power_w", "watt/joules_per_batch", "watt/joules_per_sample")} == {
         "epoch": 2,
         "watt/power_w": 50.0,
         "watt/joules_per_batch": 5.0,
         "watt/joules_per_sample": 1.25,
     }
+    over_energy = {tag: value for tag, value in row.items() if tag.startswith("watt_vs_energy/")}
+    assert over_energy.keys() == {OVER_ENERGY_AXIS, "watt_vs_energy/accuracy", "watt_vs_energy/sam_shifted"}
+    assert (over_energy[OVER_ENERGY_AXIS], over_energy["watt_vs_energy/accuracy"]) == (123.6, 0.75)
+
+
+def test_in_tensorboard_joules_are_the_step_of_what_is_over_energy():
+    board = TensorBoardLogger()
+    log_snapshot([board], snapshot(0.75), SCORING, WarnOnce())
+    (step, row), (joules, over_energy) = board.rows
+    assert (step, joules) == (7, 124)
     assert set(over_energy) == {"watt_vs_energy/accuracy", "watt_vs_energy/sam_shifted"}
-    assert over_energy["watt_vs_energy/accuracy"] == 0.75
+    assert not set(over_energy) & set(row)
 
 
-def test_without_an_accuracy_there_is_no_row_over_energy():
-    logger = Plain()
-    log_snapshot([logger], snapshot(None), SCORING, WarnOnce())
-    assert [step for step, _ in logger.rows] == [7]
+def test_without_an_accuracy_there_is_nothing_over_energy():
+    plain, board = Plain(), TensorBoardLogger()
+    log_snapshot([plain, board], snapshot(None), SCORING, WarnOnce())
+    for logger in (plain, board):
+        ((step, row),) = logger.rows
+        assert step == 7
+        assert not [tag for tag in row if tag.startswith("watt_vs_energy/")]
 
 
 @pytest.mark.parametrize(("prefix", "before"), [("", ""), ("mine", "mine-")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,9 @@ from lightning_watt import EnergyMeter
 from lightning_watt.record import read_journal, read_record
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.ledger import Account
+from lightning_watt.run.resume import go_on
 from lightning_watt.run.session import Session
+from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
 from lightning_watt.testing import FakeClock, ScriptedSource
 from lightning_watt.trainer.measured_run import MeasuredRun, guarded
@@ -52,10 +55,24 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def run(clock: FakeClock, tmp_path: Any) -> Iterator[MeasuredRun]:
+def gate() -> threading.Event:
+    """While it is not set, the driver does not answer."""
+    opened = threading.Event()
+    opened.set()
+    return opened
+
+
+@pytest.fixture
+def source(gate: threading.Event) -> ScriptedSource:
+    """100 W."""
+    return ScriptedSource(before_read=gate.wait)
+
+
+@pytest.fixture
+def run(clock: FakeClock, tmp_path: Any, source: ScriptedSource) -> Iterator[MeasuredRun]:
     """One that measures a board of 100 W, has used 200 J of it, and writes files."""
     run = MeasuredRun(Settings(sam_unit="J", batches=True))
-    run.session, run.meter, run.is_set_up = Session(id="mine"), EnergyMeter(sources=[ScriptedSource()], clock=clock), True
+    run.session, run.meter, run.is_set_up = Session(id="mine"), EnergyMeter(sources=[source], clock=clock), True
     run.writer = RunWriter(tmp_path, run.meter.complaints.append)
     run.session.on_settled = run.write
     run.session.begin(run.meter, Account("other", 0))
@@ -108,6 +125,50 @@ def test_a_checkpoint_has_the_energy_until_now_and_none_before_the_run_began(run
     assert later.totals().total_j == 500.0
     run.is_set_up = False
     assert run.state_dict() == {}
+
+
+def joules_by_stage(session: Session) -> dict[str, float]:
+    return {stage: round(usage.total_uj / 1e6, 3) for stage, usage in session.totals().by_stage().items()}
+
+
+@pytest.mark.parametrize("ending", ["settled", "killed before"])
+def test_what_a_checkpoint_guessed_is_corrected_by_what_its_session_settled(run, clock, source, gate, tmp_path, ending):
+    """100 W were known when it was saved; 250 W are what the next reading shows for the seconds before and after."""
+    source.labels, source.counter_uj = ("gpu0", "cpu0"), lambda ns: ns * 100 // 1000 + max(0, ns - 2 * 10**9) * 150 // 1000
+    run.session.end()
+    run.session, run.meter = Session(), EnergyMeter(sources=[source], clock=clock)
+    run.session.on_settled = run.write
+    run.session.begin(run.meter, Account("other", 0))
+    for _ in range(2):
+        settle(run.meter)
+        clock.sleep(1)
+    settle(run.meter)
+    gate.clear()
+    for stage, epoch in (("train", 0), ("validate", 0), ("train", 1)):
+        run.session.switch(Account(stage, epoch))
+        clock.sleep(1)
+        run.session.batches += 1
+    state = run.state_dict()
+    clock.sleep(1)
+    if ending == "killed before":
+        later, resumed = Session(), RunState(directory=tmp_path)
+        go_on(later, resumed, state, None, adds=True)
+    gate.set()
+    settle(run.meter)
+    if ending == "settled":
+        later, resumed = Session(), RunState(directory=tmp_path)
+        go_on(later, resumed, state, None, adds=True)
+    guessed = {"train": 400.0, "validate": 200.0, "other": 400.0, "wasted": 0.0}
+    settled = {"train": 1000.0, "validate": 500.0, "other": 400.0, "wasted": 500.0}
+    assert joules_by_stage(later) == (settled if ending == "settled" else guessed)
+    totals = later.totals()
+    assert totals.by_device() == dict.fromkeys(("gpu0", "cpu0"), totals.total_uj // 2)
+    assert totals.by_stage()["train"].batches == 2
+    epochs_uj = {a.epoch: u.total_uj for a, u in later.others.earlier.accounts.items() if a.stage == "train"}
+    assert epochs_uj[0] == pytest.approx(epochs_uj[1])
+    # The guess is as uncertain as it is large; what was settled is as sure as its edges.
+    variance, own = totals.by_stage()["validate"].edge_variance, run.session.ledger.by_stage()["validate"].edge_variance
+    assert variance == pytest.approx((200 * 1e6) ** 2 if ending == "killed before" else own)
 
 
 def test_a_step_that_fails_is_reported_once_and_stops_nothing(run, caplog, recwarn):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 import torch
 
 from lightning_watt.errors import WattWarning
+from lightning_watt.run.ledger import Account
+from lightning_watt.run.session import Session
 from lightning_watt.sam import Scoring
-from lightning_watt.trainer.monitors import Monitors, place
+from lightning_watt.trainer.monitors import Monitors, Tuners, place
 from lightning_watt.units import J_PER_KWH
 from lightning_watt.warn_once import WarnOnce
 
@@ -145,3 +149,45 @@ def test_sam_below_one_unit_is_reported_and_above_it_is_not():
     warn_once = WarnOnce()
     Monitors().begin(a_trainer(saves("watt/sam")), warn_once, SCORING, used_j=2 * J_PER_KWH, measures=True)
     assert warn_once.said == {}
+
+
+class LearningRateFinder:
+    """Named as Lightning's is; fails if it is told to."""
+
+    def lr_find(self, session: Session, *, fails: bool = False) -> Account:
+        if fails:
+            raise ZeroDivisionError
+        return session.account
+
+
+def test_a_tuner_s_trial_is_a_stage_and_what_was_before_it_goes_on():
+    finder, session, tuners = LearningRateFinder(), Session(account=Account("validate", 3)), Tuners()
+    tuners.begin([object(), finder], session, WarnOnce())
+    tuners.begin([finder], session, WarnOnce())  # by a second callback of ours: once is enough
+    assert finder.lr_find(session) == Account("tune", 3)
+    assert session.account == Account("validate", 3)
+    with pytest.raises(ZeroDivisionError):
+        finder.lr_find(session, fails=True)
+    assert session.account == Account("validate", 3)
+    tuners.end()
+    assert vars(finder) == {}
+    assert finder.lr_find(session) == Account("validate", 3)
+
+
+def test_a_copy_of_a_tuner_has_nothing_of_ours():
+    finder, session, tuners = LearningRateFinder(), Session(account=Account("train", 0)), Tuners()
+    tuners.begin([finder], session, WarnOnce())
+    for other in (copy.deepcopy(finder), pickle.loads(pickle.dumps(finder))):
+        assert other.lr_find.__self__ is other
+        assert other.lr_find(session) == Account("train", 0)
+
+
+def test_a_session_that_fails_does_not_reach_the_tuner():
+    class Broken(Session):
+        def switch(self, account: Account) -> None:
+            raise OSError("no room")
+
+    finder, session, tuners = LearningRateFinder(), Broken(), Tuners()
+    tuners.begin([finder], session, WarnOnce())
+    with pytest.warns(WattWarning, match="no room"):
+        assert finder.lr_find(session) == Account("other", 0)

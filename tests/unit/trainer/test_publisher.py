@@ -29,6 +29,8 @@ def a_trainer(world_size: int = 1, *, is_global_zero: bool = True) -> SimpleName
         global_step=7,
         loggers=[Logger()],
         num_val_batches=[],
+        num_training_batches=100,
+        check_val_every_n_epoch=1,
         should_stop=False,
         state=SimpleNamespace(fn="fit"),
         fit_loop=SimpleNamespace(epoch_loop=epoch_loop),
@@ -98,10 +100,20 @@ def test_only_rank_zero_logs_and_several_ranks_are_given_nothing_in_between():
 
 def test_the_budget_is_planned_from_what_is_known():
     trainer, publisher = a_trainer(), Publisher(SCORING, budget_kwh=150 / 3.6e6)
-    publisher.catch_up(trainer, a_session(), RunState())
+    publisher.publish(trainer, a_session(), RunState(), lambda _: POINT)
     assert publisher.budget is not None
     assert publisher.budget.stop_at == 15  # 50 J are left, at 10 J a batch, after ten batches
     assert not trainer.should_stop
+
+
+@pytest.mark.parametrize(("ranks", "by_time", "stop_at"), [(1, None, 12), (1, 60.0, 15), (2, None, 15)])
+def test_a_plan_of_settled_batches_is_kept_where_it_says_more_than_the_last_known_power(ranks, by_time, stop_at):
+    """Alone, unless validations come whenever their time has come: then the plan did not know of this one."""
+    trainer, publisher = a_trainer(ranks), Publisher(SCORING, budget_kwh=150 / 3.6e6)
+    trainer._val_check_time_interval = by_time
+    publisher.budget.stop_at = 12
+    publisher.publish(trainer, a_session(), RunState(), lambda _: POINT)
+    assert publisher.budget.stop_at == stop_at
 
 
 def test_a_moment_s_values_are_given_and_a_used_up_budget_stops():

@@ -12,6 +12,7 @@ const STAGES = [
   ["test", "test", ["#2a9d8f", "#5fd0c2"]],
   ["predict", "predict", ["#9160c4", "#bf97f0"]],
   ["sanity_check", "sanity check", ["#d0559b", "#f08cc4"]],
+  ["tune", "tuner", ["#7a8b2f", "#b7c95a"]],
   ["other", "other", ["#8d949c", "#a9b5c2"]],
   ["wasted", "wasted by crashes", ["#b3402a", "#ec8a75"]],
 ];
