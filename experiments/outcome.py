@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.job import Outcome
-from lightning_watt import read_record
-from lightning_watt.errors import RecordError
+from lightning_watt.record.files import records_in
 from lightning_watt.units import digits
 
 NAME = "outcome.json"
@@ -62,8 +61,8 @@ def _phase_lines(name: str, outcome: Outcome) -> list[str]:
     shown = any(part.metrics == outcome.metrics for part in outcome.parts.values())
     figures = "" if shown else ", ".join(f"{key} {digits(value)}" for key, value in outcome.metrics.items())
     lines += [text for text in (f"{name:<13}{figures}".rstrip(), f"{'':<13}{outcome.note}".rstrip()) if text]
-    record = outcome.directory / "watt.json"
-    return [*lines, f"record       {record}"] if record.exists() else lines
+    record = max(records_in(outcome.directory), key=lambda file: file.stat().st_mtime_ns, default=None)
+    return lines if record is None else [*lines, f"record       {record}"]
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 from typing_extensions import override
 
+from lightning_watt.record.files import records_in
+
 State = Mapping[str, torch.Tensor]
 
 KEY = "zoo"  # where our checkpoints keep the timm model's own state and what it is
@@ -158,11 +160,13 @@ def _file_of(path: Path) -> Path:
 
 
 def _measured(file: Path, content: Mapping[str, Any]) -> Path | None:
-    """What knows the energy spent on a checkpoint: its run's record, else its own callback state."""
+    """What knows the energy spent on a checkpoint: its run's record, if it is the only one there; else its own state."""
     run = file.parent.parent
-    if (run / "watt.json").is_file():
+    records = records_in(run)
+    if len(records) == 1:
         return run
-    return file if any("WattCallback" in name for name in content.get("callbacks", {})) else None
+    has_state = any("WattCallback" in name for name in content.get("callbacks", {}))
+    return file if has_state else run if records else None
 
 
 def _by_order(given: State, wanted: State, weights: Weights) -> dict[str, torch.Tensor]:

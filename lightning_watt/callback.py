@@ -20,7 +20,7 @@ from lightning_watt.sources.base import EnergySource
 from lightning_watt.sources.masks import GPU
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.base import Callback, join_loaded_packages
-from lightning_watt.trainer.ending import end_leftover, finish
+from lightning_watt.trainer.ending import end_leftover, finish, status_after
 from lightning_watt.trainer.measured_run import FABRIC, MeasuredRun, never_raise
 from lightning_watt.trainer.setup import Setup
 from lightning_watt.units import EnergyUnit, human_energy
@@ -192,8 +192,7 @@ class WattCallback(Callback):
     @hook
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The same, for a run that was stopped."""
-        stopped = isinstance(exception, (KeyboardInterrupt, SystemExit)) or "SIGTERM" in type(exception).__name__
-        finish(self._run, trainer, "interrupted" if stopped else "failed")
+        finish(self._run, trainer, status_after(exception))
 
     # -- the hooks that note where the training is --------------------------------------------------------------------
 
@@ -210,8 +209,8 @@ class WattCallback(Callback):
     @override
     @hook
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self._run.is_set_up = True
         self._run.take_restored(trainer)
+        self._run.is_set_up = True
 
     @override
     @hook

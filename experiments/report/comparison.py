@@ -181,7 +181,7 @@ def _key(lineage: Lineage) -> object:
     """What two lineages have in common if they are repetitions; a lineage that isn't completed stands alone."""
     end, trained = lineage.end, lineage.trained
     if lineage.status != "completed":
-        return end.place
+        return end.place, end.path
     return (
         end.name,
         tuple(sorted(end.facts.items())),

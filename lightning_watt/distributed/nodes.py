@@ -1,15 +1,15 @@
 """The ranks of one run, as one of them sees them: each reader's report of the energy, and the values that all ranks share.
 
-At an epoch's end each reader leaves its report in the ranks' key-value store; rank zero adds them up and leaves the values
-for all. At the end each reader leaves its last report. What arrives in neither way is in the journals. No step of this is a
-collective and each has a limit, so a rank that has died, or on which nobody measures, holds nobody up.
+At an epoch's end each reader leaves its report in the ranks' key-value store; rank zero alone reads them, adds them up, and
+leaves the values for all. At the end each reader leaves its last report. What arrives in neither way is in the journals. No
+step of this is a collective and each has a limit, so a rank that has died, or on which nobody measures, holds nobody up.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ from lightning_watt.meter.reader import END_LIMIT_S
 from lightning_watt.record.files import JOURNAL_NAME, RECORD_NAME, file_of
 from lightning_watt.record.journal import Trace, beyond, read_traces
 from lightning_watt.record.schema import Status
-from lightning_watt.run.other_sessions import Counted, NodeReport
+from lightning_watt.run.node_reports import NodeReport, Part, Share
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.run.totals import node_report
@@ -28,7 +28,8 @@ from lightning_watt.run.totals import node_report
 log = logging.getLogger(__name__)
 
 REPORT_LIMIT_S = 5.0
-"""How long rank zero waits at an epoch's end for a reader's report; one that was late is not waited for again."""
+"""How long rank zero waits at an epoch's end for a reader's report; one that was late is not waited for again, and what it
+leaves later is taken at the next epoch's end."""
 VALUES_LIMIT_S = 300.0
 """How long a rank waits at an epoch's end for rank zero's values. It would wait for it at the next collective anyway, since
 rank zero may be busy there for minutes, drawing samples say. One that has failed or died is not waited for."""
@@ -72,7 +73,7 @@ class Nodes:
         self._store = store
         self._meetings = 0
         self._answers = 0
-        self._late: set[int] = set()  # readers that are not waited for any more
+        self._late: dict[int, int] = {}  # readers that are not waited for any more, and the meeting that is heard of next
         self._over = False
 
     @property
@@ -106,18 +107,31 @@ class Nodes:
         try:
             if not self.leads:
                 return self._send_report(self._store, report)
-            waited = {rank: f"part/{rank}/{self._meetings}" for rank in self.readers[1:] if rank not in self._late}
+            waited = {rank: self._key(rank, self._meetings) for rank in self.readers[1:] if rank not in self._late}
             found = self._store.wait(list(waited.values()), REPORT_LIMIT_S) if waited else {}
+            self._late.update((rank, self._meetings) for rank, key in waited.items() if key not in found)
+            raws = [*found.values(), *self._from_late(self._store)]
         except StoreGone as error:
             log.debug("the store is gone", exc_info=error)
             return []
-        self._late.update(rank for rank, key in waited.items() if key not in found)
-        reports = [msgspec.json.decode(raw, type=NodeReport | None) for raw in found.values()]
-        return [report for report in reports if report is not None]
+        return _decoded(raws)
+
+    @staticmethod
+    def _key(rank: int, meeting: int) -> str:
+        return f"part/{rank}/{meeting}"
+
+    def _from_late(self, store: SharedStore) -> list[bytes]:
+        """What readers that are not waited for have left by now, each one's in order."""
+        raws: list[bytes] = []
+        for rank in self._late:
+            while self._late[rank] <= self._meetings and (found := store.get([self._key(rank, self._late[rank])])):
+                raws += found.values()
+                self._late[rank] += 1
+        return raws
 
     def _send_report(self, store: SharedStore, report: NodeReport | None) -> list[NodeReport]:
-        store.set(f"part/{self.rank}/{self._meetings}", msgspec.json.encode(report))
-        store.delete(f"part/{self.rank}/{self._meetings - KEPT}")
+        store.set(self._key(self.rank, self._meetings), msgspec.msgpack.encode(report))
+        store.delete(self._key(self.rank, self._meetings - KEPT))
         return []
 
     @property
@@ -168,7 +182,7 @@ class Nodes:
 
     def send_end(self, report: NodeReport) -> None:
         """Leave the last report for rank zero."""
-        raw = msgspec.json.encode(report)
+        raw = msgspec.msgpack.encode(report)
         self._in_time(lambda store: store.set(f"end/{self.rank}", raw))
 
     def _in_time(self, call: Callable[[SharedStore], object]) -> None:
@@ -188,15 +202,16 @@ class Nodes:
         thread.join(STORE_LIMIT_S)
 
     def receive_ends(self, limit_s: float) -> list[NodeReport]:
-        """The last reports of the other readers, as far as they come within the limit."""
+        """The last reports of the other readers, as far as they come within the limit; before them, what came late."""
         if self._store is None:
             return []
         try:
             found = self._store.wait([f"end/{rank}" for rank in self.readers if rank != self.rank], limit_s)
+            raws = [*self._from_late(self._store), *found.values()]
         except StoreGone as error:
             log.debug("the store is gone", exc_info=error)
             return []
-        return [msgspec.json.decode(raw, type=NodeReport) for raw in found.values()]
+        return _decoded(raws)
 
     def not_ended(self, known: Iterable[NodeReport]) -> list[int]:
         """The other readers that have not reported their end."""
@@ -214,9 +229,13 @@ class Nodes:
         )
 
 
-def from_journals(directory: Path, run: str, own: str, known: Iterable[NodeReport]) -> list[NodeReport]:
-    """What the other nodes' journals know beyond the reports of their readers; for readers that are gone."""
-    reported = {report.session: report for report in known}
+def _decoded(raws: Iterable[bytes]) -> list[NodeReport]:
+    decoder = msgspec.msgpack.Decoder(NodeReport | None)
+    return [report for raw in raws if (report := decoder.decode(raw)) is not None]
+
+
+def from_journals(directory: Path, run: str, own: str, reported: Mapping[str, NodeReport]) -> list[NodeReport]:
+    """What the other nodes' journals know beyond the reports of their readers, by session; for readers that are gone."""
     traces = read_traces([directory]).by_session.values()
     newer = [
         _brought_up(reported.get(trace.session), trace)
@@ -228,21 +247,26 @@ def from_journals(directory: Path, run: str, own: str, known: Iterable[NodeRepor
 
 def _brought_up(report: NodeReport | None, trace: Trace) -> NodeReport | None:
     """A report with what its journal knows of it; None if that is nothing new."""
-    rise = beyond(trace, report.counted.uj if report is not None else {}, report.counted.ns if report is not None else 0)
+    if report is None:
+        host = next((about.host for about in trace.devices.values()), "")
+        report = NodeReport(session=trace.session, rank=trace.rank, node=trace.node, host=host)
+    known = report.counted
+    rise = beyond(trace, known.uj, known.ns)
     if rise.total_uj == 0:
         return None
-    account = [trace.last.stage or "other", trace.last.epoch, rise.device_uj, rise.ns]
-    return NodeReport(
-        session=trace.session,
-        rank=trace.rank,
-        node=trace.node,
-        host=next((about.host for about in trace.devices.values()), ""),
-        ledger=[*(report.ledger if report is not None else []), [*account, 0, 0, 0.0]],
+    stage, labels = trace.last.stage or "other", list(rise.known_uj)
+    stages = {stage: Part(), **report.stages}
+    for name, part in stages.items():
+        uj = dict(zip(report.labels, part.uj, strict=False))  # without a report there are none
+        more = rise.device_uj if name == stage else {}
+        stages[name] = Part([uj.get(label, 0) + more.get(label, 0) for label in labels], part.edge_variance)
+    return msgspec.structs.replace(
+        report,
+        labels=labels,
+        stages=stages,
+        since=[Share(stage, trace.last.epoch)],
         devices=trace.devices,
-        counted=Counted(rise.known_uj, rise.known_ns),
-        outer_edges=report.outer_edges if report is not None else 0.0,
-        gaps=report.gaps if report is not None else [],
-        missing=report.missing if report is not None else [],
+        ns=rise.known_ns,
         final=trace.last.status is not None,
     )
 
@@ -255,12 +279,12 @@ def meet_readers(nodes: Nodes, session: Session | None, run: RunState, *, measur
     report = None
     try:
         if not nodes.leads and session is not None and measures:
-            report = node_report(session.totals(), run.missing)
+            report = _report_of(session, run)
     except Exception as error:  # noqa: BLE001 - the one that leads waits for an answer
         run.warn_once.failed("this node's report", error)
-    for other in nodes.gather(report):
-        if session is not None:
-            session.take_report(other)
+    reports = nodes.gather(report)
+    if session is not None and reports:
+        session.take_reports(reports)
 
 
 def end_together(nodes: Nodes, session: Session, run: RunState, status: Status, write: Callable[[], None]) -> None:
@@ -274,22 +298,27 @@ def end_together(nodes: Nodes, session: Session, run: RunState, status: Status, 
         write: writes the record as it stands, should this process be killed while it waits.
     """
     if not nodes.leads:
-        nodes.send_end(node_report(session.totals(), run.missing))
+        nodes.send_end(_report_of(session, run))
         return
     if status != "completed":
         _add_journals(nodes, session, run)
     write()
-    for report in nodes.receive_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S):
-        session.take_report(report)
+    session.take_reports(nodes.receive_ends(END_LIMIT_S if status == "completed" else FAILED_LIMIT_S))
     _add_journals(nodes, session, run)
     for sentence in run.silent_nodes:
         run.warn_once.warn(sentence)
 
 
+def _report_of(session: Session, run: RunState) -> NodeReport:
+    totals = session.totals(with_since=True)
+    return session.reporter.report(node_report(totals, run.missing), totals.since, totals.ahead)
+
+
 def _add_journals(nodes: Nodes, session: Session, run: RunState) -> None:
     """Add what the other nodes' journals know and their readers have not reported."""
-    missing = nodes.not_ended(session.others.nodes)
+    known = session.others.nodes.reports
+    missing = nodes.not_ended(known.values())
     if missing and run.directory is not None:
-        for report in from_journals(run.directory, nodes.run, session.id, session.others.nodes):
-            session.take_report(report)
-    run.silent_nodes = [nodes.sentence(rank, session.others.nodes) for rank in missing]
+        session.take_reports(from_journals(run.directory, nodes.run, session.id, known))
+        known = session.others.nodes.reports
+    run.silent_nodes = [nodes.sentence(rank, known.values()) for rank in missing]

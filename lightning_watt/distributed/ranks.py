@@ -21,6 +21,7 @@ class Presence(msgspec.Struct, kw_only=True, frozen=True):
         pid: its process.
         boards: UUIDs of the boards that it uses, or is asked to measure, as far as it sees them.
         directory: where it would write the run's files.
+        version: the lowest version that no run has there (`record.files`).
         budget_kwh: the budget that it was given.
         arguments: the callback's arguments, as text.
     """
@@ -31,6 +32,7 @@ class Presence(msgspec.Struct, kw_only=True, frozen=True):
     pid: int
     boards: list[str]
     directory: str = ""
+    version: int = 0
     budget_kwh: float | None = None
     arguments: str = ""
 
@@ -42,6 +44,7 @@ class Arrangement(msgspec.Struct, kw_only=True, frozen=True):
         ranks: those that measure, in order.
         world: the number of all ranks.
         directory: where the run's files go: rank zero's, or that of the lowest rank that measures.
+        version: the version that it found for them.
         budget_kwh: rank zero's budget; None also if not every rank measures, because one alone cannot stop.
         unlike: ranks whose arguments are not those of the first.
     """
@@ -49,6 +52,7 @@ class Arrangement(msgspec.Struct, kw_only=True, frozen=True):
     ranks: list[int]
     world: int
     directory: str = ""
+    version: int = 0
     budget_kwh: float | None = None
     unlike: list[int] = []
 
@@ -154,6 +158,7 @@ def arrange(present: Sequence[Presence], world: int) -> tuple[Arrangement, dict[
         ranks=[one.rank for one in present],
         world=world,
         directory=first.directory,
+        version=first.version,
         budget_kwh=first.budget_kwh if first.rank == 0 and len(present) == world else None,
         unlike=[one.rank for one in present if one.arguments != first.arguments],
     )

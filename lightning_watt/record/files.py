@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from lightning_watt.errors import RecordError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 RECORD_NAME = "watt.json"
 JOURNAL_NAME = "watt.jsonl"
@@ -32,19 +39,65 @@ MAX_LINE_BYTES = 2**20
 """A line of the journal has some hundred bytes."""
 
 NOT_REGULAR = "it is no regular file but a pipe, a device or a socket"
+_NAME = re.compile(
+    r"(?:watt(?:-v(?P<run>[1-9]\d{0,8}))?(?:\.rank[1-9]\d{0,8})?\.jsonl?)"
+    r"|(?:watt_batches(?:-v(?P<rows>[1-9]\d{0,8}))?(?:\.rank[1-9]\d{0,8})?\.csv)"
+)
 
 
 # -- names and places -------------------------------------------------------------------------------------------------
 
 
-def file_of(name: str, rank: int) -> str:
+def file_of(name: str, rank: int, version: int = 0) -> str:
     """The name of a run's file at a rank.
 
+    Args:
+        name: `RECORD_NAME`, `JOURNAL_NAME` or `BATCHES_NAME`.
+        rank: the global rank.
+        version: which of the runs in this directory it is. They are told apart as Lightning tells its checkpoints.
+
     Example:
-        >>> file_of("watt.json", 0), file_of("watt.json", 2)
-        ('watt.json', 'watt.rank2.json')
+        >>> file_of("watt.json", 0), file_of("watt.json", 2), file_of("watt_batches.csv", 0, 1), file_of("watt.json", 2, 1)
+        ('watt.json', 'watt.rank2.json', 'watt_batches-v1.csv', 'watt-v1.rank2.json')
     """
-    return f"{Path(name).stem}.rank{rank}{Path(name).suffix}" if rank else name
+    stem, suffix = os.path.splitext(name)
+    return f"{stem}{f'-v{version}' if version else ''}{f'.rank{rank}' if rank else ''}{suffix}"
+
+
+def version_of(name: str) -> int | None:
+    """The version in the name of a run's file, of any rank; None if this is no file of a run.
+
+    Example:
+        >>> [version_of(name) for name in ("watt.json", "watt-v2.rank1.jsonl", "watt_batches-v3.csv", "a.json")]
+        [0, 2, 3, None]
+    """
+    found = _NAME.fullmatch(name)
+    return None if found is None else int(found["run"] or found["rows"] or 0)
+
+
+def versions_of(names: Iterable[str]) -> set[int]:
+    """The versions of the runs that these files belong to."""
+    return {version for name in names if (version := version_of(name)) is not None}
+
+
+def names_in(directory: Path) -> set[str]:
+    """The names of all runs' files in a directory, whatever stands there under them; empty if it cannot be listed."""
+    try:
+        return {name for name in os.listdir(directory) if version_of(name) is not None}
+    except OSError:
+        return set()
+
+
+def records_in(directory: Path) -> list[Path]:
+    """The records in a directory, one for each run there and none of single ranks; the lowest version first."""
+    files = [directory / file_of(RECORD_NAME, 0, version) for version in sorted(versions_of(names_in(directory)))]
+    return [file for file in files if file.is_file()]
+
+
+def first_free(directory: Path) -> int:
+    """The lowest version that no run has in a directory."""
+    taken = versions_of(names_in(directory))
+    return next(version for version in range(len(taken) + 1) if version not in taken)
 
 
 def beside(directory: Path) -> Path:
@@ -65,7 +118,7 @@ def place_of(directory: Path) -> Path:
     """The directory that holds the files of the run with this log directory: it, or one that `beside` gave."""
     whole = Path(os.path.abspath(directory))
     places = (directory, whole.with_name(whole.name + BESIDE) if whole.name else whole / BESIDE, whole / BESIDE)
-    return next((place for place in places if (place / RECORD_NAME).exists()), directory)
+    return next((place for place in places if names_in(place)), directory)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -166,7 +219,7 @@ def open_to_write(file: Path, mode: str) -> FileIO:
         mode: `"x"` makes it anew; `"a+"` appends to it, and can read it.
 
     Raises:
-        OSError: it cannot be opened, or a link, a pipe or a device is in its place.
+        OSError: it cannot be opened, or a link, a pipe or a device is in its place, or the file has a second name.
 
     Example:
         >>> open_to_write(Path("/dev/null"), "a+")
@@ -182,15 +235,51 @@ def open_to_write(file: Path, mode: str) -> FileIO:
         if error.errno == errno.ENXIO:
             raise OSError(error.errno, "no regular file stands there; take it away", str(file)) from error
         raise
-    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+    about = os.fstat(opened.fileno())
+    if not stat.S_ISREG(about.st_mode):
         opened.close()
         raise OSError(errno.EINVAL, "no regular file stands there; take it away", str(file))
+    if about.st_nlink > 1:  # a snapshot made of hard links, say, which has to stay as it is
+        opened.close()
+        raise OSError(errno.EMLINK, "this file has a second name (a hard link) and is not changed; take it away", str(file))
     return opened
 
 
 def _open_ours(path: str, flags: int) -> int:
     safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     return os.open(path, flags | safely, 0o666)
+
+
+def lock(file: FileIO) -> bool:
+    """Mark a file as one that this process is writing; the mark ends with the process. Never waits.
+
+    Returns:
+        Whether nobody else writes it; also true where the system or the file system knows no such marks.
+    """
+    return _flock(file, "LOCK_EX")
+
+
+def unlock(file: FileIO) -> None:
+    """Take the mark away, also for processes that were forked off meanwhile and hold the same file."""
+    _flock(file, "LOCK_UN")
+
+
+def is_locked(file: Path) -> bool:
+    """Whether another process, or another Trainer of this one, is writing this file."""
+    with suppress(OSError), _open_to_read(file, MAX_JOURNAL_BYTES) as opened:
+        return not _flock(opened, "LOCK_SH")
+    return False
+
+
+def _flock(file: FileIO | BinaryIO, how: str) -> bool:
+    if fcntl is not None:
+        try:
+            fcntl.flock(file.fileno(), getattr(fcntl, how) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def write_whole(file: FileIO, raw: bytes) -> None:

@@ -219,7 +219,7 @@ def read_journal(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The lines of a `watt.jsonl`, without a last line that was cut off.
 
     Args:
-        path: the file, or the directory that holds it.
+        path: the file, or the directory that holds it; there it is the journal of the first of several runs.
 
     Raises:
         RecordError: it is missing or cannot be read, or a line before the last one is broken.

@@ -1,4 +1,4 @@
-"""Reads a run record, and brings it up to date from the journals next to it."""
+"""Reads run records, and brings them up to date from the journals next to them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
+from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded, records_in
 from lightning_watt.record.journal import Trace, beyond, read_traces
 from lightning_watt.record.record import Record
+from lightning_watt.record.remote import at_hand
 from lightning_watt.record.schema import SCHEMA_VERSION, DeviceEnergy, NodeEnergy, Stage
 from lightning_watt.units import joules, kwh, seconds
 
@@ -18,11 +19,14 @@ from lightning_watt.units import joules, kwh, seconds
 def read_record(path: str | os.PathLike[str]) -> Record:
     """Read and check a run record.
 
+    Several runs may have written to one directory. Their records are `watt.json`, `watt-v1.json` and so on, and this reads
+    the record of the newest run, the one that began last; `read_records` reads all of them.
+
     If `path` is a directory and the run did not report its end (it runs, or it or one of its nodes was killed), then the
     energy is brought up to date from the journals there. Accuracies, epochs and SAM stay as they were written.
 
     Args:
-        path: a `watt.json`, which is read as it is; or the directory that holds it.
+        path: a `watt.json`, which is read as it is; or the directory that holds it; or the URL of one of these (`s3://...`).
 
     Returns:
         The record.
@@ -36,18 +40,70 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         lightning_watt.errors.RecordError: /none/watt.json: there is no such file.
             Did its run use WattCallback(record=True)?
     """
-    file = Path(path)
-    file = file if file.suffix == ".json" else place_of(file) / RECORD_NAME
+    with at_hand(path) as file:
+        return _read(file) if file.suffix == ".json" else _read_in_directory(_oldest_first(place_of(file))[-1])
+
+
+def read_records(directory: str | os.PathLike[str]) -> list[Record]:
+    """Read the records of all runs that wrote to a directory, the oldest first.
+
+    Each is brought up to date as by `read_record`. A run that went on from another one's checkpoint has that one's energy in
+    its total too; `energy_of(directory)` gives the sum that counts every joule once.
+
+    Args:
+        directory: the runs' log directory, or its URL.
+
+    Raises:
+        RecordError: there is no record, or one of them cannot be read.
+    """
+    with at_hand(directory) as here:
+        return [_read_in_directory(file) for file in _oldest_first(place_of(here))]
+
+
+class Heading(msgspec.Struct):
+    """What a record says of whose it is; empty for one that cannot be read.
+
+    Attributes:
+        session: the id of the session that wrote it.
+        resumes: the ids of the earlier sessions whose energy is in it.
+        nodes: what it contains of each node's session.
+        started_unix: when its session began, seconds since 1970.
+    """
+
+    session: str = ""
+    resumes: list[str] = []
+    nodes: list[NodeEnergy] = []
+    started_unix: float = 0.0
+
+
+def read_heading(file: Path) -> Heading:
+    """What a record says of whose it is. It raises nothing."""
+    try:
+        return msgspec.json.decode(read_bounded(file, MAX_RECORD_BYTES), type=Heading)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Heading()
+
+
+def _oldest_first(directory: Path) -> list[Path]:
+    """The records in a directory; the name of the first one if there is none, which the caller then misses."""
+    found = records_in(directory) or [directory / RECORD_NAME]
+    return found if len(found) == 1 else sorted(found, key=lambda file: read_heading(file).started_unix)
+
+
+def _read_in_directory(file: Path) -> Record:
+    record = _read(file)
+    _bring_up_to_date(record, file.parent)
+    return record
+
+
+def _read(file: Path) -> Record:
     try:
         raw = read_bounded(file, MAX_RECORD_BYTES)
     except FileNotFoundError as error:
         raise RecordError(f"{file}: there is no such file. Did its run use WattCallback(record=True)?") from error
     except OSError as error:
         raise RecordError(f"{file}: it cannot be read ({error}). Check what it is, and its permissions.") from error
-    record = record_from_json(raw, str(file))
-    if file != Path(path):
-        _bring_up_to_date(record, file.parent)
-    return record
+    return record_from_json(raw, str(file))
 
 
 def record_from_json(raw: bytes, where: str) -> Record:

@@ -14,23 +14,23 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import FileIO
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import msgspec
 
+from lightning_watt.record.claim import RunFiles, close_journal
 from lightning_watt.record.files import (
     BATCHES_NAME,
     JOURNAL_NAME,
     MAX_LINE_BYTES,
     RECORD_NAME,
-    file_of,
     open_to_write,
     write_whole,
 )
 from lightning_watt.record.lines import JournalLine, LineWriter
 from lightning_watt.record.record import Record
+from lightning_watt.record.remote import RemoteCopy
 from lightning_watt.record.schema import BatchRow
 
 MIN_ROOM_BYTES = 16 * 2**10
@@ -73,18 +73,17 @@ class RunWriter:
 
     No method raises an `OSError`. It is reported, and the next call tries again.
 
+    The first write chooses the names of all files (`claim`), which makes their directory and the journal.
+
     Args:
-        directory: the run's log directory; it is made if it is missing.
+        files: the run's files.
         report: takes a sentence for the user; called once for each file that cannot be written.
-        rank: the process's global rank; each rank but zero has files of its own.
     """
 
-    def __init__(self, directory: Path, report: Callable[[str], None], rank: int = 0) -> None:
-        self.directory = directory
+    def __init__(self, files: RunFiles, report: Callable[[str], None]) -> None:
+        self._files = files
         self._report = report
-        self._files = {name: directory / file_of(name, rank) for name in (RECORD_NAME, JOURNAL_NAME, BATCHES_NAME)}
         self._failed: set[str] = set()
-        self._room = directory / f".{self._files[RECORD_NAME].name}.room"
         self._room_bytes = 0
         self._journal: FileIO | None = None
         self._lines = LineWriter()
@@ -93,6 +92,9 @@ class RunWriter:
     def record(self, record: Record) -> None:
         """Replace `watt.json` whole: a reader finds the old one or the new one, never half of one."""
         self._guarded(RECORD_NAME, lambda: self._write_record(record))
+        if self._files.copy is not None:
+            self._files.copy.due()
+            self._report_all(self._files.copy)
 
     def journal(self, line: JournalLine) -> None:
         """Add a line to `watt.jsonl`. The line has left this process on return, so a kill cannot lose it."""
@@ -104,14 +106,21 @@ class RunWriter:
             self._guarded(BATCHES_NAME, lambda: self._append_rows(rows))
 
     def close(self) -> None:
-        """Close what is open, and free the bytes that were kept for the next record."""
+        """Close what is open, free the bytes that were kept for the next record, and end a copy to a remote directory."""
         self._free_room()
         journal, self._journal = self._journal, None
         batches, self._batches = self._batches, None
         if journal is not None:
-            self._guarded(JOURNAL_NAME, journal.close)
+            self._guarded(JOURNAL_NAME, lambda: close_journal(journal))
         if batches is not None:
             self._guarded(BATCHES_NAME, batches.close)
+        if self._files.copy is not None:
+            self._files.copy.end()
+            self._report_all(self._files.copy)
+
+    def _report_all(self, copy: RemoteCopy) -> None:
+        while copy.said:
+            self._report(copy.said.popleft())
 
     def _guarded(self, name: str, write: Callable[[], None]) -> None:
         try:
@@ -120,21 +129,31 @@ class RunWriter:
             if name not in self._failed:
                 self._failed.add(name)
                 self._report(
-                    f"{self._files[name]} cannot be written ({error}). The training and its logging go on. Free some disk "
-                    "space, make the directory writable, or take away what stands there: the next write then succeeds."
+                    f"{self._files.path(name)} cannot be written ({error}). The training and its logging go on. Free some "
+                    "disk space, make the directory writable, or take away what stands there: the next write then succeeds."
                 )
+
+    def _opened(self) -> FileIO:
+        """The journal, which is opened before all other files: that chooses their names."""
+        if self._journal is None:
+            self._journal = _whole_lines(self._files.open_journal(self._report))
+        elif self._batches is None and (journal := self._files.go_on(self._journal)) is not self._journal:
+            # A checkpoint came after the first lines. What they hold stands in the next line and the next record again.
+            self._room_bytes = 0
+            self._journal = _whole_lines(journal)
+        return self._journal
 
     # -- the record ---------------------------------------------------------------------------------------------------
 
     def _write_record(self, record: Record) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._opened()
         raw = to_json(record) + b"\n"
         if record.status == "running":
             self._keep_room(2 * len(raw))
         try:
             self._replace_record(raw)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._room.exists():
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._files.room().exists():
                 raise
             # A training that fills its disk often ends because of it. Room was kept for the record of that end.
             self._free_room()
@@ -143,7 +162,7 @@ class RunWriter:
             self._free_room()
 
     def _replace_record(self, raw: bytes) -> None:
-        target = self._files[RECORD_NAME]
+        target = self._files.path(RECORD_NAME)
         # In the target's directory, because only a rename within one file system is atomic.
         half = target.with_name(f".{target.name}.{os.getpid()}")
         try:
@@ -159,27 +178,25 @@ class RunWriter:
         """Keep a small file that can be removed for one more record when the disk is full."""
         if self._room_bytes < size:
             with suppress(OSError):
-                self._room.unlink(missing_ok=True)  # whatever is in its place; the new file is ours
-                with open_to_write(self._room, "x") as file:
+                self._files.room().unlink(missing_ok=True)  # whatever is in its place; the new file is ours
+                with open_to_write(self._files.room(), "x") as file:
                     self._room_bytes = file.write(b"\0" * max(size, MIN_ROOM_BYTES))
 
     def _free_room(self) -> None:
-        with suppress(OSError):
-            self._room.unlink(missing_ok=True)
+        if self._room_bytes:
+            with suppress(OSError):
+                self._files.room().unlink(missing_ok=True)
         self._room_bytes = 0
 
     # -- the journal and the batches ----------------------------------------------------------------------------------
 
     def _append_line(self, line: JournalLine) -> None:
-        if self._journal is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._journal = _open_whole_lines(self._files[JOURNAL_NAME])
-        write_whole(self._journal, self._lines.to_line(line))
+        write_whole(self._opened(), self._lines.to_line(line))
 
     def _append_rows(self, rows: Sequence[BatchRow]) -> None:
+        self._opened()
         if self._batches is None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._batches = open_to_write(self._files[BATCHES_NAME], "a+")
+            self._batches = open_to_write(self._files.path(BATCHES_NAME), "a+")
         text = io.StringIO(newline="")
         table = csv.writer(text)
         if self._batches.seek(0, io.SEEK_END) == 0:
@@ -188,29 +205,41 @@ class RunWriter:
         write_whole(self._batches, text.getvalue().encode())
 
 
-def _open_whole_lines(file: Path) -> FileIO:
-    """Open a file to append to. A half last line, which a killed process left, is cut off first."""
-    opened = open_to_write(file, "a+")
+def _whole_lines(journal: FileIO) -> FileIO:
+    """Cut off a half last line, which a killed process left, before anything is appended."""
     try:
-        end = opened.seek(0, os.SEEK_END)
+        end = journal.seek(0, os.SEEK_END)
         if end:
             tail = min(end, MAX_LINE_BYTES)
-            opened.seek(end - tail)
-            opened.truncate(end - tail + opened.read(tail).rfind(b"\n") + 1)
-            opened.seek(0, os.SEEK_END)
+            journal.seek(end - tail)
+            journal.truncate(end - tail + journal.read(tail).rfind(b"\n") + 1)
+            journal.seek(0, os.SEEK_END)
     except BaseException:
-        opened.close()
+        close_journal(journal)
         raise
-    return opened
+    return journal
 
 
 def to_json(record: Record) -> bytes:
     """A record as it is in the file, each epoch a line. What a model says in types that JSON lacks becomes text."""
     rest = msgspec.structs.replace(record, epochs=[])
-    raw = msgspec.json.format(msgspec.json.encode(rest, enc_hook=plain), indent=2)
+    try:
+        raw = msgspec.json.encode(rest, enc_hook=plain)
+    except UnicodeEncodeError:  # a path, say, whose bytes are no text
+        raw = msgspec.json.encode(_encodable(msgspec.to_builtins(rest, enc_hook=plain)))
+    raw = msgspec.json.format(raw, indent=2)
     # One call for each epoch: a single one for thousands would keep the interpreter from the training meanwhile.
     rows = b",".join(b"\n    " + msgspec.json.encode(epoch) for epoch in record.epochs)
     return raw.replace(b'\n  "epochs": []', b'\n  "epochs": [' + rows + b"\n  ]", 1) if rows else raw
+
+
+def _encodable(value: Any) -> Any:
+    """A value in which each character that no file can hold is a question mark."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return [_encodable(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def plain(value: Any) -> int | float | str:

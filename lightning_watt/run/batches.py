@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.schema import BatchRow, StepPart
-from lightning_watt.run.events import BatchEnd
+from lightning_watt.run.events import BatchEnd, BatchesLeftOut, LogPoint, Note, StepPartStart
 from lightning_watt.run.ledger import Account, Point
 from lightning_watt.units import joules, seconds
 
 PARTS = ("data", "forward", "backward", "optimizer")
 """What a training step consists of, as far as Lightning's hooks show it: waiting for data (and whatever lies between two
 steps), `training_step`, `backward`, and the optimiser's step with what follows it."""
+MAY_BE_LEFT_OUT = (LogPoint, BatchEnd, StepPartStart)
+MOST_WAITING = 50_000
+"""Marks that may wait for a driver, some 25 MB of them; beyond this, those that can be left out are."""
 MAX_HISTOGRAM = 10_000
 """Batches of one epoch that a histogram is made of; later ones are left out."""
 
@@ -72,6 +77,11 @@ class BatchEnergy:
             if len(self.epoch_j) < MAX_HISTOGRAM:
                 self.epoch_j.append(row.joules)
 
+    def leave_out(self, at: Point) -> None:
+        """Batches and parts up to here were not noted: what they used is in no row and in no part."""
+        self._batch_from = at
+        self._part, self._part_from = "data", at if self._part_from is not None else None
+
     def take_rows(self) -> list[BatchRow]:
         """The rows so far, once."""
         rows, self.rows = self.rows, []
@@ -91,3 +101,47 @@ class BatchEnergy:
         self.parts[self._part] = StepPart(
             joules=before.joules + joules(uj), seconds=before.seconds + seconds(at.t_ns - start.t_ns)
         )
+
+
+class Crowd:
+    """Leaves marks out while a driver hangs so long that too many wait for it; stages and epochs' ends never.
+
+    Attributes:
+        settled: the marks that do not wait any more; the reader's thread counts them, and the trainer's those that it takes.
+    """
+
+    def __init__(self) -> None:
+        self.settled = 0
+        self._taken = 0
+        self._left_out = False  # a batch, and none was noted since
+
+    def take(self, payload: Note, meter: EnergyMeter) -> Any:
+        """What to note for this; None if it is left out.
+
+        Args:
+            payload: what happens.
+            meter: where it would be noted; it is asked for a reading before there are too many.
+        """
+        waiting = self._taken - self.settled
+        if waiting == MOST_WAITING // 2:
+            meter.ask()
+        if waiting < MOST_WAITING or not isinstance(payload, MAY_BE_LEFT_OUT):
+            taken = self._without_left_out(payload) if self._left_out else payload
+            self._taken += taken is not None
+            return taken
+        meter.complaints.once(
+            "crowd",
+            "The driver has not answered for so long that no more batches and log rows can wait for it: those from here "
+            "on are left out, and the energy by stage and epoch is not. Check `nvidia-smi` and the kernel log.",
+        )
+        self._left_out = self._left_out or not isinstance(payload, LogPoint)
+        return None
+
+    def _without_left_out(self, payload: Note) -> Any:
+        if isinstance(payload, StepPartStart):
+            return None
+        if not isinstance(payload, BatchEnd):
+            return payload
+        # Where this batch began is not known, so it has no row of its own either.
+        self._left_out = False
+        return BatchesLeftOut(payload.batches, payload.samples)

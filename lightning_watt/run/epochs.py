@@ -12,11 +12,42 @@ from typing import Any
 import msgspec
 
 from lightning_watt.record.schema import Epoch
-from lightning_watt.run.ledger import Account, Ledger, Usage
+from lightning_watt.run.ledger import PAST, Account, Ledger, Usage
 from lightning_watt.units import joules, seconds
 
 IN_CHECKPOINT = 100
 """The newest rows that a checkpoint carries. The older ones are in the record beside it, whatever their number."""
+
+
+class Rows:
+    """Rows that only become more: each step gives a new value, which shares the list of the one before.
+
+    Args:
+        rows: the list, of which only the first `count` are in this value.
+        count: how many.
+
+    Example:
+        >>> one = Rows().and_more([Epoch(epoch=0, stage="train", joules=1.0, seconds=1.0)])
+        >>> two = one.and_more([Epoch(epoch=1, stage="train", joules=1.0, seconds=1.0)])
+        >>> one.count, two.count, [row.epoch for row in two.newest(1)]
+        (1, 2, [1])
+    """
+
+    def __init__(self, rows: list[Epoch] | None = None, count: int = 0) -> None:
+        self._rows = [] if rows is None else rows
+        self.count = count
+
+    def and_more(self, more: Sequence[Epoch]) -> Rows:
+        """These, and then those."""
+        if not more:
+            return self
+        rows = self._rows if self.count == len(self._rows) else self._rows[: self.count]
+        rows.extend(more)
+        return Rows(rows, len(rows))
+
+    def newest(self, most: int | None = None) -> list[Epoch]:
+        """The rows, or only the newest so many."""
+        return self._rows[0 if most is None else max(0, self.count - most) : self.count]
 
 
 class FinishedEpochs:
@@ -25,20 +56,19 @@ class FinishedEpochs:
     Attributes:
         accuracies: the accuracy at the end of each that has an account of its own.
         noted: the same of those whose end is noted, settled or not.
-        past_count: how many have become rows.
+        past: those before them.
     """
 
     def __init__(self) -> None:
         self.accuracies: dict[Account, float | None] = {}
         self.noted: dict[Account, float | None] = {}
-        self._rows: list[Epoch] = []  # it only grows, so copies share it
-        self.past_count = 0
+        self.past = Rows()
 
     def copy(self) -> FinishedEpochs:
         """What is known now, unchanged by what comes."""
         other = FinishedEpochs()
         other.accuracies, other.noted = dict(self.accuracies), dict(self.noted)
-        other._rows, other.past_count = self._rows, self.past_count
+        other.past = self.past
         return other
 
     def note(self, account: Account, accuracy: float | None) -> None:
@@ -53,15 +83,10 @@ class FinishedEpochs:
     def fold(self, ledger: Ledger, before_epoch: int) -> None:
         """Put the accounts of earlier epochs together, and keep a row for each epoch."""
         past = ledger.fold(lambda account: account.epoch < before_epoch)
-        self._rows += rows_of(past, self.accuracies)
-        self.past_count = len(self._rows)
+        self.past = self.past.and_more(rows_of(past, self.accuracies))
         for account in past:
             self.accuracies.pop(account, None)
             self.noted.pop(account, None)
-
-    def past(self, newest: int | None = None) -> list[Epoch]:
-        """The rows, or only the newest so many."""
-        return self._rows[0 if newest is None else max(0, self.past_count - newest) : self.past_count]
 
 
 def rows_of(accounts: Mapping[Account, Usage], accuracies: Mapping[Account, float | None]) -> list[Epoch]:
@@ -84,21 +109,26 @@ def rows_of(accounts: Mapping[Account, Usage], accuracies: Mapping[Account, floa
     ]
 
 
-def merged_rows(rows: Iterable[Epoch], parts: Mapping[Account, Usage]) -> list[Epoch]:
+def all_rows_of(accounts: Mapping[Account, Usage]) -> list[Epoch]:
+    """All accounts as rows without an accuracy, those of the past put together aside."""
+    return rows_of(accounts, {account: None for account in accounts if account.epoch != PAST})
+
+
+def merged_rows(rows: Iterable[Epoch], parts: Iterable[Epoch]) -> list[Epoch]:
     """One row for each epoch of each stage, in the order of their first rows; the last accuracy that is known counts.
 
     Args:
         rows: rows of one or more sessions.
-        parts: accounts of sessions in which the epoch was not over; they are added to the row of their epoch, if it has one.
+        parts: what else was used in these epochs; it is added to the row of its epoch, if that has one.
     """
     found: dict[Account, Epoch] = {}
     for row in rows:
         account = Account(row.stage, row.epoch)
         found[account] = _sum(found[account], row) if account in found else row
-    accuracies = {account: None for account in parts if account in found}
-    for row in rows_of(parts, accuracies):
+    for row in parts:
         account = Account(row.stage, row.epoch)
-        found[account] = _sum(found[account], row)
+        if account in found:
+            found[account] = _sum(found[account], row)
     return list(found.values())
 
 

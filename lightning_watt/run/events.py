@@ -81,6 +81,13 @@ class Moment(NamedTuple):
     take: Callable[[Any], None]
 
 
+class BatchesLeftOut(NamedTuple):
+    """Batches ended up to here and were not noted, because too many marks waited for a driver."""
+
+    batches: int
+    samples: int
+
+
 class EpochEnd(NamedTuple):
     """An epoch of a stage ended here; `step` is the loggers'."""
 
@@ -96,6 +103,10 @@ class RunEnd(NamedTuple):
 
     batches: int
     samples: int
+
+
+Note = LogPoint | BatchEnd | StepPartStart | EpochEnd | LastCounted | Moment | RunEnd
+"""What the trainer's thread notes beside the switches."""
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ class Usage:
     edge_variance: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        uj = dict(self.uj)
-        for label, more in other.uj.items():
+        uj = dict(self.uj or other.uj)
+        for label, more in other.uj.items() if self.uj else ():
             uj[label] = uj.get(label, 0) + more
         return Usage(
             uj,
@@ -123,6 +123,7 @@ class Ledger:
         self.accounts: dict[Account, Usage] = {}
         # Running sums, so that a row of a run of a thousand epochs costs no more than one of the first epoch.
         self._stages: dict[str, Usage] = {}
+        self._since: dict[Account, Usage] | None = None  # None while nobody takes it
         self._account: Account | None = None
         self._at: Point | None = None
 
@@ -161,6 +162,13 @@ class Ledger:
         """Charge what was used to an account."""
         self.accounts[account] = self.accounts.get(account, NOTHING) + usage
         self._stages[account.stage] = self._stages.get(account.stage, NOTHING) + usage
+        if self._since is not None:
+            self._since[account] = self._since.get(account, NOTHING) + usage
+
+    def take_since(self) -> dict[Account, Usage]:
+        """What was charged to each account since the last call, in the order of the first charges; at first, all of it."""
+        since, self._since = self._since, {}
+        return dict(self.accounts) if since is None else since
 
     def fold(self, is_past: Callable[[Account], bool]) -> dict[Account, Usage]:
         """Put the accounts of some epochs together, one a stage, so that there are never many.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import torch
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.files import RECORD_NAME, check_regular
-from lightning_watt.record.read import read_record
+from lightning_watt.record.files import BESIDE, check_regular, place_of, version_of
+from lightning_watt.record.read import read_record, read_records
+from lightning_watt.record.record import Record
+from lightning_watt.record.remote import as_local, at_hand, is_remote
 from lightning_watt.record.schema import Inherited
 from lightning_watt.run.ledger import Ledger
 from lightning_watt.units import joules, kwh
@@ -31,7 +34,7 @@ class CarriedEnergy:
         inherited: the runs that it started from, each with its own inheritance included.
     """
 
-    path: Path
+    path: Path | str
     own_j: float
     inherited: tuple[Inherited, ...] = ()
 
@@ -52,9 +55,13 @@ class CarriedEnergy:
 def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
     """The energy that a checkpoint or run directory carries, with all it inherited.
 
+    If several runs wrote to the directory (`watt.json`, `watt-v1.json`, ...), it is the sum over all of them. Each joule is
+    in it once, also where one of them went on from another one's checkpoint, or inherits from it.
+
     Args:
-        path: a Lightning checkpoint of a run with `WattCallback`, a run's log directory, or its `watt.json`. Checkpoints
-            are loaded with `weights_only=True`, so nothing in them is executed.
+        path: a Lightning checkpoint of a run with `WattCallback`, the log directory of one run or several, or one record in
+            it; or a URL of one of these, which is read through fsspec. Checkpoints are loaded with `weights_only=True`, so
+            nothing in them is executed.
 
     Returns:
         Own, inherited and total joules.
@@ -66,12 +73,20 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
         >>> energy_of("runs/pretrain/checkpoints/last.ckpt").total_j  # doctest: +SKIP
         48211.3
     """
-    file = Path(path)
-    if file.is_dir() or file.name == RECORD_NAME or file.suffix == ".json":
-        record = read_record(file)
-        if record.energy.total_j is None:
-            raise RecordError(f"{file}: the run measured nothing ({' '.join(record.missing) or 'no source'}).")
-        return CarriedEnergy(file, record.energy.total_j, tuple(record.inherited))
+    asked = os.fspath(path) if is_remote(os.fspath(path)) else Path(as_local(os.fspath(path)))
+    with at_hand(path) as file:
+        if file.is_dir():
+            return _energy_in(file, asked)
+        if file.suffix == ".json":
+            record = read_record(file)
+            return CarriedEnergy(asked, _measured_j(file, [record]), tuple(record.inherited))
+        return _energy_in_checkpoint(file, asked)
+
+
+# -- a checkpoint -----------------------------------------------------------------------------------------------------
+
+
+def _energy_in_checkpoint(file: Path, asked: Path | str) -> CarriedEnergy:
     state = _callback_state(file)
     ledger = Ledger()
     try:
@@ -81,7 +96,7 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
             raise ValueError("an inherited energy that is none")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"{file}: the energy in this checkpoint is broken: {error}.") from error
-    return CarriedEnergy(file, joules(own_uj), inherited)
+    return CarriedEnergy(asked, joules(own_uj), inherited)
 
 
 def _callback_state(file: Path) -> dict[str, Any]:
@@ -103,3 +118,60 @@ def _callback_state(file: Path) -> dict[str, Any]:
         if str(key).startswith(STATE_KEY) and isinstance(state, dict):
             return state
     raise RecordError(f"{file}: this checkpoint carries no energy: its run had no WattCallback.")
+
+
+# -- a directory ------------------------------------------------------------------------------------------------------
+
+
+def _energy_in(directory: Path, asked: Path | str) -> CarriedEnergy:
+    records = read_records(directory)
+    inherited = {run.path: run for record in records for run in record.inherited}
+    places = {os.path.abspath(place) for place in (asked, place_of(directory), f"{asked}{BESIDE}")}
+    if len(records) > 1:  # what one of them inherits from another one is in the other's own energy
+        inherited = {path: run for path, run in inherited.items() if not _is_within(path, places)}
+    return CarriedEnergy(asked, _measured_j(directory, records), tuple(inherited.values()))
+
+
+def _is_within(path: str, places: set[str]) -> bool:
+    """Whether a path names a run in these directories, one of its records, or one of its checkpoints."""
+    whole = os.path.abspath(path)
+    above = os.path.dirname(whole)
+    if whole in places:
+        return True
+    if whole.endswith(".ckpt"):
+        return above in places or os.path.dirname(above) in places
+    return above in places and version_of(os.path.basename(whole)) is not None
+
+
+def _measured_j(path: Path, records: Sequence[Record]) -> float:
+    """The joules of runs, each joule once.
+
+    What a session used itself is in no other record. What it had used before it was resumed is in the record of the session
+    that used it, if that is one of these. If not, it is counted with the resumed run, and once for all that resumed from it.
+
+    Raises:
+        RecordError: none of the runs measured anything.
+    """
+    # Of two records of one session, the one with more joules is the later one.
+    known = sorted(records, key=lambda record: record.energy.total_j or 0.0)
+    measured = {record.session or str(number): record for number, record in enumerate(known)}
+    own_j = {
+        session: record.energy.total_j - record.resumed_j - record.wasted_j
+        for session, record in measured.items()
+        if record.energy.total_j is not None
+    }
+    if not own_j:
+        missing = " ".join(dict.fromkeys(sentence for record in records for sentence in record.missing))
+        raise RecordError(f"{path}: the run measured nothing ({missing or 'no source'}).")
+    if len(records) == 1:
+        return records[0].energy.total_j or 0.0
+    before: list[tuple[set[str], float]] = []  # sessions without a record here, and what they used
+    for session in own_j:
+        record = measured[session]
+        gone = {earlier for earlier in record.resumes if earlier not in own_j}
+        used_j = record.resumed_j + record.wasted_j - sum(own_j.get(earlier, 0.0) for earlier in record.resumes)
+        if used_j > 0 and (gone or not record.resumes):
+            shared = [one for one in before if one[0] & gone]
+            before = [one for one in before if not one[0] & gone]
+            before.append((gone.union(*(ids for ids, _ in shared)), max([used_j, *(j for _, j in shared)])))
+    return math.fsum([*own_j.values(), *(used_j for _, used_j in before)])

@@ -6,28 +6,22 @@ ever changed: each step gives a new value, so that a reader in another thread se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lightning_watt.record.schema import Epoch, LostWork, NodeEnergy
-from lightning_watt.run.epochs import from_plain, merged_rows, rows_of
-from lightning_watt.run.ledger import NOTHING, WASTED, Account, Ledger, Usage
+from lightning_watt.record.schema import Epoch, LostWork
+from lightning_watt.run.epochs import all_rows_of, from_plain, merged_rows, rows_of
+from lightning_watt.run.ledger import NOTHING, WASTED, Account, Ledger
+from lightning_watt.run.node_reports import Counted, NodeReport, OtherNodes
 from lightning_watt.sources.base import Device, Gap, devices_from
 from lightning_watt.units import joules, seconds
 
 Home = Callable[[Device], str]
 """Gives a device of another session the label that it has here."""
-
-
-class Counted(msgspec.Struct):
-    """How much of a session is in the accounts already: microjoules by its own device labels, and nanoseconds."""
-
-    uj: dict[str, int]
-    ns: int = 0
 
 
 def counted_in(state: Mapping[str, Any]) -> dict[str, Counted]:
@@ -48,7 +42,7 @@ class WastedWork:
 
     Attributes:
         session: its id.
-        directory: where its journal is.
+        directory: where its journal is: a path or a URL.
         status: how it ended: `killed`, `failed` or `interrupted`.
         uj: microjoules by device.
         ns: nanoseconds.
@@ -59,7 +53,7 @@ class WastedWork:
     """
 
     session: str
-    directory: Path
+    directory: Path | str
     status: str
     uj: Mapping[str, int]
     ns: int
@@ -72,50 +66,6 @@ class WastedWork:
     def total_uj(self) -> int:
         """Microjoules over all devices."""
         return sum(self.uj.values())
-
-
-class NodeReport(msgspec.Struct, kw_only=True):
-    """One node's share of the run so far, as its reader sends it to rank zero.
-
-    Attributes:
-        session: the id of the reader's session.
-        rank: its global rank.
-        node: the number of its node.
-        host: its host.
-        ledger: its accounts, as `Ledger.state_dict` gives them.
-        devices: its devices, by its own labels.
-        counted: how much of its session is in `ledger`.
-        outer_edges: squared microjoules that may lie beyond its beginning and end.
-        gaps: what its counters lost.
-        missing: what it could not measure, why, and the remedy.
-        final: nothing comes after it.
-    """
-
-    session: str
-    rank: int
-    node: int
-    host: str
-    ledger: list[list[Any]]
-    devices: dict[str, Device]
-    counted: Counted
-    outer_edges: float = 0.0
-    gaps: list[Gap] = []
-    missing: list[str] = []
-    final: bool = False
-
-    def label(self, own: str) -> str:
-        """The label that a device of this node has in the run's record: `node1/gpu0`."""
-        return f"node{self.node}/{own}"
-
-    def accounts(self) -> Ledger:
-        """Its energy by stage and epoch, devices by their labels in the run's record.
-
-        Its seconds, batches and samples are left out: rank zero counts the same ones.
-        """
-        ledger = Ledger()
-        energy = [[stage, epoch, uj, 0, 0, 0, variance] for stage, epoch, uj, _, _, _, variance in self.ledger]
-        ledger.absorb(energy, {own: self.label(own) for own in (*self.devices, *self.counted.uj)})
-        return ledger
 
 
 @dataclass(frozen=True)
@@ -131,7 +81,7 @@ class OtherSessions:
         rows: the finished epochs of the earlier sessions.
         outer_edges: squared microjoules that may lie beyond the beginnings and ends of all these sessions.
         gaps: what their counters lost.
-        reports: the other nodes' last reports and the accounts in them, by session.
+        nodes: the other nodes now.
     """
 
     earlier: Ledger = field(default_factory=Ledger)
@@ -142,17 +92,13 @@ class OtherSessions:
     rows: tuple[Epoch, ...] = ()
     outer_edges: float = 0.0
     gaps: tuple[Gap, ...] = ()
-    reports: Mapping[str, tuple[NodeReport, Ledger]] = field(default_factory=dict)
+    nodes: OtherNodes = field(default_factory=OtherNodes)
 
     # -- changes, each a new value --
 
-    def with_report(self, report: NodeReport) -> OtherSessions:
-        """Take a node's report in the place of the one before it.
-
-        Raises:
-            ValueError: its accounts are none.
-        """
-        return replace(self, reports={**self.reports, report.session: (report, report.accounts())})
+    def with_reports(self, reports: Iterable[NodeReport]) -> OtherSessions:
+        """Take what the other nodes report."""
+        return replace(self, nodes=self.nodes.with_reports(reports))
 
     def with_counted(self, counted: Mapping[str, Counted]) -> OtherSessions:
         """Only note which sessions this run goes on with; another process adds their energy."""
@@ -190,7 +136,7 @@ class OtherSessions:
         finished = earlier.fold(lambda account: account in accuracies)
         newest = max((account.epoch for account in (*accuracies, *earlier.accounts)), default=0)
         parts = earlier.fold(lambda account: account.epoch < newest - 1)
-        rows = tuple(merged_rows([*rows, *rows_of(finished, accuracies)], parts))
+        rows = tuple(merged_rows([*rows, *rows_of(finished, accuracies)], all_rows_of(parts)))
         resumed_uj = earlier.total_uj - _wasted_uj(earlier)
         return replace(
             self,
@@ -252,59 +198,22 @@ class OtherSessions:
     @property
     def ledgers(self) -> tuple[Ledger, ...]:
         """All accounts, to be summed with this session's own."""
-        return (self.earlier, *(ledger for _, ledger in self.reports.values()))
-
-    @property
-    def nodes(self) -> list[NodeReport]:
-        """The other nodes' last reports."""
-        return [report for report, _ in self.reports.values()]
+        return (self.earlier, self.nodes.ledger)
 
     @property
     def all_devices(self) -> dict[str, Device]:
         """All devices, by their labels in `ledgers`."""
-        now: dict[str, Device] = {}
-        for report in self.nodes:
-            now |= _relabelled(report.devices, {own: report.label(own) for own in report.devices})
-        return {**self.devices, **now}
+        return {**self.devices, **self.nodes.devices}
 
     @property
     def all_gaps(self) -> list[Gap]:
         """What all counters lost."""
-        now = [msgspec.structs.replace(gap, device=r.label(gap.device)) for r in self.nodes for gap in r.gaps]
-        return [*self.gaps, *now]
+        return [*self.gaps, *self.nodes.gaps]
 
     @property
     def all_edges(self) -> float:
         """Squared microjoules beyond the ends of all these sessions."""
-        return self.outer_edges + sum(report.outer_edges for report in self.nodes)
-
-    @property
-    def missing(self) -> list[str]:
-        """What the other nodes could not measure, why, and the remedy."""
-        return [f"node{report.node}: {sentence}" for report in self.nodes for sentence in report.missing]
-
-    def by_stage_of_nodes(self) -> dict[str, Usage]:
-        """What the other nodes used by stage, as far as they have reported it."""
-        found: dict[str, Usage] = {}
-        for _, ledger in self.reports.values():
-            for stage, usage in ledger.by_stage().items():
-                found[stage] = found.get(stage, NOTHING) + usage
-        return found
-
-    def node_energies(self) -> list[NodeEnergy]:
-        """What the other nodes' readers have used, for the record."""
-        return [
-            NodeEnergy(
-                session=report.session,
-                rank=report.rank,
-                node=report.node,
-                host=report.host,
-                device_uj=report.counted.uj,
-                stage_uj={stage: usage.total_uj for stage, usage in ledger.by_stage().items()},
-                ns=report.counted.ns,
-            )
-            for report, ledger in self.reports.values()
-        ]
+        return self.outer_edges + self.nodes.outer_edges
 
 
 def label_here(device: Device, known: Mapping[str, Device]) -> str:

@@ -29,13 +29,15 @@ from typing import Any
 
 import msgspec
 
-from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded
+from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded, records_in
 from lightning_watt.record.journal import Trace, Traces, beyond, read_traces
 from lightning_watt.record.lines import JournalLine
+from lightning_watt.record.read import Heading, read_heading
 from lightning_watt.record.schema import Accuracy, Epoch, Inherited
 from lightning_watt.run.epochs import to_plain
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger
-from lightning_watt.run.other_sessions import Counted, WastedWork, counted_in
+from lightning_watt.run.node_reports import Counted
+from lightning_watt.run.other_sessions import WastedWork, counted_in
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.run.totals import Totals, journal_line
@@ -65,6 +67,31 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
         checkpoint: the checkpoint's path, beside which a journal may be.
         adds: whether this process is the one that adds; the readers of other nodes only note whose run they go on with.
     """
+    places = _places(run, state, checkpoint)
+    if adds and run.remote and state.get("directory") == run.remote:  # no other URL in a checkpoint is asked
+        try:
+            with at_hand(run.remote) as copied:
+                found = _go_on(session, run, state, checkpoint, [*places, copied])
+                found.work = [replace(work, directory=run.remote) for work in found.work]
+        except RecordError as error:
+            found = _go_on(session, run, state, checkpoint, places)
+            found.unknown = [f"What this run's earlier part used after its checkpoint is not known: {error}"]
+    else:
+        found = _go_on(session, run, state, checkpoint, places, adds=adds)
+    session.add_wasted(found.work)
+    for sentence in found.unknown:
+        run.warn_missing(sentence)
+
+
+def _go_on(
+    session: Session,
+    run: RunState,
+    state: Mapping[str, Any],
+    checkpoint: str | None,
+    places: Sequence[Path],
+    *,
+    adds: bool = True,
+) -> Found:
     earlier = state.get("session")
     try:
         if not isinstance(earlier, Mapping):
@@ -72,12 +99,11 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
         counted = counted_in(earlier) if "taken" in earlier else {}
         if not adds:
             session.note_earlier(counted_in(earlier))
-            return
-        places = _places(run, state, checkpoint)
+            return Found()
         is_here = bool(counted.keys() & {session.id, *session.others.counted})
         traces = Traces() if is_here else read_traces([*places, *_beside(places, set(counted))])
         if not session.resume(_with_older_rows(run, corrected(earlier, traces.by_session), places)):
-            return
+            return Found()
         run.inherit_known(Inherited(**known) for known in state.get("inherited", ()))
         if run.metric.metric is None:
             run.metric = Accuracy(**state.get("accuracy", {}))
@@ -86,11 +112,8 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
             f"The energy in the checkpoint {checkpoint} cannot be read ({error}), so what this run used before is missing "
             "from its total. Did lightning_watt write it?"
         )
-        return
-    found = _wasted(session, earlier, places, traces)
-    session.add_wasted(found.work)
-    for sentence in found.unknown:
-        run.warn_missing(sentence)
+        return Found()
+    return _wasted(session, earlier, places, traces)
 
 
 def saved_line(totals: Totals, number: int) -> JournalLine:
@@ -196,7 +219,7 @@ def _with_older_rows(run: RunState, state: Mapping[str, Any], places: Sequence[P
 
 def _records(places: Sequence[Path]) -> Iterator[_Epochs]:
     for place in places:
-        for file in sorted(place.glob(f"{Path(RECORD_NAME).stem}*{Path(RECORD_NAME).suffix}")):
+        for file in records_in(place):
             with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 yield msgspec.json.decode(read_bounded(file, MAX_RECORD_BYTES), type=_Epochs)
 
@@ -282,11 +305,6 @@ def _dead_ends(traces: Mapping[str, Trace], line: set[str], now_unix: float) -> 
     return [trace for session, trace in branches.items() if session not in living]
 
 
-class _Resumes(msgspec.Struct):
-    session: str = ""
-    resumes: list[str] = []
-
-
 def _beside(directories: Sequence[Path], line: set[str]) -> list[Path]:
     """Run directories beside these whose record says that they went on from this line."""
     found: dict[Path, float] = {}
@@ -300,11 +318,29 @@ def _beside(directories: Sequence[Path], line: set[str]) -> list[Path]:
             with suppress(OSError):
                 found[entry / RECORD_NAME] = (entry / RECORD_NAME).stat().st_mtime
     newest = sorted(found, key=lambda record: found[record], reverse=True)[:MAX_BESIDE]
-    return list(dict.fromkeys(record.parent for record in newest if _resumed(record) & line))
+    records = [record for one in newest for record in records_in(one.parent)]
+    return list(dict.fromkeys(record.parent for record in records if line.intersection(read_heading(record).resumes)))
 
 
-def _resumed(record: Path) -> set[str]:
-    try:
-        return set(msgspec.json.decode(read_bounded(record, MAX_RECORD_BYTES), type=_Resumes).resumes)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return set()
+def holds(session: Session, heading: Heading, *, adds: bool) -> bool:
+    """Whether a run's record holds every joule of the record with this heading, so that it may take its place.
+
+    A session that completed and was then resumed from an earlier checkpoint has a record of its own for good: what it used
+    after that checkpoint is in no other one.
+
+    Args:
+        session: the run that would take its place.
+        heading: of the record that is there.
+        adds: whether this process is the one that adds the earlier sessions' energy. The others' records hold their own part
+            alone, and what an earlier one had is in the record of the process that adds, and in the journal.
+    """
+    if heading.session == session.id:
+        return True
+    counted = session.others.counted
+    if not adds:
+        return heading.session in counted
+    return counted.keys() >= {heading.session, *heading.resumes} and all(
+        node.session in counted and counted[node.session].uj.get(label, 0) >= uj
+        for node in heading.nodes
+        for label, uj in node.device_uj.items()
+    )

@@ -7,7 +7,7 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 |---|---|
 | the trainer's, and its signal handlers | begin, end, switch, note, resume, totals; waits for the reader at the end only |
 | the reader's (`meter/reader.py`) | `_settle`, and `on_settled`, which writes the files |
-| two others, in `sources/discover.py` and `distributed/nodes.py` | nothing; they wait for a driver or the store |
+| 3, in `sources/discover.py`, `distributed/nodes.py`, `record/remote.py` | nothing; they wait for a driver or a network |
 
 | lock | what it guards |
 |---|---|
@@ -39,14 +39,15 @@ from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
-from lightning_watt.run.batches import BatchEnergy
+from lightning_watt.run.batches import BatchEnergy, Crowd
 from lightning_watt.run.epochs import FinishedEpochs
 from lightning_watt.run.events import (
     BatchEnd,
+    BatchesLeftOut,
     EpochEnd,
-    LastCounted,
     LogPoint,
     Moment,
+    Note,
     RunEnd,
     Snapshot,
     StepPartStart,
@@ -55,7 +56,8 @@ from lightning_watt.run.events import (
 )
 from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
 from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
-from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions, WastedWork, label_here
+from lightning_watt.run.node_reports import Counted, NodeReport, Reporter
+from lightning_watt.run.other_sessions import OtherSessions, WastedWork, label_here
 from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of, usage_ahead
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, seconds
@@ -107,6 +109,7 @@ class Session:
         self._begin_anew()
         self.began_ns = 0  # the first mark of all
         self._entered: deque[tuple[int, Switch]] = deque()  # when what was entered, of switches that are not settled
+        self.reporter, self._crowd = Reporter(), Crowd()
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
         tell_of_forks(self)
@@ -123,13 +126,13 @@ class Session:
 
     # -- either thread ------------------------------------------------------------------------------------------------
 
-    def totals(self) -> Totals:
+    def totals(self, *, with_since: bool = False) -> Totals:
         """What the run has used: one frozen value, taken under one lock; waits for no driver."""
         energy_uj = self._meter.energy_now_uj() if self._meter is not None else []
         with self._lock:
-            return self._totals(self._ahead(energy_uj))
+            return self._totals(self._ahead(energy_uj), self.ledger.take_since() if with_since else None)
 
-    def _totals(self, ahead: Sequence[tuple[Account, Usage]] = ()) -> Totals:
+    def _totals(self, ahead: Sequence[tuple[Account, Usage]] = (), since: Mapping[Account, Usage] | None = None) -> Totals:
         at, meter = self.ledger.at, self._meter  # the caller holds the lock
         ticks_s = meter.ticks_s if meter is not None else {}
         return Totals(
@@ -151,6 +154,7 @@ class Session:
             outer_edges=self._outer_edges + (at.edge_variance if at is not None else 0.0),
             interval_s=meter.interval_s if meter is not None else 0.0,
             is_over=meter is None,
+            since=since or {},
         )
 
     def _ahead(self, energy_uj: Sequence[int]) -> list[tuple[Account, Usage]]:
@@ -203,6 +207,7 @@ class Session:
         self._meter, self.account = meter, account
         self.spans.begin(None)
         self._entered.clear()
+        self._crowd = Crowd()
         try:
             meter.start(self._settle, abandoned=abandoned, on_abandoned=on_abandoned)
         except BaseException:
@@ -243,12 +248,10 @@ class Session:
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge shows best what lies on either side
 
-    def note(
-        self, payload: LogPoint | BatchEnd | StepPartStart | EpochEnd | LastCounted | Moment | RunEnd, *, ask: bool = False
-    ) -> None:
-        """Note a moment; with `ask`, a reading follows soon."""
-        if self._meter is not None:
-            self._meter.mark(payload)
+    def note(self, payload: Note, *, ask: bool = False) -> None:
+        """Note a moment; with `ask`, a reading follows soon. If too many wait for a driver, batches are left out."""
+        if self._meter is not None and (taken := self._crowd.take(payload, self._meter)) is not None:
+            self._meter.mark(taken)
             if ask:
                 self._meter.ask()
 
@@ -268,10 +271,7 @@ class Session:
         return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
     def resume(self, state: Mapping[str, Any]) -> bool:
-        """Add an earlier part of this run, from its checkpoint; a part that is here already is not added again.
-
-        Returns:
-            Whether it was added.
+        """Add an earlier part of this run, from its checkpoint; False if that part is here already.
 
         Raises:
             ValueError: the state is not one of `state_dict`.
@@ -290,11 +290,11 @@ class Session:
         with self._lock:
             self.others = self.others.with_wasted(wasted, self.id, self._home)
 
-    def take_report(self, report: NodeReport) -> None:
-        """Take another node's report in the place of its last one."""
+    def take_reports(self, reports: Sequence[NodeReport]) -> None:
+        """Take the other nodes' reports."""
         with self._lock:
-            self.others = self.others.with_report(report)
-            self.spans.take_nodes(self.ledger.by_stage(), self.others.by_stage_of_nodes())
+            self.others = self.others.with_reports(reports)
+            self.spans.take_nodes(self.ledger.by_stage(), self.others.nodes.ledger.by_stage())
 
     def _home(self, device: Device) -> str:
         here = platform.node()
@@ -319,12 +319,15 @@ class Session:
                     self._take_switch(payload, point)
                     continue
                 self.ledger.charge(point)
-                if isinstance(payload, LogPoint) and (self.devices or self.others.nodes):
+                self._crowd.settled += payload is not None
+                if isinstance(payload, LogPoint) and (self.devices or self.others.nodes.reports):
                     self.ready.append(self._snapshot(payload, point))
                 elif isinstance(payload, Moment):
                     payload.take(self._totals())
                 elif isinstance(payload, StepPartStart):
                     self.batch_energy.start_part(payload.part, point)
+                elif isinstance(payload, BatchesLeftOut):
+                    self.batch_energy.leave_out(point)
                 elif isinstance(payload, BatchEnd):
                     self.batch_energy.end_batch(payload, point, gains)
                 elif isinstance(payload, RunEnd):

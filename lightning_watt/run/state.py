@@ -27,7 +27,8 @@ class RunState:
 
     Attributes:
         warn_once: the warnings that were given.
-        directory: the run's log directory.
+        directory: the run's log directory on this machine.
+        remote: the URL of the directory that its files are copied to; empty if there is none.
         status: where the run stands.
         metric: its accuracy.
         seen_metrics: names of all metrics that were logged.
@@ -47,6 +48,7 @@ class RunState:
 
     warn_once: WarnOnce = field(default_factory=WarnOnce)
     directory: Path | None = None
+    remote: str = ""
     status: Status = "running"
     metric: Accuracy = field(default_factory=Accuracy)
     seen_metrics: set[str] = field(default_factory=set)
@@ -75,7 +77,7 @@ class RunState:
             self.forecast_kwh = kwh(forecast.joules)
             self.forecast_uncertainty_kwh = kwh(forecast.plus_minus_j) if math.isfinite(forecast.plus_minus_j) else None
 
-    def inherit(self, paths: Iterable[Path]) -> None:
+    def inherit(self, paths: Iterable[str | Path]) -> None:
         """Add the energy of what the run started from; a path that cannot be read is reported, and is not zero."""
         for path in paths:
             try:
@@ -135,6 +137,6 @@ class RunState:
             forecast_kwh=self.forecast_kwh,
             forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
             gaps=totals.all_gaps(),
-            missing=[*self.missing, *self.unknown, *self.silent_nodes, *totals.others.missing],
+            missing=[*self.missing, *self.unknown, *self.silent_nodes, *totals.others.nodes.missing],
             warnings=list(self.warn_once.said.values()),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import time as unix_time
 from typing import Any, NamedTuple
@@ -19,11 +19,12 @@ import msgspec
 from lightning_watt.host import process_facts
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
-from lightning_watt.run.epochs import IN_CHECKPOINT, FinishedEpochs, merged_rows, rows_of, to_plain
+from lightning_watt.run.epochs import IN_CHECKPOINT, FinishedEpochs, all_rows_of, merged_rows, rows_of, to_plain
 from lightning_watt.run.events import LogPoint, Snapshot, Switch
 from lightning_watt.run.forecast import LogSpan, Rate, forecast, within
 from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
-from lightning_watt.run.other_sessions import Counted, NodeReport, OtherSessions
+from lightning_watt.run.node_reports import Counted, NodeReport, merged_gaps, part_of
+from lightning_watt.run.other_sessions import OtherSessions
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
 
@@ -64,6 +65,7 @@ class Totals:
         outer_edges: squared microjoules that may lie beyond this session's beginnings and ends.
         interval_s: seconds between two reads.
         is_over: the session does not measure any more.
+        since: what was charged to each account since the last totals that have this; empty if it was not asked for.
     """
 
     session: str
@@ -81,6 +83,7 @@ class Totals:
     outer_edges: float
     interval_s: float
     is_over: bool
+    since: Mapping[Account, Usage] = field(default_factory=dict)
 
     def now(self) -> Totals:
         """The same with what is ahead of the settled accounts as if it was settled."""
@@ -233,7 +236,9 @@ def record_energy(totals: Totals) -> Energy:
 def record_epochs(totals: Totals) -> list[Epoch]:
     """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
     last = rows_of(totals.settled.accounts, totals.epochs.accuracies)
-    return merged_rows([*totals.others.rows, *totals.epochs.past(), *last], merged(totals.others.ledgers).accounts)
+    nodes = totals.others.nodes
+    parts = [*all_rows_of(totals.others.earlier.accounts), *nodes.rows.newest(), *all_rows_of(nodes.ledger.accounts)]
+    return merged_rows([*totals.others.rows, *totals.epochs.past.newest(), *last], parts)
 
 
 def record_nodes(totals: Totals) -> list[NodeEnergy]:
@@ -248,7 +253,7 @@ def record_nodes(totals: Totals) -> list[NodeEnergy]:
         stage_uj={stage: usage.total_uj for stage, usage in own.by_stage().items()},
         ns=own.ns,
     )
-    return [mine, *totals.others.node_energies()]
+    return [mine, *totals.others.nodes.energies()]
 
 
 # -- what others are sent, or find --
@@ -284,23 +289,26 @@ def journal_line(totals: Totals, status: Status | None = None, *, with_heading: 
 
 
 def node_report(totals: Totals, missing: Sequence[str] = ()) -> NodeReport:
-    """This session's share of the run until now, for rank zero.
+    """This session's share of the run until now, for rank zero; `Reporter` adds what is new in it.
 
     Args:
         totals: the totals.
         missing: what could not be measured here, why, and the remedy.
     """
     ledger = totals.until_now()
+    labels = list(ledger.by_device())
     return NodeReport(
         session=totals.session,
         rank=totals.place.rank,
         node=totals.place.node,
         host=platform.node(),
-        ledger=ledger.state_dict(),
-        devices=dict(totals.devices),
-        counted=Counted(ledger.by_device(), ledger.ns),
+        labels=labels,
+        stages={stage: part_of(usage, labels) for stage, usage in ledger.by_stage().items()},
+        ns=ledger.ns,
+        # To a millisecond, because what is seen of a period changes with each reading, and what has changed is sent again.
+        devices={label: msgspec.structs.replace(one, tick_s=round(one.tick_s, 3)) for label, one in totals.devices.items()},
         outer_edges=totals.outer_edges,
-        gaps=list(totals.gaps),
+        gaps=merged_gaps(totals.gaps),
         missing=list(missing),
         final=totals.is_over,
     )
@@ -315,12 +323,12 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
     for account, usage in totals.ahead:
         ahead.add(account, replace(usage, edge_variance=float(usage.total_uj) ** 2))
     own = {totals.session: Counted(until_now.by_device(), until_now.ns)}
-    counted = {**others.counted, **own, **{report.session: report.counted for report in others.nodes}}
+    counted = {**others.counted, **own, **{session: report.counted for session, report in others.nodes.reports.items()}}
     accuracies = {**totals.epochs.accuracies, **totals.epochs.noted}
-    rows = [*others.rows[-IN_CHECKPOINT:], *totals.epochs.past(IN_CHECKPOINT)][-IN_CHECKPOINT:]
+    rows = [*others.rows[-IN_CHECKPOINT:], *totals.epochs.past.newest(IN_CHECKPOINT)][-IN_CHECKPOINT:]
     return {
         "sessions": list(counted),
-        "unfinished": [*own, *(report.session for report in others.nodes)],
+        "unfinished": [*own, *others.nodes.reports],
         "taken": msgspec.to_builtins(counted),
         "lost": msgspec.to_builtins(list(others.lost)),
         "ledger": merged([totals.settled, *others.ledgers]).state_dict(),
@@ -328,8 +336,8 @@ def checkpoint_state(totals: Totals) -> dict[str, Any]:
         "ahead": ahead.state_dict(),
         "devices": msgspec.to_builtins(totals.all_devices()),
         "accuracies": [[account.stage, account.epoch, value] for account, value in accuracies.items()],
-        "rows": to_plain(rows),
-        "older_rows": len(others.rows) + totals.epochs.past_count - len(rows),
+        "rows": to_plain(merged_rows(rows, others.nodes.rows.newest(IN_CHECKPOINT))),
+        "older_rows": len(others.rows) + totals.epochs.past.count - len(rows),
         "outer_edges": totals.outer_edges + float(ahead.total_uj) ** 2 + others.all_edges,
         "gaps": msgspec.to_builtins(totals.all_gaps()),
     }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from tensorboard.data.provider import RunTagFilter
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.read import record_from_json
+from lightning_watt.record.read import Heading, record_from_json
 from lightning_watt.record.record import Record
 from lightning_watt.run.ledger import STAGES
 from lightning_watt.units import J_PER_KWH
@@ -24,6 +24,10 @@ MAX_POINTS = 300
 """Points of one curve: as many as a chart has pixels to spare for."""
 MAX_CURVES = 16
 """Runs whose curves are sent in one answer."""
+MAX_RECORDS = 20
+"""Records that are looked at of one directory, into which several Trainers may have logged."""
+EARLIER = " · "
+"""Between the name that TensorBoard gives to a directory, and the number of an earlier run in it."""
 MAX_NEWS_S = 2.0
 """A row that is younger than the record by more than this means that the run goes on."""
 
@@ -32,7 +36,8 @@ class Run(msgspec.Struct, kw_only=True):
     """One run in the table of all runs; what is not known is null.
 
     Attributes:
-        name: the run's name in TensorBoard.
+        name: the run's name in TensorBoard. If several Trainers logged to one directory, that is the name of the last one,
+            and the earlier ones have a number after it.
         status: the record's, or "running" while rows come that are younger than it.
         seen_unix: when the last row was written.
         started_unix: when it began.
@@ -116,7 +121,12 @@ class Reader:
         last = self._last({ENERGY, UNCERTAINTY, FORECAST, ACCURACY, *stage_tags})
         texts = self._texts()
         measured = {name for name, tags in last.items() if ENERGY in tags} | texts.keys()
-        return [_run(name, last.get(name, {}), texts.get(name)) for name in sorted(measured)]
+        found: list[Run] = []
+        for name in sorted(measured):
+            *earlier, newest = texts.get(name) or [None]
+            found += [_run(f"{name}{EARLIER}{number}", {}, text) for number, text in enumerate(earlier, start=1)]
+            found.append(_run(name, last.get(name, {}), newest))
+        return found
 
     def record(self, run: str) -> Record | None:
         """The last record of a run without its epochs, which may be thousands; None if it has none yet.
@@ -124,8 +134,12 @@ class Reader:
         Raises:
             RecordError: it cannot be read.
         """
-        text = self._texts([run]).get(run)
-        return None if text is None else msgspec.structs.replace(_decode(text), epochs=[])
+        directory, number = _directory_of(run)
+        texts = self._texts([run, directory])
+        if texts.get(run):
+            return msgspec.structs.replace(_decode(texts[run][-1]), epochs=[])
+        earlier = texts.get(directory, [])[:-1]
+        return msgspec.structs.replace(_decode(earlier[number - 1]), epochs=[]) if 0 < number <= len(earlier) else None
 
     def curves(self, runs: Collection[str], by_device: bool) -> dict[str, Curves]:
         """Power over time and accuracy over energy of some runs, each of at most `MAX_POINTS` points.
@@ -134,7 +148,8 @@ class Reader:
             runs: their names; those beyond `MAX_CURVES` are left out.
             by_device: one curve a device instead of their sum.
         """
-        wanted = list(dict.fromkeys(runs))[:MAX_CURVES]
+        asked = list(dict.fromkeys(runs))[:MAX_CURVES]
+        wanted = list({name for run in asked for name in (run, _directory_of(run)[0])})
         tags = {PATH, POWER}
         if by_device:
             listed = self._provider.list_scalars(
@@ -147,7 +162,13 @@ class Reader:
             downsample=MAX_POINTS,
             run_tag_filter=RunTagFilter(runs=wanted, tags=tags),
         )
-        return {run: _curves(read.get(run, {})) for run in wanted if run in read}
+        texts = self._texts(wanted)
+        found = {}
+        for run in asked:
+            directory, number = (run, 0) if run in read else _directory_of(run)
+            if directory in read:
+                found[run] = _curves(read[directory], *_span_unix(texts.get(directory, []), number))
+        return found
 
     def _last(self, tags: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
         found: Mapping[str, Mapping[str, Any]] = self._provider.read_last_scalars(
@@ -155,12 +176,48 @@ class Reader:
         )
         return found
 
-    def _texts(self, runs: list[str] | None = None) -> dict[str, Any]:
-        """The last record's row by run."""
+    def _texts(self, runs: list[str] | None = None) -> dict[str, list[Any]]:
+        """The last record's row of each run in a directory, by TensorBoard's name for it."""
         found = self._provider.read_tensors(
-            **self._where, plugin_name="text", downsample=1, run_tag_filter=RunTagFilter(runs=runs, tags=[RECORD])
+            **self._where,
+            plugin_name="text",
+            downsample=MAX_RECORDS,
+            run_tag_filter=RunTagFilter(runs=runs, tags=[RECORD]),
         )
-        return {run: tags[RECORD][-1] for run, tags in found.items() if tags.get(RECORD)}
+        return {run: _one_each(tags[RECORD]) for run, tags in found.items() if tags.get(RECORD)}
+
+
+def _one_each(rows: Sequence[Any]) -> list[Any]:
+    """The last row of each session, in order; a session that a later one went on from is in that one's record."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        try:
+            heading = msgspec.json.decode(_raw(row), type=Heading)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            heading = Heading()
+        gone = {heading.session, *heading.resumes, ""}
+        found = {session: earlier for session, earlier in found.items() if session not in gone}
+        found[heading.session] = row
+    return list(found.values())
+
+
+def _directory_of(run: str) -> tuple[str, int]:
+    """TensorBoard's name for the directory of an earlier run in it, and its number; 0 for what is no such name."""
+    directory, _, number = run.rpartition(EARLIER)
+    return (directory, int(number)) if number.isascii() and number.isdigit() and len(number) < MAX_RECORDS else (run, 0)
+
+
+def _span_unix(texts: Sequence[Any], number: int) -> tuple[float, float]:
+    """When the rows of a run were logged: after the record of the run before it, up to its own.
+
+    Args:
+        texts: the records' rows of all runs in its directory.
+        number: which run it is; 0 for the last one, which may not have a record yet.
+    """
+    ends = [-math.inf, *(text.wall_time for text in texts[:-1])]
+    if number == 0:
+        return ends[-1], math.inf
+    return (ends[number - 1], ends[number]) if number < len(ends) else (math.inf, math.inf)
 
 
 def _run(name: str, last: Mapping[str, Any], text: Any | None) -> Run:
@@ -208,9 +265,10 @@ def _take_rows(run: Run, last: Mapping[str, Any]) -> None:
     run.by_stage = {stage: energy for stage, energy in stages.items() if energy is not None}
 
 
-def _curves(tags: Mapping[str, Any]) -> Curves:
+def _curves(tags: Mapping[str, Any], since_unix: float, until_unix: float) -> Curves:
     curves = Curves()
-    for tag, rows in tags.items():
+    for tag, all_rows in tags.items():
+        rows = [row for row in all_rows if since_unix < row.wall_time <= until_unix]
         device = DEVICE_POWER.fullmatch(tag)
         if device or tag == POWER:
             label = device[1] if device else "total"
@@ -227,9 +285,13 @@ def _decode(row: Any) -> Record:
     Raises:
         RecordError: it is none.
     """
+    return record_from_json(_raw(row), "watt/record")
+
+
+def _raw(row: Any) -> bytes:
     text = row.numpy.reshape(-1)[0] if row.numpy.size else b""
     raw = text if isinstance(text, bytes) else str(text).encode()
-    return record_from_json(raw.removeprefix(b"```json").removesuffix(b"```"), "watt/record")
+    return raw.removeprefix(b"```json").removesuffix(b"```")
 
 
 def _finite(value: float) -> float | None:

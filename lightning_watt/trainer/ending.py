@@ -12,7 +12,6 @@ from typing import Any
 
 from lightning_watt.distributed.nodes import end_together
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.printed import PRINTED
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import Status
@@ -24,6 +23,9 @@ from lightning_watt.trainer.measured_run import MeasuredRun, guarded
 
 PATIENCE_S = 30.0
 """How long a Trainer that has failed is given to come to our `on_exception`: other callbacks may save checkpoints first."""
+
+STOPS = ("SIGTERMException", "TrialPruned")
+"""Exceptions that stop a training and are no fault: Lightning's, and Optuna's for a trial that it gives up."""
 
 
 @guarded
@@ -49,9 +51,11 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     run.meter = None
     _note_end(run, session, meter, status)
     _end_together(run, status)
+    writes = run.writer is not None
     record = _last_record(run)
+    run.report_complaints(meter)  # of the last record
     _log_last(run, trainer, session, record)
-    _print_last(run, trainer, record)
+    _print_last(run, trainer, record, run.files.where if writes and run.files is not None else "")
 
 
 @guarded
@@ -108,14 +112,24 @@ def _log_last(run: MeasuredRun, trainer: Any, session: Session, record: Record |
 
 
 @guarded
-def _print_last(run: MeasuredRun, trainer: Any, record: Record | None) -> None:
-    directory = run.state.directory
+def _print_last(run: MeasuredRun, trainer: Any, record: Record | None, where: str) -> None:
     if run.leads and record is not None:
         facts.stop_live_bar(trainer)
-        file = str(directory / RECORD_NAME) if run.settings.record and directory is not None else ""
         note = missing_accuracy(run.state, run.settings.accuracy) if run.has_trained else ""
         notes = {NO_ACCURACY: note} if note else {}
-        PRINTED.end_of_run(record, file, run.settings.summary, facts.quiet(trainer), notes)
+        PRINTED.end_of_run(record, where, run.settings.summary, facts.quiet(trainer), notes)
+
+
+def status_after(exception: BaseException) -> Status:
+    """How a training ended that this exception ended: stopped by somebody, or by a fault.
+
+    Example:
+        >>> status_after(KeyboardInterrupt()), status_after(ValueError("a loss of nan"))
+        ('interrupted', 'failed')
+    """
+    if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+        return "interrupted"
+    return "interrupted" if any(cls.__name__ in STOPS for cls in type(exception).__mro__) else "failed"
 
 
 def end_leftover(run: MeasuredRun) -> None:

@@ -7,7 +7,7 @@ import math
 import numbers
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from lightning_watt.host import RayTrial, ray_trial
-from lightning_watt.record.files import beside
+from lightning_watt.record.files import BESIDE, beside
+from lightning_watt.record.remote import as_local, is_remote
 from lightning_watt.run.forecast import Schedule
 from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
@@ -24,6 +25,8 @@ FAR = 10**9
 """Training batches: farther than any training comes within its limit of time."""
 MAX_DEPTH = 20
 """How deep a value that a module says about itself is followed."""
+MAX_VALUES = 10_000
+"""How many values of it are taken."""
 
 
 def boards_in_use(trainer: Any) -> list[str]:
@@ -48,8 +51,8 @@ def is_a(logger: Any, *names: str) -> bool:
     return any(cls.__name__ in names for cls in type(logger).__mro__)
 
 
-def run_directory(trainer: Any) -> Path:
-    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it.
+def run_directory(trainer: Any) -> str:
+    """Where this run's files go: rank zero's log directory, as `trainer.log_dir` gives it; a path or a URL.
 
     That property is a broadcast, so it is not asked; on the other ranks, whose loggers know of no version, it is the
     Trainer's root directory. W&B's and MLflow's loggers give all their runs one directory, in which each record would
@@ -61,28 +64,43 @@ def run_directory(trainer: Any) -> Path:
         directory = _of_trial(directory, trial, has_logger=bool(trainer.loggers))
     dirpaths = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
     holds_them = any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in dirpaths)
-    return beside(directory) if holds_them else directory
+    if not holds_them:
+        return directory
+    return f"{directory}{BESIDE}" if is_remote(directory) else str(beside(Path(directory)))
 
 
-def _log_directory(trainer: Any) -> Path:
-    root = Path(trainer.default_root_dir)
+def _log_directory(trainer: Any) -> str:
+    root = _place(trainer.default_root_dir)
     logger: Any = trainer.loggers[0] if trainer.loggers else None
     if logger is None or not trainer.is_global_zero:
         return root
     if is_a(logger, "TensorBoardLogger", "CSVLogger"):
-        return Path(logger.log_dir or root)
-    directory = Path(logger.save_dir or root)
+        return _place(logger.log_dir or root)
+    directory = _place(logger.save_dir or root)
     if is_a(logger, "WandbLogger", "MLFlowLogger") and logger.version is not None:
-        return directory / str(logger.name) / str(logger.version)
+        return os.path.join(directory, str(logger.name), str(logger.version))
     return directory
 
 
-def _of_trial(directory: Path, trial: RayTrial, *, has_logger: bool) -> Path:
+def _of_trial(directory: str, trial: RayTrial, *, has_logger: bool) -> str:
     """The same place in the trial's own directory; a logger that was told to write elsewhere does."""
+    if is_remote(directory):
+        return directory
     whole, working = Path(os.path.abspath(directory)), Path(os.path.abspath(trial.working))
     if whole.is_relative_to(working):
-        return trial.own / whole.relative_to(working)
-    return directory if has_logger else trial.own
+        return str(trial.own / whole.relative_to(working))
+    return directory if has_logger else str(trial.own)
+
+
+def _place(said: str | os.PathLike[str]) -> str:
+    """A directory as it is compared: without what means nothing in a path."""
+    place = os.fspath(said)
+    return place.rstrip("/") if is_remote(place) else str(Path(as_local(place)))
+
+
+def is_rehearsal(trainer: Any) -> bool:
+    """Whether this Trainer leaves nothing on disk by Lightning's own rule: `fast_dev_run` and `barebones`."""
+    return bool(trainer.fast_dev_run) or bool(getattr(trainer, "barebones", False))
 
 
 def logger_step(trainer: Any) -> int:
@@ -209,35 +227,67 @@ def model_facts(module: Any) -> dict[str, Any]:
         "params": sum(p.numel() for p in module.parameters() if not _is_lazy(p)),
     }
     said = getattr(module, "watt_model_info", None)
-    return {**facts, **_plain(said)} if isinstance(said, Mapping) else facts
+    told = Plain().of(said) if isinstance(said, Mapping) else {}
+    return facts | (told if isinstance(told, dict) else {"watt_model_info": told})
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A value of the user's own as the record can hold it, whatever it is; a loop ends at a depth that nobody reads."""
-    if value is None or isinstance(value, numbers.Real):
-        return value
-    is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
-    if (is_map or is_list) and depth == MAX_DEPTH:
-        return "..."
-    if is_map:
-        return {_text(key): _plain(inner, depth + 1) for key, inner in value.items()}
-    if is_list:
-        return [_plain(inner, depth + 1) for inner in value]
-    return _text(value)
+class Plain:
+    """Makes a value of the user's own one that the record can hold, whatever it is. Nothing in it can raise.
+
+    A loop ends at a depth that nobody reads, and what branches without end at a number of values that nobody reads.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """The value, with everything in it."""
+        self._left -= 1
+        if value is None or type(value) in (bool, int, float):
+            return value
+        try:
+            is_map, is_list = isinstance(value, Mapping), isinstance(value, (list, tuple, set, frozenset))
+            if (is_map or is_list) and (depth == MAX_DEPTH or self._left <= 0):
+                return "..."
+            if is_map:
+                return {_text(key): self.of(inner, depth + 1) for key, inner in self._first(value.items())}
+            if is_list:
+                return [self.of(inner, depth + 1) for inner in self._first(value)]
+            if isinstance(value, numbers.Integral):
+                return int(value)
+            if isinstance(value, numbers.Real):
+                return float(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a type of the user's own may raise anything
+            return _failed(value, error)
+        return _text(value)
+
+    def _first(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            if self._left <= 0:
+                return
+            yield value
 
 
 def _text(value: Any) -> str:
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
-        text = f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a `repr` of the user's own may raise anything
+        text = _failed(value, error)
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def inherited_paths(module: Any) -> list[Path]:
+def _failed(value: Any, error: BaseException) -> str:
+    return f"<{type(value).__name__}: {type(error).__name__} when it was asked for its text>"
+
+
+def inherited_paths(module: Any) -> list[str]:
     """Runs and checkpoints that the module says it started from, in `watt_inherits`."""
     said = getattr(module, "watt_inherits", None) or []
-    return [Path(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
+    return [os.fspath(path) for path in ([said] if isinstance(said, (str, os.PathLike)) else said)]
 
 
 def hardware_facts(trainer: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.meter.reader import MIN_READ_GAP_S
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
@@ -81,7 +82,8 @@ class MeasuredRun:
         state: what is known of the run beside its energy.
         session: its accounts; None until sources were opened.
         meter: reads the sources; None unless this process measures now.
-        writer: writes the files; None if none are written.
+        files: which files they are; None if none are written.
+        writer: writes the files; None if none are written now.
         nodes: the ranks, if there are several.
         publisher: gives the numbers to the Trainer.
         table: TensorBoard's table of hyperparameters.
@@ -107,6 +109,7 @@ class MeasuredRun:
         self.state = RunState()
         self.session: Session | None = None
         self.meter: EnergyMeter | None = None
+        self.files: RunFiles | None = None
         self.writer: RunWriter | None = None
         self.nodes: Nodes | None = None
         self.publisher = Publisher(self.settings.scoring, self.settings.budget_kwh)
@@ -162,7 +165,7 @@ class MeasuredRun:
             "session": accounts,
             "inherited": [{"path": run.path, "total_j": run.total_j} for run in state.inherited],
             "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
-            "directory": str(state.directory.absolute()) if state.directory is not None else "",
+            "directory": state.remote or (str(state.directory.absolute()) if state.directory is not None else ""),
         }
 
     def take_restored(self, trainer: Any) -> None:
@@ -171,6 +174,8 @@ class MeasuredRun:
         if restored is not None and self.session is not None:
             go_on(self.session, self.state, restored, trainer.ckpt_path, adds=self.leads)
             self._recorded = False  # so that the record soon says which run this one goes on with
+            if self.files is not None:
+                self.files.resumed()
 
     # -- the hooks note where the training is -------------------------------------------------------------------------
 

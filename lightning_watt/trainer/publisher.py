@@ -106,7 +106,7 @@ class Publisher:
         budget, alone = self.budget, trainer.world_size == 1
         values = Values(stop_at=budget.stop_at if budget is not None else None)
         try:
-            if session is not None and (session.devices or session.others.nodes):
+            if session is not None and (session.devices or session.others.nodes.reports):
                 now = session.now(point(trainer))
                 values.tags = tags(now, self._scoring)
                 # Alone, what was settled after a batch shows better than the last known power where to stop.

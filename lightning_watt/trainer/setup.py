@@ -19,9 +19,14 @@ from lightning_watt.errors import ArgumentError, SourceUnavailable, WattError
 from lightning_watt.host import host_id
 from lightning_watt.meter.marks import marker_for
 from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.record.claim import RunFiles
+from lightning_watt.record.files import first_free
+from lightning_watt.record.read import Heading
+from lightning_watt.record.remote import RemoteCopy, is_remote
 from lightning_watt.record.schema import Idle
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.ledger import Account
+from lightning_watt.run.resume import holds
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import Place
 from lightning_watt.settings import NAMES, Settings
@@ -81,14 +86,17 @@ class Setup:
         presence = self._presence()
         if ranks is None:
             share = Share(reads=True, reader=presence.rank, boards=presence.boards, mine=presence.boards)
-            directory = Path(presence.directory)
+            said, version = presence.directory, None
         else:
             share = ranks.arrange(presence, trainer.local_rank)
-            directory = Path(ranks.arrangement.directory)
-        if run.state.directory not in (None, directory):
+            said, version = ranks.arrangement.directory, ranks.arrangement.version
+        if run.state.directory is not None and said != (run.state.remote or str(run.state.directory)):
             run.forget()  # another Trainer, another run
         state = run.state
-        state.directory, state.status, state.interval_s = directory, "running", run.settings.interval
+        state.status, state.interval_s = "running", run.settings.interval
+        if is_remote(said):
+            state.remote = said
+        state.directory = state.directory or Path(said)
         run.is_set_up, run.writes_from_s = False, monotonic() + SET_UP_S
         run.every = run.settings.log_every_n_steps or max(1, trainer.log_every_n_steps)
         run.replicas = facts.replicas(trainer)
@@ -108,13 +116,32 @@ class Setup:
         if run.nodes is not None:
             session.place = Place(run.nodes.run, run.nodes.rank, run.nodes.node)
             session.spans.expect_others(run.nodes.many)
-        if run.settings.record:
-            run.writer = RunWriter(directory, meter.complaints.append, 0 if leads else trainer.global_rank)
+        if run.settings.record and not facts.is_rehearsal(trainer):
+            self._open_files(meter, 0 if leads else trainer.global_rank, version)
         session.on_settled = run.write
         session.begin(meter, Account("other", 0), abandoned=Abandoned(trainer, callback), on_abandoned=run.end_alone)
         run.tuners.begin(trainer.callbacks, session, state.warn_once)
         if trainer.is_global_zero:
             run.table.begin(trainer, self._module, state.warn_once)
+
+    def _open_files(self, meter: EnergyMeter, rank: int, version: int | None) -> None:
+        run, state = self._run, self._run.state
+        if run.files is None and state.remote:
+            try:
+                copy = RemoteCopy(state.remote, rank)
+            except OSError as error:
+                state.warn_once.warn(f"No file of this run is written: there is no local place for it ({error}).", "files")
+                return
+            state.directory = copy.directory
+            run.files = RunFiles(copy.directory, rank, goes_on=self._may_replace, copy=copy)
+        elif run.files is None and state.directory is not None:
+            run.files = RunFiles(state.directory, rank, version, self._may_replace)
+        if run.files is not None:
+            run.writer = RunWriter(run.files, meter.complaints.append)
+
+    def _may_replace(self, heading: Heading) -> bool:
+        session = self._run.session
+        return session is not None and holds(session, heading, adds=self._run.leads)
 
     # -- the other ranks ----------------------------------------------------------------------------------------------
 
@@ -124,13 +151,15 @@ class Setup:
 
     def _presence(self) -> Presence:
         trainer, settings = self._trainer, self._run.settings
+        directory = facts.run_directory(trainer)
         return Presence(
             rank=trainer.global_rank,
             host=host_id(),
             node=trainer.node_rank,
             pid=os.getpid(),
             boards=self._boards(),
-            directory=str(facts.run_directory(trainer)),
+            directory=directory,
+            version=0 if is_alone(trainer.world_size) or is_remote(directory) else first_free(Path(directory)),
             budget_kwh=settings.budget_kwh,
             arguments=compared(settings),
         )

@@ -402,6 +402,29 @@ class _Ugly:
         raise RuntimeError("no text")
 
 
+class _Exits:
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
+class _BadMap(dict[str, int]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+class _BadNumber(float):
+    def __float__(self) -> float:
+        raise RuntimeError("no number")
+
+
+def _branching(depth: int) -> list[Any]:
+    """Two to the power of its depth values, of which only two lists a level are kept in memory."""
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner, inner]
+    return inner
+
+
 _LOOP: dict[str, Any] = {}
 _LOOP["itself"] = _LOOP
 
@@ -414,6 +437,11 @@ _LOOP["itself"] = _LOOP
         ({1: 2, (1, 2): {3}}, {"1": 2, "(1, 2)": [3]}),
         (_LOOP, {}),
         ({"a": b"\xff"}, {"a": "b'\\xff'"}),
+        ({"a": _Exits()}, {"a": "<_Exits: SystemExit when it was asked for its text>"}),
+        ({"a": _BadMap(b=1)}, {"a": "<_BadMap: RuntimeError when it was asked for its text>"}),
+        (_BadMap(b=1), {"watt_model_info": "<_BadMap: RuntimeError when it was asked for its text>"}),
+        ({"a": _BadNumber(2)}, {"a": "<_BadNumber: RuntimeError when it was asked for its text>"}),
+        ({"a": _branching(40)}, {}),
     ],
 )
 def test_whatever_a_model_says_about_itself_the_record_and_the_table_come(ptl, tmp_path, capsys, said, kept):

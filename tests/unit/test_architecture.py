@@ -37,6 +37,7 @@ ROWS: list[set[str]] = [
 """Rooms: folders, and the modules that stand beside them."""
 
 DOORS: dict[str, set[str]] = {
+    "fsspec": {"record.remote"},
     "msgspec": {"sources.base", "record", "run", "distributed", "tensorboard"},
     "numpy": {"meter", "testing"},
     "psutil": {"host"},
@@ -52,7 +53,7 @@ DOORS: dict[str, set[str]] = {
 }
 """The outside libraries, and the rooms or modules that may import them."""
 
-THREADS = {"meter.reader", "sources.discover", "distributed.nodes", "run.session"}
+THREADS = {"meter.reader", "sources.discover", "distributed.nodes", "run.session", "record.remote"}
 """The only modules with threads and locks; the table at the head of `run/session.py` says what guards what."""
 
 MAX_LINES = 350

@@ -108,28 +108,31 @@ def lineages(runs: Sequence[Run]) -> list[Lineage]:
 
 
 class _Places:
-    """Finds the run that a record names as its start, by comparing texts; nothing is opened."""
+    """Finds the runs that a record names as its start, by comparing texts; nothing is opened."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self._at = {run.place: run for run in runs}
+        self._at: dict[str, list[Run]] = {}
         self._moved: dict[tuple[str, str], list[Run]] = {}
         for run in runs:
+            self._at.setdefault(run.place, []).append(run)
             if run.carried_j is not None:
                 self._moved.setdefault(self._key(run.place, run.carried_j), []).append(run)
 
-    def find(self, path: str, joules: float) -> Run | None:
-        """The run at a path that carries this energy; a run directory that was moved is known by its name and energy."""
-        run = self._at.get(path)
-        if run is not None:
+    def find(self, path: str, joules: float) -> list[Run]:
+        """The runs at a path that carry this energy; a run directory that was moved is known by its name and energy."""
+        there = self._at.get(path, [])
+        if there:
             # Another run may have taken the directory since.
-            return run if _same(run.carried_j, joules) else None
+            one = [run for run in there if _same(run.carried_j, joules)]
+            return one[:1] or (there if _same(math.fsum(run.carried_j or 0.0 for run in there), joules) else [])
         for above in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
-            run = self._at.get(above)
-            if run is not None and path.endswith(".ckpt"):
+            there = self._at.get(above, [])
+            if there and path.endswith(".ckpt"):
                 # A checkpoint carries what had been spent when it was written.
-                return run if run.carried_j is not None and joules <= run.carried_j * (1 + SAME_J) else None
+                can = [run for run in there if run.carried_j is not None and joules <= run.carried_j * (1 + SAME_J)]
+                return can if len(can) == 1 else []
         moved = self._moved.get(self._key(path, joules), [])
-        return moved[0] if len(moved) == 1 else None
+        return moved if len(moved) == 1 else []
 
     @staticmethod
     def _key(path: str, joules: float) -> tuple[str, str]:
@@ -141,8 +144,8 @@ def _same(first: float | None, second: float) -> bool:
 
 
 def _parents(run: Run, places: _Places) -> list[Run]:
-    found = (places.find(path, joules) for path, joules in run.inherited)
-    return [parent for parent in found if parent is not None and parent is not run]
+    found = (parent for path, joules in run.inherited for parent in places.find(path, joules))
+    return [parent for parent in found if parent is not run]
 
 
 def _ancestry(end: Run, parents: dict[int, list[Run]], reached: set[int]) -> tuple[Run, ...]:

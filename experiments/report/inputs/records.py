@@ -15,7 +15,7 @@ from experiments.report.inputs import clean
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.record import DeviceEnergy, Record
-from lightning_watt.record.files import RECORD_NAME
+from lightning_watt.record.files import RECORD_NAME, file_of, versions_of
 
 MOST_CURVE_POINTS: Final = 2000
 MOST_STAGES: Final = 12
@@ -38,8 +38,9 @@ class Run:
     """One run, as the report uses it. Every text is one clean line, every number finite and possible.
 
     Attributes:
-        path: its directory, relative to where was searched; to be shown.
-        place: its directory, absolute; to be compared, never opened or shown.
+        path: its directory, relative to where was searched, and the record's name if it is not the first one there; to be
+            shown.
+        place: its directory, absolute; to be compared, never opened or shown. Several runs may have one.
         status: as in the record.
         name: the model's own name.
         facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, `start`: what a
@@ -161,14 +162,18 @@ def _records(base: Path, broken: list[Broken]) -> Iterator[Path]:
 
     for directory, folders, files in os.walk(base, onerror=unreadable, followlinks=False):
         folders.sort()
-        if RECORD_NAME not in (*files, *folders):
-            continue
-        file = Path(directory) / RECORD_NAME
-        # A link may lead out of the directory, and a pipe would keep the report waiting.
-        if stat.S_ISREG(file.lstat().st_mode):
-            yield file
-        else:
-            broken.append(Broken(_shown(base, file), "it is a link, a pipe or a directory, not a file; it was not opened"))
+        there = {*files, *folders}
+        for name in (file_of(RECORD_NAME, 0, version) for version in sorted(versions_of(there))):
+            if name not in there:
+                continue
+            file = Path(directory) / name
+            # A link may lead out of the directory, and a pipe would keep the report waiting.
+            if stat.S_ISREG(file.lstat().st_mode):
+                yield file
+            else:
+                broken.append(
+                    Broken(_shown(base, file), "it is a link, a pipe or a directory, not a file; it was not opened")
+                )
 
 
 def _shown(base: Path, path: Path) -> str:
@@ -178,6 +183,7 @@ def _shown(base: Path, path: Path) -> str:
 def _run(base: Path, file: Path) -> Run:
     record = read_record(file)
     path = clean.text(base.name) if file.parent == base else _shown(base, file.parent)
+    path += "" if file.name == RECORD_NAME else f"/{file.name}"
     notes: list[str] = []
     own_j, uncertainty_j = _energy(record)
     accuracy = clean.number(record.accuracy.last, 0, 1)

@@ -13,14 +13,12 @@ from lightning_watt.distributed import nodes
 from lightning_watt.distributed.nodes import KEPT, Nodes, Values
 from lightning_watt.distributed.ranks import Agreement, Arrangement
 from lightning_watt.distributed.store import SharedStore
-from lightning_watt.run.other_sessions import NodeReport
-from lightning_watt.run.resume import Counted
+from lightning_watt.run.node_reports import NodeReport, Part
 
 
 def part(rank: int, uj: int = 1, **said: Any) -> NodeReport:
-    return NodeReport(
-        session=f"s{rank}", rank=rank, node=rank, host="h", ledger=[], devices={}, counted=Counted({"gpu0": uj}), **said
-    )
+    stages = {"train": Part([uj])}
+    return NodeReport(session=f"s{rank}", rank=rank, node=rank, host="h", labels=["gpu0"], stages=stages, **said)
 
 
 def of_ranks(world: int, readers: Sequence[int] = (0,), ranks: Sequence[int] | None = None) -> list[Nodes]:
@@ -103,6 +101,23 @@ def test_a_reader_that_is_gone_is_waited_for_once(monkeypatch):
     assert ranks[0].gather(None) == []
     monkeypatch.setattr(nodes, "REPORT_LIMIT_S", 60.0)
     assert ranks[0].gather(None) == []
+
+
+def test_what_a_late_reader_leaves_is_heard_later_in_order_and_once(monkeypatch):
+    monkeypatch.setattr(nodes, "REPORT_LIMIT_S", 0.1)
+    ranks = of_ranks(3, readers=[0, 1, 2])
+    heard = []
+    for uj in (1, 2, 3):
+        ranks[2].gather(part(2, uj))
+        heard.append(ranks[0].gather(None))
+        if uj == 2:
+            for late_uj in (10, 20):  # both of its reports so far, after the second epoch's end
+                ranks[1].gather(part(1, late_uj))
+    ranks[1].gather(part(1, 30))
+    ranks[1].send_end(part(1, 40, final=True))
+    heard.append(ranks[0].receive_ends(0.1))
+    told = [[(one.rank, one.counted.uj["gpu0"]) for one in reports] for reports in heard]
+    assert told == [[(2, 1)], [(2, 2)], [(2, 3), (1, 10), (1, 20)], [(1, 30), (1, 40)]]
 
 
 def test_the_last_parts_are_heard_within_a_limit():

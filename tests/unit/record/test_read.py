@@ -12,15 +12,16 @@ from lightning_watt import energy_of
 from lightning_watt.errors import RecordError
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, NodeEnergy, Record, Sam, Stage
 from lightning_watt.record import read as reading
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.lines import JournalLine
-from lightning_watt.record.read import read_record, record_from_json
+from lightning_watt.record.read import read_record, read_records, record_from_json
 from lightning_watt.record.writer import RunWriter, to_json
 from tests.unit.record.made import NOW, J, a_journal, a_record, a_session, as_json
 
 
-def write(directory: Path, record: Record) -> Path:
-    RunWriter(directory, pytest.fail).record(record)
+def write(directory: Path, record: Record, version: int = 0) -> Path:
+    RunWriter(RunFiles(directory, at_least=version), pytest.fail).record(record)
     return directory
 
 
@@ -40,6 +41,34 @@ def test_a_record_beside_a_directory_that_holds_the_checkpoints_is_found(tmp_pat
     written = a_record()
     write(tmp_path / "run.watt", written)
     assert read_record(tmp_path / "run") == written
+
+
+def test_of_several_runs_in_a_directory_the_newest_is_read_and_all_can_be(tmp_path):
+    """The newest is the one that began last, whatever its name: a removed version is given again."""
+    for version, started_unix in ((0, 2.0), (1, 9.0), (2, 5.0)):
+        write(tmp_path, a_record(session=f"s{version}", started_unix=started_unix), version)
+    assert read_record(tmp_path).session == "s1"
+    assert [record.session for record in read_records(tmp_path)] == ["s0", "s2", "s1"]
+    assert read_record(tmp_path / "watt-v2.json").session == "s2"
+
+
+def test_a_broken_record_is_not_the_newest_and_is_told_by_whoever_wants_all(tmp_path):
+    write(tmp_path, a_record(session="a", started_unix=1.0))
+    (tmp_path / "watt-v1.json").write_text("{")
+    assert read_record(tmp_path).session == "a"
+    with pytest.raises(RecordError, match=r"watt-v1\.json: this is not a run record"):
+        read_records(tmp_path)
+
+
+def test_a_rank_s_own_record_is_no_run_of_its_own(tmp_path):
+    write(tmp_path, a_record(session="a", started_unix=1.0))
+    (tmp_path / "watt.rank2.json").write_bytes(to_json(a_record(session="b", started_unix=2.0)))
+    assert [record.session for record in read_records(tmp_path)] == ["a"]
+
+
+def test_the_records_of_a_directory_without_any(tmp_path):
+    with pytest.raises(RecordError, match=r"watt\.json: there is no such file"):
+        read_records(tmp_path)
 
 
 def test_a_record_that_is_not_there(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from lightning_watt import energy_of
 from lightning_watt.errors import RecordError
 from lightning_watt.record import Accuracy, Energy, Inherited, Record, Sam
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.ledger import Account, Ledger, Point
 
@@ -29,7 +30,7 @@ def a_checkpoint(path, state, **more):
     return path
 
 
-def a_run(directory, total_j: float | None, inherited=(), missing=()):
+def a_run(directory, total_j: float | None, inherited=(), missing=(), **about):
     energy = Energy(total_j=total_j, total_kwh=0.0, uncertainty_j=0.0, provenance="measured")
     record = Record(
         schema_version=1,
@@ -39,8 +40,9 @@ def a_run(directory, total_j: float | None, inherited=(), missing=()):
         sam=Sam(alpha=5.0, beta=5.0, unit="kWh"),
         inherited=list(inherited),
         missing=list(missing),
+        **about,
     )
-    RunWriter(directory, pytest.fail).record(record)
+    RunWriter(RunFiles(directory), pytest.fail).record(record)
     return directory
 
 
@@ -64,6 +66,56 @@ def test_a_run_that_measured_nothing_carries_no_zero(tmp_path):
     directory = a_run(tmp_path, None, missing=["rapl: not here."])
     with pytest.raises(RecordError, match=r"measured nothing.*rapl: not here"):
         energy_of(directory)
+
+
+# ---- several runs in one directory ----
+
+
+def test_the_runs_of_a_directory_are_summed(tmp_path):
+    for session, joules in (("a", 100.0), ("b", 20.0), ("c", None)):
+        a_run(tmp_path, joules, session=session)
+    assert energy_of(tmp_path).own_j == 120
+    assert energy_of(tmp_path / "watt-v1.json").own_j == 20
+
+
+def test_a_run_that_went_on_from_another_one_here_is_not_counted_twice(tmp_path):
+    a_run(tmp_path, 100.0, session="a")
+    a_run(tmp_path, 150.0, session="b", resumes=["a"], resumed_j=90.0, wasted_j=4.0)
+    a_run(tmp_path, 170.0, session="c", resumes=["a", "b"], resumed_j=150.0)
+    assert energy_of(tmp_path).own_j == 100 + 56 + 20
+
+
+def test_what_ran_before_elsewhere_is_counted_once_for_all_that_went_on_from_it(tmp_path):
+    a_run(tmp_path, 150.0, session="b", resumes=["a"], resumed_j=90.0, wasted_j=4.0)
+    a_run(tmp_path, 120.0, session="c", resumes=["a"], resumed_j=90.0)
+    a_run(tmp_path, 200.0, session="d", resumes=["a", "b"], resumed_j=150.0)
+    a_run(tmp_path, 30.0, session="x", resumes=["y"], resumed_j=10.0)
+    assert energy_of(tmp_path).own_j == pytest.approx((150 - 94) + (120 - 90) + (200 - 150) + (30 - 10) + 94 + 10)
+
+
+def test_the_later_of_two_records_of_one_session_counts(tmp_path):
+    for joules in (100.0, 130.0):
+        a_run(tmp_path, joules, session="a")
+    assert energy_of(tmp_path).own_j == 130
+
+
+@pytest.mark.parametrize("path", ["", "checkpoints/last.ckpt", "last.ckpt", "watt.json"])
+def test_what_a_run_inherits_from_another_one_here_is_not_counted_twice(tmp_path, path):
+    elsewhere = Inherited(path=str(tmp_path / "pretrain" / "x" / "last.ckpt"), total_j=1000.0)
+    a_run(tmp_path, 100.0, [elsewhere], session="a")
+    a_run(tmp_path, 5.0, [elsewhere, Inherited(path=str(tmp_path / path), total_j=99.0)], session="b")
+    assert (energy_of(tmp_path).own_j, energy_of(tmp_path).total_j) == (105, 1105)
+    assert energy_of(tmp_path / "watt-v1.json").total_j == 5 + 1000 + 99
+
+
+def test_runs_of_which_none_measured_anything_carry_no_zero(tmp_path):
+    for session in "ab":
+        a_run(tmp_path, None, session=session, missing=["rapl: not here."])
+    with pytest.raises(RecordError, match=r"measured nothing \(rapl: not here.\)"):
+        energy_of(tmp_path)
+
+
+# ---- checkpoints that are none ----
 
 
 class Evil:

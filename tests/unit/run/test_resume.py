@@ -11,12 +11,14 @@ import psutil
 import pytest
 
 from lightning_watt.host import this_machine
+from lightning_watt.record import read
 from lightning_watt.record.files import RECORD_NAME
 from lightning_watt.record.journal import Trace
 from lightning_watt.record.lines import JournalLine
-from lightning_watt.run import resume
+from lightning_watt.record.read import Heading
+from lightning_watt.record.schema import NodeEnergy
 from lightning_watt.run.ledger import Account, Point
-from lightning_watt.run.resume import Counted, Found, corrected, find_wasted, go_on
+from lightning_watt.run.resume import Counted, Found, corrected, find_wasted, go_on, holds
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from tests.unit.record.made import NOW, J, a_journal, a_session
@@ -109,7 +111,7 @@ def test_what_is_no_record_beside_is_not_looked_into(tmp_path, monkeypatch, kind
         record.mkdir()
     elif kind == "too large":
         record.write_bytes(raw)
-        monkeypatch.setattr(resume, "MAX_RECORD_BYTES", len(raw) - 1)
+        monkeypatch.setattr(read, "MAX_RECORD_BYTES", len(raw) - 1)
     else:
         record.write_bytes(raw[:-5])
     assert set(lost(find({"a": 60.0}, ["a"], tmp_path / "0"))) == {"a"}
@@ -305,3 +307,44 @@ def test_a_checkpoint_that_says_nothing_of_its_guess_is_left_as_it_is():
     del state["settled"]
     assert corrected(state, known({"train": 9 * J}, {"gpu0": 9 * J})) is state
     assert corrected({}, {}) == {}
+
+
+# ---- which record it may replace ----
+
+
+def heading(session: str, joules: float, *others: tuple[str, float], resumes: tuple[str, ...] = ()) -> Heading:
+    nodes = [NodeEnergy(session=name, device_uj={"gpu0": round(j * J)}) for name, j in [(session, joules), *others]]
+    return Heading(session, list(resumes), nodes)
+
+
+@pytest.mark.parametrize(
+    ("there", "held"),
+    [
+        (heading("a", 100), True),
+        (heading("a", 99, resumes=("b",)), True),
+        (heading("a", 100, ("b", 50)), True),
+        (heading("a", 100.000001), False),  # a completed run was resumed from before its end
+        (heading("a", 100, ("b", 51)), False),  # another node's part
+        (heading("a", 100, ("c", 1)), False),
+        (heading("a", 100, resumes=("c",)), False),
+        (heading("c", 0), False),  # another run
+        (Heading(), False),
+    ],
+)
+def test_a_record_may_be_replaced_by_one_that_holds_every_joule_of_it(there, held):
+    session = Session()
+    session.note_earlier({"a": Counted({"gpu0": 100 * J}), "b": Counted({"gpu0": 50 * J})})
+    assert holds(session, there, adds=True) is held
+
+
+def test_a_sessions_own_record_is_its_own_whatever_it_says():
+    session = Session()
+    assert holds(session, heading(session.id, 1e9), adds=True)
+
+
+def test_another_nodes_reader_goes_on_with_the_files_of_the_session_before_it():
+    """What that used after the checkpoint is in its journal, to which it appends, and in rank zero's record."""
+    session = Session()
+    session.note_earlier({"a": Counted({"gpu0": 100 * J})})
+    assert holds(session, heading("a", 130), adds=False)
+    assert not holds(session, heading("b", 1), adds=False)

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from lightning_watt import EnergyMeter
-from lightning_watt.run.events import LogPoint
+from lightning_watt.record.schema import BatchRow
+from lightning_watt.run import batches as batches_module
+from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
 from lightning_watt.run.ledger import Account, Ledger, Point
-from lightning_watt.run.other_sessions import NodeReport, OtherSessions
-from lightning_watt.run.resume import Counted, WastedWork
+from lightning_watt.run.node_reports import Counted, NodeReport, Part, Share
+from lightning_watt.run.other_sessions import OtherSessions
+from lightning_watt.run.resume import WastedWork
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import node_report
 from lightning_watt.sources.base import Device
@@ -39,15 +42,15 @@ def old_state() -> dict[str, Any]:
 
 
 def a_report() -> NodeReport:
-    ledger = [["train", 0, {"gpu0": 7_000_000}, 10**9, 1, 4, 0.0]]
     return NodeReport(
         session="node",
         rank=1,
         node=1,
         host="there",
-        ledger=ledger,
+        labels=["gpu0"],
+        stages={"train": Part([7_000_000])},
+        since=[Share("train", 0)],
         devices={"gpu0": BOARD},
-        counted=Counted({"gpu0": 7_000_000}),
     )
 
 
@@ -97,7 +100,7 @@ STEPS: dict[str, Callable[[Session], Any]] = {
     "state": lambda session: session.state_dict(),
     "resume": lambda session: session.resume(old_state()),
     "waste": lambda session: session.add_wasted([WASTED]),
-    "join": lambda session: session.take_report(a_report()),
+    "join": lambda session: session.take_reports([a_report()]),
     "end": lambda session: session.end(),
 }
 
@@ -210,3 +213,51 @@ def test_in_a_child_a_session_charges_and_waits_for_nothing(session):
     go_on.set()
     other.join(10)
     assert session.account.stage == "train"
+
+
+def test_marks_that_wait_for_a_driver_that_hangs_are_bounded_and_no_stage_is_left_out(monkeypatch):
+    """A batch a second at 100 W, six of them in each stage and hundreds while the driver hangs, with parts and log rows."""
+    monkeypatch.setattr(batches_module, "MOST_WAITING", 40)
+    clock, free, hangs = FakeClock(), threading.Event(), threading.Event()
+    rows: list[BatchRow] = []
+    session = Session(id="mine")
+    session.on_settled = lambda found, _: rows.extend(found)
+    meter = EnergyMeter(sources=[ScriptedSource(before_read=lambda: hangs.is_set() and free.wait(30))], clock=clock)
+
+    def train(batches: int) -> None:
+        for batch in range(batches):
+            session.note(StepPartStart("forward"))
+            clock.sleep(1)
+            session.batches, session.samples = session.batches + 1, session.samples + 4
+            session.note(BatchEnd(session.account, batch, session.batches, session.samples))
+            session.note(POINT)
+
+    try:
+        session.begin(meter, Account("train", 0))
+        settle(meter)
+        train(6)
+        settle(meter)
+        hangs.set()
+        meter.ask()
+        train(300)
+        session.switch(Account("validate", 0))
+        train(300)
+        session.end_epoch(0.5, 1)
+        session.switch(Account("train", 1))
+        train(6)
+        assert len(meter._run._marks) < 40 + 5
+        assert sum("left out" in said for said in meter.complaints) == 1
+    finally:
+        hangs.clear()
+        free.set()
+    settle(meter)
+    train(6)
+    assert session.end()
+    by_stage = session.ledger.by_stage()
+    assert {stage: usage.batches for stage, usage in by_stage.items() if usage.batches} == {"train": 318, "validate": 300}
+    assert by_stage["train"].total_uj == 318 * 100_000_000
+    assert by_stage["validate"].total_uj == 300 * 100_000_000
+    assert session.accuracies == {Account("validate", 0): 0.5}
+    # Each row that there is, is right: none has the energy of batches that were left out before it.
+    assert {row.joules for row in rows} == {100.0}
+    assert [row.batch for row in rows if row.epoch == 1] == [1, 2, 3, 4, 5]

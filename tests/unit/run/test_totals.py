@@ -12,7 +12,8 @@ from lightning_watt.run import state
 from lightning_watt.run.events import LogPoint, Switch
 from lightning_watt.run.forecast import LogSpan
 from lightning_watt.run.ledger import Account, Point
-from lightning_watt.run.other_sessions import Counted, NodeReport, WastedWork
+from lightning_watt.run.node_reports import Counted, NodeReport, Part, Share
+from lightning_watt.run.other_sessions import WastedWork
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.run.totals import (
@@ -47,17 +48,18 @@ def a_session(joules: int, name: str = "mine", stage: str = "train") -> Session:
     return session
 
 
-def a_report(joules: int) -> NodeReport:
-    ledger = [["train", 0, {"gpu0": joules * J}, S, 10, 80, 0.0]]
-    board = Device("gpu0", "a board", "GPU-2", "nvml-counter", host="there")
+def a_report(joules: int, number: int = 1) -> NodeReport:
     return NodeReport(
         session="other",
         rank=2,
         node=1,
         host="there",
-        ledger=ledger,
-        devices={"gpu0": board},
-        counted=Counted({"gpu0": joules * J}, S),
+        number=number,
+        labels=["gpu0"],
+        stages={"train": Part([joules * J])},
+        since=[Share("train", 0)],
+        ns=S,
+        devices={"gpu0": Device("gpu0", "a board", "GPU-2", "nvml-counter", host="there")},
     )
 
 
@@ -72,7 +74,7 @@ def whole() -> Session:
     session = a_session(7)
     assert session.resume(a_session(5, "old").state_dict())
     session.add_wasted([wasted(3)])
-    session.take_report(a_report(2))
+    session.take_reports([a_report(2)])
     return session
 
 
@@ -120,7 +122,7 @@ def test_totals_do_not_change_any_more(whole):
     before = checkpoint_state(totals)
     whole.ledger.open(["gpu0"], Account("test", 1), Point(2 * S, [0], [0.0], 0, 0))
     whole.ledger.close(Point(3 * S, [9 * J], [0.0], 0, 0))
-    whole.take_report(a_report(4))
+    whole.take_reports([a_report(4, number=2)])
     whole.epochs.accuracies[Account("test", 1)] = 0.9
     assert checkpoint_state(totals) == before
     assert whole.totals().total_j == 17.0 + 9.0 + 2.0

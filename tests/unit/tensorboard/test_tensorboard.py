@@ -8,6 +8,7 @@ from collections import Counter
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import msgspec
 import pytest
 
 pytest.importorskip("tensorboard", reason="install lightning_watt[tensorboard]")
@@ -85,6 +86,38 @@ def test_a_test_after_the_fit_is_running_again(tmp_path):
         write_text(writer, to_json(record(1.0, 0.5)).decode(), BEGAN_UNIX)
         write_rows(writer, 3.0, 0.6)
     assert runs(tmp_path)["again"]["status"] == "running"
+
+
+def test_several_trainers_that_logged_to_one_directory_are_a_run_each(tmp_path):
+    """One logger for a fit and for the next Trainer's prediction: both write into the same event files' directory."""
+    with SummaryWriter(str(tmp_path / "shared")) as writer:
+        for begin, kwh, session, resumes in ((0, 3.0, "a", []), (1000, 1.0, "b", []), (2000, 1.5, "c", ["b"])):
+            for step in range(3):
+                at = BEGAN_UNIX + begin + step * ROW_S
+                writer.add_scalar("watt/energy_kwh", kwh * step / 2, step, walltime=at)
+                writer.add_scalar("watt/power_w", 100.0 * kwh, step, walltime=at)
+            text = msgspec.structs.replace(record(kwh, 0.5), session=session, resumes=resumes)
+            for _ in range(2):  # after the fit, and after the test of the same Trainer
+                write_text(writer, to_json(text).decode(), BEGAN_UNIX + begin + 3 * ROW_S)
+    found = runs(tmp_path)
+    # The third one went on from the second, and so has its energy.
+    assert {name: run["joules"] / J_PER_KWH for name, run in found.items()} == {"shared · 1": 3.0, "shared": 1.5}
+    assert {run["status"] for run in found.values()} == {"completed"}
+    browser = tab(tmp_path)
+    asked = {
+        name: get(browser, "record", {"run": name})["record"] for name in (*found, "shared · 2", "shared · 0", "no · 1")
+    }
+    assert {name: told and told["session"] for name, told in asked.items()} == {
+        "shared · 1": "a",
+        "shared": "c",
+        "shared · 2": None,
+        "shared · 0": None,
+        "no · 1": None,
+    }
+    curves = get(browser, "curves", [("run", "shared"), ("run", "shared · 1"), ("run", "shared · 7")])
+    assert curves["shared · 1"]["power"]["total"]["w"] == [300.0] * 3
+    assert curves["shared"]["power"]["total"]["w"] == [100.0] * 3 + [150.0] * 3
+    assert curves["shared · 7"]["power"]["total"]["w"] == []
 
 
 def test_a_run_without_a_record_is_there_with_its_provenance_unknown(tmp_path):

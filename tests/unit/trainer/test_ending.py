@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from lightning_watt.trainer.ending import PATIENCE_S, Abandoned
+import pytest
+
+from lightning_watt.trainer.ending import PATIENCE_S, Abandoned, status_after
 
 
 class Ours:
@@ -57,3 +59,19 @@ def test_one_that_is_gone_ends_it():
     assert not asked()
     del trainer
     assert asked()
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(1), "interrupted"),
+        (type("SIGTERMException", (Exception,), {})(), "interrupted"),
+        (type("TrialPruned", (Exception,), {})(), "interrupted"),
+        (type("OwnPruned", (type("TrialPruned", (Exception,), {}),), {})(), "interrupted"),
+        (ValueError(), "failed"),
+        (MemoryError(), "failed"),
+    ],
+)
+def test_what_stops_a_training_is_no_failure(raised, status):
+    assert status_after(raised) == status

@@ -12,6 +12,7 @@ import torch
 
 from lightning_watt import EnergyMeter
 from lightning_watt.record import read_journal, read_record
+from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import go_on
@@ -73,7 +74,7 @@ def run(clock: FakeClock, tmp_path: Any, source: ScriptedSource) -> Iterator[Mea
     """One that measures a board of 100 W, has used 200 J of it, and writes files."""
     run = MeasuredRun(Settings(sam_unit="J", batches=True))
     run.session, run.meter, run.is_set_up = Session(id="mine"), EnergyMeter(sources=[source], clock=clock), True
-    run.writer = RunWriter(tmp_path, run.meter.complaints.append)
+    run.writer = RunWriter(RunFiles(tmp_path), run.meter.complaints.append)
     run.session.on_settled = run.write
     run.session.begin(run.meter, Account("other", 0))
     for _ in range(2):  # after the second reading its power is known

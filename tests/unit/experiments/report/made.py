@@ -85,10 +85,10 @@ def curve(joules: float, accuracy: float, length: int = 4) -> list[Epoch]:
     return found
 
 
-def write(directory: Path, record: Record) -> Path:
+def write(directory: Path, record: Record, name: str = "watt.json") -> Path:
     """Write a record where a run with this directory would."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "watt.json").write_bytes(to_json(record))
+    (directory / name).write_bytes(to_json(record))
     return directory
 
 

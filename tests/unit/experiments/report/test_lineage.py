@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -62,6 +63,26 @@ def test_a_checkpoints_path_leads_to_its_run(tmp_path):
     (lineage,) = found_in(tmp_path)
     assert paths(lineage) == ["a", "b"]
     assert (lineage.train_j, lineage.train_uncertainty_j) == (350, None)
+
+
+@pytest.mark.parametrize(
+    ("inherits", "joules", "starts"),
+    [
+        ("", 300, ["a"]),
+        ("", 20, ["a/watt-v1.json"]),
+        ("", 320, ["a", "a/watt-v1.json"]),  # as energy_of(directory) sums them
+        ("checkpoints/last.ckpt", 250, ["a"]),
+        ("checkpoints/last.ckpt", 15, []),  # it may be of either
+        ("", 7, []),
+    ],
+)
+def test_the_start_is_found_among_several_runs_of_one_directory(tmp_path, inherits, joules, starts):
+    first = write(tmp_path / "a", made(300, phase="pretrain"))
+    write(first, made(20, phase="pretrain", family="mae"), "watt-v1.json")
+    path = os.path.normpath(first / inherits)
+    write(tmp_path / "b", made(inherited=[Inherited(path=path, total_j=joules)]))
+    line = next(lineage for lineage in found_in(tmp_path) if lineage.end.path == "b")
+    assert sorted(paths(line)) == [*starts, "b"]
 
 
 def test_another_run_in_the_same_directory_is_not_taken_for_the_start(tmp_path):

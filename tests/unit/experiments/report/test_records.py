@@ -25,6 +25,15 @@ def test_every_record_below_is_found_in_the_order_of_its_path(tmp_path):
     assert [run.path for run in load(tmp_path).runs] == ["a", "b/pretrain", "b/pretrain/tokenizer"]
 
 
+def test_every_run_of_one_directory_is_found(tmp_path):
+    for version, joules in (("", 100), ("-v10", 10), ("-v2", 20)):
+        write(tmp_path / "a", made(joules), f"watt{version}.json")
+    (tmp_path / "a" / "watt.rank2.json").write_text("a rank's own part")
+    found = load(tmp_path)
+    assert [(run.path, run.own_j) for run in found.runs] == [("a", 100), ("a/watt-v2.json", 20), ("a/watt-v10.json", 10)]
+    assert not found.broken
+
+
 def test_a_record_in_the_directory_itself_has_its_name(tmp_path):
     write(tmp_path / "run", made())
     assert only(tmp_path / "run").path == "run"
