@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.job import Outcome
+from lightning_watt import read_record
+from lightning_watt.errors import RecordError
 from lightning_watt.record.files import records_in
 from lightning_watt.units import digits
 
