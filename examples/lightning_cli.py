@@ -1,7 +1,8 @@
 """The callback from the command line, with a LightningCLI (`pip install "jsonargparse[signatures]"`).
 
     python examples/lightning_cli.py fit --trainer.max_epochs 2 \
-        --trainer.callbacks+=lightning_watt.WattCallback --trainer.callbacks.sam_unit=J
+        --trainer.callbacks+=lightning_watt.WattCallback --trainer.callbacks.sam_unit=J \
+        --trainer.callbacks.summary=table
 
 In a YAML file the same is:
 

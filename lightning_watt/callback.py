@@ -277,16 +277,20 @@ class WattCallback(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._run.end_train_batch(trainer, batch, batch_idx)
 
+    # These three have no guard, which a batch would pay for, and defaults for Fabric, which gives them what it likes.
+
     @override
-    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: Any = None, pl_module: Any = None, batch: Any = None, batch_idx: int = 0
+    ) -> None:
         self._run.start_part("forward")
 
     @override
-    def on_before_backward(self, *_: Any, **__: Any) -> None:
+    def on_before_backward(self, trainer: Any = None, pl_module: Any = None, loss: Any = None) -> None:
         self._run.start_part("backward")
 
     @override
-    def on_before_optimizer_step(self, *_: Any, **__: Any) -> None:
+    def on_before_optimizer_step(self, trainer: Any = None, pl_module: Any = None, optimizer: Any = None) -> None:
         self._run.start_part("optimizer")
 
     @override

@@ -221,6 +221,13 @@ class RayTrial(NamedTuple):
     working: Path
     own: Path
 
+    def place_of(self, directory: Path, *, chosen: bool) -> Path:
+        """The same place in the trial's own directory; what was chosen elsewhere (by a logger) stays there."""
+        whole, working = Path(os.path.abspath(directory)), Path(os.path.abspath(self.working))
+        if whole.is_relative_to(working):
+            return self.own / whole.relative_to(working)
+        return directory if chosen else self.own
+
 
 def rank_here() -> RankHere | None:
     """This process's place among those that train together; None if there is one."""

@@ -5,6 +5,7 @@ Each step has a guard of its own, so that a step that fails takes nothing from t
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable
 from time import monotonic
@@ -117,7 +118,7 @@ def _print_last(run: MeasuredRun, trainer: Any, record: Record | None, where: st
         facts.stop_live_bar(trainer)
         note = missing_accuracy(run.state, run.settings.accuracy) if run.has_trained else ""
         notes = {NO_ACCURACY: note} if note else {}
-        PRINTED.end_of_run(record, where, run.settings.summary, facts.quiet(trainer), notes)
+        PRINTED.end_of_run(record, where, run.settings.summary, quiet(trainer), notes)
 
 
 def status_after(exception: BaseException) -> Status:
@@ -139,6 +140,25 @@ def end_leftover(run: MeasuredRun) -> None:
         run.session.end()
         run.end_alone()
         run.meter = None
+
+
+LIGHTNING_LOGS = ("lightning.pytorch", "lightning", "pytorch_lightning")
+"""The loggers that a script sets to hear less of Lightning."""
+
+
+def quiet(trainer: Any) -> int:
+    """In how many ways the user has told Lightning to say less: what it draws is off; its information messages are.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> quiet(SimpleNamespace(progress_bar_callback=None, callbacks=[]))
+        1
+    """
+    draws = trainer.progress_bar_callback is not None and any(facts.is_a(one, "ModelSummary") for one in trainer.callbacks)
+    # A level that nobody has set says nothing: Lightning sets INFO for its own package, and the other one's has none.
+    levels = [logging.getLogger(name).level for name in LIGHTNING_LOGS]
+    informs = max(*levels, logging.root.manager.disable + 1) <= logging.INFO
+    return (not draws) + (not informs)
 
 
 class Abandoned:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import platform
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lightning_watt.host import RayTrial, ray_trial
+from lightning_watt.host import ray_trial
 from lightning_watt.record.files import BESIDE, beside
 from lightning_watt.record.plain import Plain
 from lightning_watt.record.remote import as_local, is_remote
@@ -56,8 +55,8 @@ def run_directory(trainer: Any) -> str:
     lie in that very directory, the files get a directory of their own beside it.
     """
     directory = _log_directory(trainer)
-    if (trial := ray_trial()) is not None:
-        directory = _of_trial(directory, trial, has_logger=bool(trainer.loggers))
+    if (trial := ray_trial()) is not None and not is_remote(directory):
+        directory = str(trial.place_of(Path(directory), chosen=bool(trainer.loggers)))
     dirpaths = [getattr(callback, "dirpath", None) for callback in trainer.checkpoint_callbacks]
     holds_them = any(dirpath and os.path.abspath(dirpath) == os.path.abspath(directory) for dirpath in dirpaths)
     if not holds_them:
@@ -76,16 +75,6 @@ def _log_directory(trainer: Any) -> str:
     if is_a(logger, "WandbLogger", "MLFlowLogger") and logger.version is not None:
         return os.path.join(directory, str(logger.name), str(logger.version))
     return directory
-
-
-def _of_trial(directory: str, trial: RayTrial, *, has_logger: bool) -> str:
-    """The same place in the trial's own directory; a logger that was told to write elsewhere does."""
-    if is_remote(directory):
-        return directory
-    whole, working = Path(os.path.abspath(directory)), Path(os.path.abspath(trial.working))
-    if whole.is_relative_to(working):
-        return str(trial.own / whole.relative_to(working))
-    return directory if has_logger else str(trial.own)
 
 
 def _place(said: str | os.PathLike[str]) -> str:
@@ -183,25 +172,6 @@ def stop_live_bar(trainer: Any) -> None:
     stop = getattr(trainer.progress_bar_callback, "_stop_progress", None)
     if stop is not None:
         stop()
-
-
-LIGHTNING_LOGS = ("lightning.pytorch", "lightning", "pytorch_lightning")
-"""The loggers that a script sets to hear less of Lightning."""
-
-
-def quiet(trainer: Any) -> int:
-    """In how many ways the user has told Lightning to say less: what it draws is off; its information messages are.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> quiet(SimpleNamespace(progress_bar_callback=None, callbacks=[]))
-        1
-    """
-    draws = trainer.progress_bar_callback is not None and any(is_a(one, "ModelSummary") for one in trainer.callbacks)
-    # A level that nobody has set says nothing: Lightning sets INFO for its own package, and the other one's has none.
-    levels = [logging.getLogger(name).level for name in LIGHTNING_LOGS]
-    informs = max(*levels, logging.root.manager.disable + 1) <= logging.INFO
-    return (not draws) + (not informs)
 
 
 def sample_count(trainer: Any) -> Count:

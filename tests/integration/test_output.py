@@ -13,7 +13,7 @@ import pytest
 
 from lightning_watt import WattCallback
 from lightning_watt.record.printed import PRINTED
-from lightning_watt.trainer.facts import LIGHTNING_LOGS, quiet
+from lightning_watt.trainer.ending import LIGHTNING_LOGS, quiet
 from tests.integration.tiny import PACKAGES, QUIET, ROOT, Steady, loader, module, trainer
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
