@@ -5,7 +5,7 @@ Importing this package imports nothing else; each public name is loaded when it 
 - `callback`: `WattCallback`, its arguments and hooks; `settings` checks the arguments.
 - `sources`: where readings come from: NVML, RAPL, an estimate, your own.
 - `meter`: `EnergyMeter` and its windows; works without Lightning.
-- `run`: the accounts of one run.
+- `accounts`: what was used by stage, epoch and device. `run`: one run, over its sessions and nodes.
 - `record`: the files that a run leaves.
 - `distributed`: the ranks and nodes of one run.
 - `trainer`: all that knows a Trainer.

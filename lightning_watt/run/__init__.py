@@ -1,1 +1,1 @@
-"""One run's accounts: what it used by stage, epoch and device, over its sessions and nodes."""
+"""One run: its session, which fills the accounts, the sessions before it, and the other nodes."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from lightning_watt.accounts.ledger import Ledger
 from lightning_watt.errors import RecordError
 from lightning_watt.record.files import BESIDE, check_regular, place_of, version_of
 from lightning_watt.record.read import read_record, read_records
 from lightning_watt.record.record import Record
 from lightning_watt.record.remote import as_local, at_hand, is_remote
 from lightning_watt.record.schema import Inherited
-from lightning_watt.run.ledger import Ledger
 from lightning_watt.units import joules, kwh
 
 STATE_KEY = "WattCallback"

@@ -16,9 +16,9 @@ from operator import sub
 
 import msgspec
 
+from lightning_watt.accounts.epochs import Rows, all_rows_of
+from lightning_watt.accounts.ledger import NOTHING, STAGES, Account, Ledger, Usage
 from lightning_watt.record.schema import NodeEnergy
-from lightning_watt.run.epochs import Rows, all_rows_of
-from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Usage
 from lightning_watt.sources.base import Device, Gap
 
 LATE_EPOCHS = 8

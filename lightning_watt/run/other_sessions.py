@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from lightning_watt.accounts.epochs import all_rows_of, from_plain, merged_rows, rows_of
+from lightning_watt.accounts.ledger import NOTHING, WASTED, Account, Ledger
 from lightning_watt.record.schema import Epoch, LostWork
-from lightning_watt.run.epochs import all_rows_of, from_plain, merged_rows, rows_of
-from lightning_watt.run.ledger import NOTHING, WASTED, Account, Ledger
 from lightning_watt.run.node_reports import Counted, NodeReport, OtherNodes
 from lightning_watt.sources.base import Device, Gap, devices_from
 from lightning_watt.units import joules, seconds

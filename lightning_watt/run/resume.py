@@ -29,6 +29,8 @@ from typing import Any
 
 import msgspec
 
+from lightning_watt.accounts.epochs import to_plain
+from lightning_watt.accounts.ledger import NOTHING, STAGES, Account, Ledger
 from lightning_watt.errors import RecordError
 from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded, records_in
 from lightning_watt.record.journal import Trace, Traces, beyond, read_traces
@@ -36,8 +38,6 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.read import Heading, read_heading
 from lightning_watt.record.remote import at_hand
 from lightning_watt.record.schema import Accuracy, Epoch, Inherited
-from lightning_watt.run.epochs import to_plain
-from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger
 from lightning_watt.run.node_reports import Counted
 from lightning_watt.run.other_sessions import WastedWork, counted_in
 from lightning_watt.run.session import Session

@@ -24,8 +24,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from lightning_watt.accounts.events import LastCounted
 from lightning_watt.errors import shown
-from lightning_watt.run.events import LastCounted
 from lightning_watt.run.session import Session
 from lightning_watt.warn_once import WarnOnce
 

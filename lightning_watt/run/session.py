@@ -34,33 +34,24 @@ from typing import Any
 
 import msgspec
 
+from lightning_watt.accounts.batches import BatchEnergy, Crowd
+from lightning_watt.accounts.epochs import FinishedEpochs
+from lightning_watt.accounts.events import EpochEnd, LogPoint, Moment, Note, RunEnd, Snapshot, Switch, point_of
+from lightning_watt.accounts.forecast import LogSpan, LogSpans, Rate
+from lightning_watt.accounts.ledger import NOTHING, Account, Ledger, Point, Usage
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
-from lightning_watt.run.batches import BatchEnergy, Crowd
-from lightning_watt.run.epochs import FinishedEpochs
-from lightning_watt.run.events import (
-    BatchEnd,
-    BatchesLeftOut,
-    EpochEnd,
-    LogPoint,
-    Moment,
-    Note,
-    RunEnd,
-    Snapshot,
-    StepPartStart,
-    Switch,
-    point_of,
-)
-from lightning_watt.run.forecast import LogSpan, LogSpans, Rate
-from lightning_watt.run.ledger import NOTHING, Account, Ledger, Point, Usage
-from lightning_watt.run.node_reports import Counted, NodeReport, Reporter
+from lightning_watt.run.node_reports import Counted, NodeReport, Reporter, merged_gaps
 from lightning_watt.run.other_sessions import OtherSessions, WastedWork, label_here
 from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of, usage_ahead
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, seconds
+
+MOST_GAPS = 100
+"""Gaps that stand one by one; more are put together, one a device and kind."""
 
 
 @dataclass
@@ -229,14 +220,10 @@ class Session:
                 why = "the driver did not answer at the end; the joules are what its last known power comes to, not charged"
                 self.gaps.append(Gap(device="all", seconds=unread_s, joules=unread_s * power_w, why=why))
             if self.ledger.at is not None:  # the reader had ended before
-                self._close(self.ledger.at)
+                self._outer_edges += self.ledger.close(self.ledger.at)
         self.devices = dict(self._totals().devices)  # with the update periods that their counters were seen to have
         self._meter = None
         return answered
-
-    def _close(self, at: Point) -> None:
-        self._outer_edges += at.edge_variance
-        self.ledger.close(at)
 
     def switch(self, account: Account) -> None:
         """The trainer enters another stage or epoch."""
@@ -261,21 +248,14 @@ class Session:
         self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples), ask=True)
 
     def now(self, point: LogPoint) -> Snapshot:
-        """Where the run stands now: what is settled, and the last moment's energy by the last known power.
-
-        It waits for no driver; the exact value follows in the log.
-        """
+        """Where the run stands now, by the last known power; the exact value follows in the log."""
         power_w = self._meter.power_now_w() if self._meter is not None else []
         totals = self.totals().now()
         power = dict(zip(totals.settled.labels, power_w, strict=False))
         return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
     def resume(self, state: Mapping[str, Any]) -> bool:
-        """Add an earlier part of this run, from its checkpoint; False if that part is here already.
-
-        Raises:
-            ValueError: the state is not one of `state_dict`.
-        """
+        """Add an earlier part of this run, from its checkpoint; False if it is here already. Raises ValueError if it is none."""
         with self._lock:
             before, self.others = self.others, self.others.with_checkpoint(state, self.id, self._home)
             return self.others is not before
@@ -324,22 +304,20 @@ class Session:
                     self.ready.append(self._snapshot(payload, point))
                 elif isinstance(payload, Moment):
                     payload.take(self._totals())
-                elif isinstance(payload, StepPartStart):
-                    self.batch_energy.start_part(payload.part, point)
-                elif isinstance(payload, BatchesLeftOut):
-                    self.batch_energy.leave_out(point)
-                elif isinstance(payload, BatchEnd):
-                    self.batch_energy.end_batch(payload, point, gains)
                 elif isinstance(payload, RunEnd):
-                    self._close(point)
+                    self._outer_edges += self.ledger.close(point)
                 elif isinstance(payload, EpochEnd):
                     if payload.account.stage == "train" and (values := self.batch_energy.take_epoch()):
                         self.histograms.append((payload.step, values))
                     self.epochs.settle(self.ledger, payload.account, payload.accuracy)
                     epoch_over = True
+                else:
+                    self.batch_energy.take(payload, point, gains)
             if self._meter is not None:
                 self.gaps += self._meter.gaps
                 self._meter.gaps.clear()  # in place: the reader adds to this very list
+                if len(self.gaps) > MOST_GAPS:
+                    self.gaps = merged_gaps(self.gaps)
         self.news = True
         if self.on_settled is not None:
             self.on_settled(self.batch_energy.take_rows(), epoch_over)

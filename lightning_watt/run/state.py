@@ -9,11 +9,11 @@ from pathlib import Path
 from time import time as unix_time
 from typing import Any
 
+from lightning_watt.accounts.forecast import Forecast
 from lightning_watt.errors import WattError
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherited, Sam, Status
-from lightning_watt.run.forecast import Forecast
 from lightning_watt.run.lineage import energy_of
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import record_energy, record_epochs, record_nodes

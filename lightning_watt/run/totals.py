@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lightning_watt.accounts.epochs import IN_CHECKPOINT, FinishedEpochs, all_rows_of, merged_rows, rows_of, to_plain
+from lightning_watt.accounts.events import LogPoint, Snapshot, Switch
+from lightning_watt.accounts.forecast import LogSpan, Rate, forecast, within
+from lightning_watt.accounts.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
 from lightning_watt.host import process_facts
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
-from lightning_watt.run.epochs import IN_CHECKPOINT, FinishedEpochs, all_rows_of, merged_rows, rows_of, to_plain
-from lightning_watt.run.events import LogPoint, Snapshot, Switch
-from lightning_watt.run.forecast import LogSpan, Rate, forecast, within
-from lightning_watt.run.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
 from lightning_watt.run.node_reports import Counted, NodeReport, merged_gaps, part_of
 from lightning_watt.run.other_sessions import OtherSessions
 from lightning_watt.sources.base import Device, Gap

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 from tensorboard.data.provider import RunTagFilter
 
+from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.errors import RecordError
 from lightning_watt.record.read import Heading, record_from_json
 from lightning_watt.record.record import Record
-from lightning_watt.run.ledger import STAGES
 from lightning_watt.units import J_PER_KWH
 
 ENERGY, UNCERTAINTY, FORECAST = "watt/energy_kwh", "watt/uncertainty_kwh", "watt/forecast_kwh"

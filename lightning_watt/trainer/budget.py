@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from lightning_watt.run.events import Moment, Snapshot
-from lightning_watt.run.forecast import batches_that_fit
-from lightning_watt.run.ledger import NOTHING, Usage
+from lightning_watt.accounts.events import Moment, Snapshot
+from lightning_watt.accounts.forecast import batches_that_fit
+from lightning_watt.accounts.ledger import NOTHING, Usage
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import Totals
 from lightning_watt.trainer import facts

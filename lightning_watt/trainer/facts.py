@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from lightning_watt.accounts.forecast import Schedule
 from lightning_watt.host import ray_trial
 from lightning_watt.record.files import BESIDE, beside
 from lightning_watt.record.plain import Plain
 from lightning_watt.record.remote import as_local, is_remote
-from lightning_watt.run.forecast import Schedule
 from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, expected_of
 
 FAR = 10**9

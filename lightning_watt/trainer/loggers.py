@@ -8,9 +8,9 @@ from weakref import WeakSet
 
 import torch
 
+from lightning_watt.accounts.events import Snapshot
 from lightning_watt.record.record import Record
 from lightning_watt.record.writer import to_json
-from lightning_watt.run.events import Snapshot
 from lightning_watt.sam import Scoring
 from lightning_watt.trainer.facts import is_a
 from lightning_watt.trainer.tags import tags, tags_over_energy

@@ -12,6 +12,8 @@ from itertools import count
 from time import monotonic
 from typing import Any, TypeVar, cast
 
+from lightning_watt.accounts.events import BatchEnd, LogPoint, Moment, StepPartStart
+from lightning_watt.accounts.ledger import Account
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
@@ -20,8 +22,6 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
 from lightning_watt.record.writer import RunWriter, Turn
-from lightning_watt.run.events import BatchEnd, LogPoint, Moment, StepPartStart
-from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import go_on, saved_line
 from lightning_watt.run.samples import Counting
 from lightning_watt.run.session import Session

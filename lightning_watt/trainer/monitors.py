@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from lightning_watt.run.ledger import TUNE, Account
+from lightning_watt.accounts.ledger import TUNE, Account
 from lightning_watt.run.session import Session
 from lightning_watt.sam import Scoring
 from lightning_watt.trainer import facts

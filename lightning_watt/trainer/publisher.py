@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lightning_watt.accounts.events import LogPoint, Snapshot
 from lightning_watt.distributed.nodes import Nodes, Values
-from lightning_watt.run.events import LogPoint, Snapshot
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.sam import Scoring

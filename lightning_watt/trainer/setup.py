@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from lightning_watt.accounts.ledger import Account
 from lightning_watt.distributed.nodes import Nodes
 from lightning_watt.distributed.ranks import Opened, Presence, Share, is_alone
 from lightning_watt.distributed.rendezvous import OPEN_LIMIT_S, Rendezvous
@@ -25,7 +26,6 @@ from lightning_watt.record.read import Heading
 from lightning_watt.record.remote import RemoteCopy, is_remote
 from lightning_watt.record.schema import Idle
 from lightning_watt.record.writer import RunWriter
-from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import holds
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import Place

@@ -15,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_watt import energy_of, read_record
-from lightning_watt.run.ledger import STAGES
+from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.testing import Board, Lab, constant, square
 from lightning_watt.units import J_PER_KWH
 from tests.integration.tiny import BATCH, QUIET, loader, module, package, trainer, watt

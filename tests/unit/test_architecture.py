@@ -27,6 +27,7 @@ ROWS: list[set[str]] = [
     {"sources", "sam", "tables", "warn_once"},
     {"settings"},
     {"meter", "record"},
+    {"accounts"},
     {"run", "testing"},
     {"distributed", "tensorboard"},
     {"trainer"},
@@ -38,7 +39,7 @@ ROWS: list[set[str]] = [
 
 DOORS: dict[str, set[str]] = {
     "fsspec": {"record.remote"},
-    "msgspec": {"sources.base", "record", "run", "distributed", "tensorboard"},
+    "msgspec": {"sources.base", "record", "accounts", "run", "distributed", "tensorboard"},
     "numpy": {"meter", "testing"},
     "psutil": {"host"},
     "pynvml": {"sources.nvml_boards", "testing"},
@@ -387,7 +388,7 @@ def test_examples_are_there_to_run():
     with_examples = {
         name for name in NAMES if any(test.examples for test in finder.find(import_module(f"lightning_watt.{name}")))
     }
-    expected = "sam run.ledger meter.timeline meter.meter run.forecast trainer.accuracy sources.replay"
+    expected = "sam accounts.ledger meter.timeline meter.meter accounts.forecast trainer.accuracy sources.replay"
     assert with_examples >= set(expected.split())
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lightning_watt import energy_of
+from lightning_watt.accounts.ledger import Ledger
 from lightning_watt.errors import RecordError
-from lightning_watt.run.ledger import Ledger
 
 
 class Evil:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lightning_watt import energy_of
+from lightning_watt.accounts.ledger import Account, Ledger, Point
 from lightning_watt.errors import RecordError
 from lightning_watt.record import Accuracy, Energy, Inherited, Record, Sam
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.writer import RunWriter
-from lightning_watt.run.ledger import Account, Ledger, Point
 
 
 def a_state(joules: float = 50.0, inherited=()) -> dict:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from lightning_watt.run.ledger import Account, Ledger, Point, Usage, merged
+from lightning_watt.accounts.ledger import Account, Ledger, Point, Usage, merged
 from lightning_watt.run.node_reports import NodeReport, OtherNodes, Part, Reporter, Share, merged_gaps
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import Place, checkpoint_state, node_report, record_epochs

@@ -10,6 +10,7 @@ import msgspec
 import psutil
 import pytest
 
+from lightning_watt.accounts.ledger import Account, Point
 from lightning_watt.host import this_machine
 from lightning_watt.record import read
 from lightning_watt.record.files import RECORD_NAME
@@ -17,7 +18,6 @@ from lightning_watt.record.journal import Trace
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.read import Heading
 from lightning_watt.record.schema import NodeEnergy
-from lightning_watt.run.ledger import Account, Point
 from lightning_watt.run.resume import Counted, Found, corrected, find_wasted, go_on, holds
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState

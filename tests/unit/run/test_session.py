@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from lightning_watt import EnergyMeter
+from lightning_watt.accounts import batches as batches_module
+from lightning_watt.accounts.events import BatchEnd, LogPoint, StepPartStart
+from lightning_watt.accounts.ledger import Account, Ledger, Point
 from lightning_watt.record.schema import BatchRow
-from lightning_watt.run import batches as batches_module
-from lightning_watt.run.events import BatchEnd, LogPoint, StepPartStart
-from lightning_watt.run.ledger import Account, Ledger, Point
 from lightning_watt.run.node_reports import Counted, NodeReport, Part, Share
 from lightning_watt.run.other_sessions import OtherSessions
 from lightning_watt.run.resume import WastedWork

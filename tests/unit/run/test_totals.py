@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from lightning_watt import EnergyMeter
+from lightning_watt.accounts.events import LogPoint, Switch
+from lightning_watt.accounts.forecast import LogSpan
+from lightning_watt.accounts.ledger import Account, Point
 from lightning_watt.run import state
-from lightning_watt.run.events import LogPoint, Switch
-from lightning_watt.run.forecast import LogSpan
-from lightning_watt.run.ledger import Account, Point
 from lightning_watt.run.node_reports import Counted, NodeReport, Part, Share
 from lightning_watt.run.other_sessions import WastedWork
 from lightning_watt.run.session import Session

@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("tensorboard", reason="install lightning_watt[tensorboard]")
 from torch.utils.tensorboard import SummaryWriter
 
+from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.record.writer import to_json
-from lightning_watt.run.ledger import STAGES
 from lightning_watt.tensorboard import plugin
 from lightning_watt.tensorboard.plugin import STATIC, WattPlugin
 from lightning_watt.tensorboard.runs import MAX_CURVES, MAX_POINTS

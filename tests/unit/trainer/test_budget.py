@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from lightning_watt.accounts.events import LogPoint, Moment, Snapshot
+from lightning_watt.accounts.forecast import Forecast, LogSpan
+from lightning_watt.accounts.ledger import Account, Point, Usage
 from lightning_watt.errors import WattWarning
-from lightning_watt.run.events import LogPoint, Moment, Snapshot
-from lightning_watt.run.forecast import Forecast, LogSpan
-from lightning_watt.run.ledger import Account, Point, Usage
 from lightning_watt.run.session import Session
 from lightning_watt.trainer.budget import Budget, Spent
 from lightning_watt.units import J_PER_KWH, NS_PER_S, UJ_PER_J

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytorch_lightning.callbacks import Timer
 
-from lightning_watt.run.forecast import Schedule
+from lightning_watt.accounts.forecast import Schedule
 from lightning_watt.trainer import facts
 
 

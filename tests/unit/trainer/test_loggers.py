@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from lightning_watt.accounts.events import LogPoint, Snapshot
+from lightning_watt.accounts.forecast import LogSpan
 from lightning_watt.errors import WattWarning
-from lightning_watt.run.events import LogPoint, Snapshot
-from lightning_watt.run.forecast import LogSpan
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.sam import Scoring

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from lightning_watt import EnergyMeter
+from lightning_watt.accounts.ledger import Account
 from lightning_watt.record import read_journal, read_record
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.writer import RunWriter
-from lightning_watt.run.ledger import Account
 from lightning_watt.run.resume import go_on
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState

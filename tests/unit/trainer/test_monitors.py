@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_watt.accounts.ledger import Account
 from lightning_watt.errors import WattWarning
-from lightning_watt.run.ledger import Account
 from lightning_watt.run.session import Session
 from lightning_watt.sam import Scoring
 from lightning_watt.trainer.monitors import Monitors, Tuners, place

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lightning_watt import sustainable_accuracy
-from lightning_watt.run.events import LogPoint, Snapshot
-from lightning_watt.run.forecast import Forecast, LogSpan
+from lightning_watt.accounts.events import LogPoint, Snapshot
+from lightning_watt.accounts.forecast import Forecast, LogSpan
 from lightning_watt.sam import Scoring
 from lightning_watt.trainer.tags import tags, tags_over_energy
 

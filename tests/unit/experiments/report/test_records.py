@@ -8,8 +8,8 @@ import pytest
 
 from experiments.report.figures.stages import STAGES
 from experiments.report.inputs.records import MOST_CURVE_POINTS, MOST_STAGES, load
+from lightning_watt.accounts import ledger
 from lightning_watt.record import Inherited, Stage
-from lightning_watt.run import ledger
 from tests.unit.experiments.report.made import curve, made, write, write_raw
 
 

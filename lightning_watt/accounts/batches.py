@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lightning_watt.accounts.events import BatchEnd, BatchesLeftOut, LogPoint, Note, StepPartStart
+from lightning_watt.accounts.ledger import Account, Point
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.schema import BatchRow, StepPart
-from lightning_watt.run.events import BatchEnd, BatchesLeftOut, LogPoint, Note, StepPartStart
-from lightning_watt.run.ledger import Account, Point
 from lightning_watt.units import joules, seconds
 
 PARTS = ("data", "forward", "backward", "optimizer")
@@ -44,6 +44,15 @@ class BatchEnergy:
         self._close_part(at)
         self._batch_from = at
         self._part, self._part_from = "data", at if account.stage == "train" else None
+
+    def take(self, payload: Any, at: Point, gains: Sequence[float]) -> None:
+        """Take what was noted, if it is about batches; arguments as below."""
+        if isinstance(payload, StepPartStart):
+            self.start_part(payload.part, at)
+        elif isinstance(payload, BatchEnd):
+            self.end_batch(payload, at, gains)
+        elif isinstance(payload, BatchesLeftOut):
+            self.leave_out(at)
 
     def start_part(self, part: str, at: Point) -> None:
         """Another part of the training step begins."""

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lightning_watt.run.batches import BatchEnergy
-from lightning_watt.run.events import BatchEnd
-from lightning_watt.run.ledger import Account, Point
+from lightning_watt.accounts.batches import BatchEnergy
+from lightning_watt.accounts.events import BatchEnd
+from lightning_watt.accounts.ledger import Account, Point
 
 TRAIN, VALIDATE = Account("train", 2), Account("validate", 2)
 

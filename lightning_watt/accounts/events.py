@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lightning_watt.accounts.forecast import Forecast, LogSpan
+from lightning_watt.accounts.ledger import Account, Point
 from lightning_watt.meter.marks import Mark
-from lightning_watt.run.forecast import Forecast, LogSpan
-from lightning_watt.run.ledger import Account, Point
 
 
 class Switch(NamedTuple):

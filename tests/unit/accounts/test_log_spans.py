@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_watt.run.forecast import LogSpan, LogSpans
-from lightning_watt.run.ledger import Usage
+from lightning_watt.accounts.forecast import LogSpan, LogSpans
+from lightning_watt.accounts.ledger import Usage
 
 
 def so_far(joules: int, batches: int) -> Usage:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_watt.run.forecast import Rate, Schedule, batches_that_fit, forecast, within
-from lightning_watt.run.ledger import Usage
+from lightning_watt.accounts.forecast import Rate, Schedule, batches_that_fit, forecast, within
+from lightning_watt.accounts.ledger import Usage
 
 stretches = st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 1000)), min_size=1, max_size=20)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from lightning_watt.accounts.ledger import PAST, Account, Ledger, Usage
 from lightning_watt.record.schema import Epoch
-from lightning_watt.run.ledger import PAST, Account, Ledger, Usage
 from lightning_watt.units import joules, seconds
 
 IN_CHECKPOINT = 100

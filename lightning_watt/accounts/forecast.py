@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lightning_watt.run.ledger import Point, Usage
+from lightning_watt.accounts.ledger import Point, Usage
 from lightning_watt.units import joules as to_joules
 from lightning_watt.units import seconds
 

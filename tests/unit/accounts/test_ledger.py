@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_watt.accounts.ledger import STAGES, WASTED, Account, Ledger, Point, Usage, merged
 from lightning_watt.meter.timeline import Timeline
-from lightning_watt.run.ledger import STAGES, WASTED, Account, Ledger, Point, Usage, merged
 from lightning_watt.sources.base import Device, Reading
 
 S = 1_000_000_000

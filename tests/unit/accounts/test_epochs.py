@@ -7,10 +7,10 @@ import pickle
 import msgspec
 import pytest
 
+from lightning_watt.accounts import epochs
+from lightning_watt.accounts.events import EpochEnd, Switch
+from lightning_watt.accounts.ledger import PAST, Account, Point, Usage
 from lightning_watt.record.schema import Epoch
-from lightning_watt.run import epochs
-from lightning_watt.run.events import EpochEnd, Switch
-from lightning_watt.run.ledger import PAST, Account, Point, Usage
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import checkpoint_state, record_epochs
 from lightning_watt.sources.base import Device
