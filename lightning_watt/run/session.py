@@ -255,7 +255,7 @@ class Session:
         return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
     def resume(self, state: Mapping[str, Any]) -> bool:
-        """Add an earlier part of this run, from its checkpoint; False if it is here already. Raises ValueError if it is none."""
+        """Add an earlier part of this run, from its checkpoint; False if it is here already. ValueError if it is none."""
         with self._lock:
             before, self.others = self.others, self.others.with_checkpoint(state, self.id, self._home)
             return self.others is not before

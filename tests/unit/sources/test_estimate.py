@@ -78,10 +78,10 @@ def slow_search(monkeypatch) -> FakeClock:
         clock.sleep(3)
         return []
 
-    monkeypatch.setattr(psutil.Process, "children", search)
-    monkeypatch.setattr(host, "process_time", lambda: clock.t_ns / S)
+    monkeypatch.setattr(host, "_has_lists_of_children", lambda: True)
     monkeypatch.setattr(host, "descendants", search)
-    monkeypatch.setattr(os, "times", lambda: os.times_result((clock.t_ns / S, 0.0, 0.0, 0.0, 0.0)))
+    monkeypatch.setattr(host, "process_time", lambda: clock.t_ns / S)
+    monkeypatch.setattr(host, "_seconds_of_ended_children", lambda: 0.0)
     monkeypatch.setattr(estimate, "process_time", lambda: clock.t_ns / S)
     return clock
 
