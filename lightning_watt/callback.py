@@ -21,9 +21,10 @@ from lightning_watt.sources.masks import GPU
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.base import Callback, join_loaded_packages
 from lightning_watt.trainer.ending import end_leftover, finish, status_after
-from lightning_watt.trainer.measured_run import FABRIC, MeasuredRun, never_raise
+from lightning_watt.trainer.measured_run import FABRIC, MeasuredRun
 from lightning_watt.trainer.setup import Setup
 from lightning_watt.units import EnergyUnit, human_energy
+from lightning_watt.warn_once import never_raise
 
 
 def _report(callback: WattCallback, name: str, given: tuple[Any, ...], error: Exception) -> None:
@@ -283,15 +284,18 @@ class WattCallback(Callback):
     def on_train_batch_start(
         self, trainer: Any = None, pl_module: Any = None, batch: Any = None, batch_idx: int = 0
     ) -> None:
-        self._run.start_part("forward")
+        if self.settings.batches:
+            self._run.start_part("forward")
 
     @override
     def on_before_backward(self, trainer: Any = None, pl_module: Any = None, loss: Any = None) -> None:
-        self._run.start_part("backward")
+        if self.settings.batches:
+            self._run.start_part("backward")
 
     @override
     def on_before_optimizer_step(self, trainer: Any = None, pl_module: Any = None, optimizer: Any = None) -> None:
-        self._run.start_part("optimizer")
+        if self.settings.batches:
+            self._run.start_part("optimizer")
 
     @override
     @hook

@@ -1,11 +1,16 @@
-"""Warns of each thing once, and never raises. If warnings are errors, or a warning hook fails, it logs the sentence."""
+"""Warns of each thing once, never raises, and makes steps that do not. What may not be given as a warning is logged."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from lightning_watt.errors import WattWarning, log_safely, shown
+
+Step = TypeVar("Step", bound=Callable[..., None])
 
 
 class WarnOnce:
@@ -47,3 +52,23 @@ class WarnOnce:
 
 OF_THE_PROCESS = WarnOnce()
 """For what is to be said once, whatever the number of runs and meters."""
+
+
+def never_raise(report: Callable[[Any, str, tuple[Any, ...], Exception], None]) -> Callable[[Step], Step]:
+    """Make a decorator: a step of ours that fails is reported once, and the training goes on.
+
+    Args:
+        report: reports it; it is given the step's owner, the step's name, its other arguments, and the error.
+    """
+
+    def decorate(step: Step) -> Step:
+        @functools.wraps(step)
+        def guarded(owner: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                step(owner, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - this is the place that nothing may pass
+                report(owner, step.__name__, args, error)
+
+        return cast(Step, guarded)
+
+    return decorate

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.timeline import Timeline
 from lightning_watt.sources.base import Device, Failure, Gap, Reading
-from lightning_watt.units import UJ_PER_J, nanoseconds, seconds
+from lightning_watt.units import nanoseconds
 
 STALE_S = 5.0
 """A device that has not moved for this long no longer holds up the others' accounts."""
@@ -121,11 +121,7 @@ class Curves:
 
     def energy_now_uj(self, now: int, *, runs: bool) -> list[int]:
         """Microjoules of each device by now; the caller holds the lock."""
-        ahead_s = [max(0.0, seconds(now - t.frontier_ns)) if runs and self.answers(t) else 0.0 for t in self.timelines]
-        return [
-            int(line.energy_uj_at([now])[0]) + int(s * line.power_w * UJ_PER_J)
-            for s, line in zip(ahead_s, self.timelines, strict=True)
-        ]
+        return [line.energy_now_uj(now, goes_on=runs and self.answers(line)) for line in self.timelines]
 
     def energies(self, marks: Sequence[Mark[Any]], *, goes_on: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Energy and edge of each mark (rows) and device (columns), microjoules.

@@ -28,7 +28,7 @@ POOL = 4096
 """Events that are kept for use again; more than this are in flight only if the GPU is that many batches behind."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Mark(Generic[Payload]):
     """A moment, and the energy that each device had used by then.
 

@@ -109,6 +109,13 @@ class Timeline:
         e = np.asarray(self._e, dtype=np.int64) - e0
         return np.rint(np.interp(times - t0, t, e)).astype(np.int64) + e0
 
+    def energy_now_uj(self, now_ns: int, *, goes_on: bool) -> int:
+        """Microjoules used by now: beyond the frontier at the last known power, or flat if it does not go on."""
+        if now_ns < self.frontier_ns:
+            return int(self.energy_uj_at([now_ns])[0])
+        ahead_s = (now_ns - self._t[-1]) / NS_PER_S if goes_on else 0.0
+        return (self._e[-1] if self._e else 0) + int(ahead_s * self._power_w * UJ_PER_J)
+
     def edge_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
         """Microjoules by which the energy at each of the given times may be off.
 

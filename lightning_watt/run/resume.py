@@ -80,7 +80,7 @@ def go_on(session: Session, run: RunState, state: Mapping[str, Any], checkpoint:
             found.unknown = [f"What this run's earlier part used after its checkpoint is not known: {error}"]
     else:
         found = _go_on(session, run, state, checkpoint, places, adds=adds)
-    session.add_wasted(found.work)
+    session.add_earlier({}, found.work)
     for sentence in found.unknown:
         run.warn_missing(sentence)
     if run.files is not None:
@@ -102,7 +102,7 @@ def _go_on(
             raise ValueError("it holds no accounts")  # noqa: TRY004 - one kind of error for whatever is wrong in there
         counted = counted_in(earlier) if "taken" in earlier else {}
         if not adds:
-            session.note_earlier(counted_in(earlier))
+            session.add_earlier(counted_in(earlier), ())
             return Found()
         is_here = bool(counted.keys() & {session.id, *session.others.counted})
         traces = Traces() if is_here else read_traces([*places, *_beside(places, set(counted))])

@@ -144,21 +144,18 @@ class Counting:
         except KeyError:
             count = self._counts[stage] = self._count_of_stage(trainer)
         if count is not None:
-            size = self._size(count, batch, stage)
+            try:
+                size = count.of(batch)
+            except Exception as error:  # noqa: BLE001 - a batch, and a module, of the user's own may raise anything
+                why = f"The samples of {stage} cannot be counted ({shown(error)}), so its joules per sample are left out."
+                self._warn_once.warn(why, f"samples {stage}")
+                size = None
             if size is None:
                 self._counts[stage] = None
                 session.note(LastCounted(session.batches, session.samples))
             else:
                 session.samples += size * replicas  # before the batch: a batch without samples is one that is not counted
         session.batches += 1
-
-    def _size(self, count: Count, batch: Any, stage: str) -> int | None:
-        try:
-            return count.of(batch)
-        except Exception as error:  # noqa: BLE001 - a batch, and a module, of the user's own may raise anything
-            why = f"The samples of {stage} cannot be counted ({shown(error)}), so its joules per sample are left out."
-            self._warn_once.warn(why, f"samples {stage}")
-            return None
 
 
 def count_of(loaders: Any) -> SampleCount | JointCount:

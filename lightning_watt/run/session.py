@@ -34,6 +34,7 @@ from typing import Any
 
 import msgspec
 
+from lightning_watt.accounts.ahead import usage_ahead
 from lightning_watt.accounts.batches import BatchEnergy, Crowd
 from lightning_watt.accounts.epochs import FinishedEpochs
 from lightning_watt.accounts.events import EpochEnd, LogPoint, Moment, Note, RunEnd, Snapshot, Switch, point_of
@@ -46,7 +47,7 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.run.node_reports import Counted, NodeReport, Reporter, merged_gaps
 from lightning_watt.run.other_sessions import OtherSessions, WastedWork, label_here
-from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of, usage_ahead
+from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, seconds
 
@@ -76,6 +77,7 @@ class Session:
         devices: the devices that this process measures and has read, by label.
         on_settled: called in the reader's thread with the batches that ended, and whether an epoch did.
         news: something was settled since the trainer's thread last looked.
+        logs_rows: each log row is wanted; without loggers only the newest is.
     """
 
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -95,6 +97,7 @@ class Session:
     devices: dict[str, Device] = field(default_factory=dict)
     on_settled: Callable[[Sequence[BatchRow], bool], None] | None = None
     news: bool = False
+    logs_rows: bool = True
 
     def __post_init__(self) -> None:
         self._begin_anew()
@@ -117,11 +120,12 @@ class Session:
 
     # -- either thread ------------------------------------------------------------------------------------------------
 
-    def totals(self, *, with_since: bool = False) -> Totals:
-        """What the run has used: one frozen value, taken under one lock; waits for no driver."""
+    def totals(self, *, with_since: bool = False, by_stage: bool = False) -> Totals:
+        """What the run has used, under one lock, without waiting; `by_stage`: what is ahead is not told by epoch."""
         energy_uj = self._meter.energy_now_uj() if self._meter is not None else []
         with self._lock:
-            return self._totals(self._ahead(energy_uj), self.ledger.take_since() if with_since else None)
+            ahead = self._ahead(energy_uj, by_stage=by_stage)
+            return self._totals(ahead, self.ledger.take_since() if with_since else None)
 
     def _totals(self, ahead: Sequence[tuple[Account, Usage]] = (), since: Mapping[Account, Usage] | None = None) -> Totals:
         at, meter = self.ledger.at, self._meter  # the caller holds the lock
@@ -148,13 +152,14 @@ class Session:
             since=since or {},
         )
 
-    def _ahead(self, energy_uj: Sequence[int]) -> list[tuple[Account, Usage]]:
+    def _ahead(self, energy_uj: Sequence[int], *, by_stage: bool) -> list[tuple[Account, Usage]]:
         at, account, meter = self.ledger.at, self.ledger.account, self._meter
         if at is None or account is None or meter is None or not self.devices:
             return []
         here = (at.t_ns, Switch(account, at.batches, at.samples))
         now = (meter.now_ns(), Switch(account, self.batches, self.samples))
-        return usage_ahead(at, self.ledger.labels, energy_uj, [here, *self._entered, now])
+        edges = [here, *self._entered, now]
+        return usage_ahead(at, self.ledger.labels, energy_uj, edges, epoch=account.epoch if by_stage else None)
 
     @property
     def energy_j(self) -> float:
@@ -250,7 +255,7 @@ class Session:
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now, by the last known power; the exact value follows in the log."""
         power_w = self._meter.power_now_w() if self._meter is not None else []
-        totals = self.totals().now()
+        totals = self.totals(by_stage=True).now()
         power = dict(zip(totals.settled.labels, power_w, strict=False))
         return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
 
@@ -260,15 +265,10 @@ class Session:
             before, self.others = self.others, self.others.with_checkpoint(state, self.id, self._home)
             return self.others is not before
 
-    def note_earlier(self, counted: Mapping[str, Counted]) -> None:
-        """Only note which sessions this run goes on with; another process adds their energy."""
+    def add_earlier(self, counted: Mapping[str, Counted], wasted: Sequence[WastedWork]) -> None:
+        """Note which sessions this run goes on with, if another process adds them, and what they used after the checkpoint."""
         with self._lock:
-            self.others = self.others.with_counted(counted)
-
-    def add_wasted(self, wasted: Sequence[WastedWork]) -> None:
-        """Add what earlier sessions used after the checkpoint."""
-        with self._lock:
-            self.others = self.others.with_wasted(wasted, self.id, self._home)
+            self.others = self.others.with_counted(counted).with_wasted(wasted, self.id, self._home)
 
     def take_reports(self, reports: Sequence[NodeReport]) -> None:
         """Take the other nodes' reports."""
@@ -290,6 +290,7 @@ class Session:
                 if device.label not in self.devices or self.devices[device.label].uuid != device.uuid:
                     self.devices[device.label] = msgspec.structs.replace(device, host=platform.node())
             gains = [device.gain for device in self._meter.devices] if self._meter is not None else []
+            last_row = next((mark for mark in reversed(marks) if isinstance(mark.payload, LogPoint)), None)
             for mark in marks:
                 payload = mark.payload
                 if self.ledger.at is None and not isinstance(payload, Switch):
@@ -301,7 +302,8 @@ class Session:
                 self.ledger.charge(point)
                 self._crowd.settled += payload is not None
                 if isinstance(payload, LogPoint) and (self.devices or self.others.nodes.reports):
-                    self.ready.append(self._snapshot(payload, point))
+                    row = self._snapshot(payload, point, is_wanted=self.logs_rows or mark is last_row)
+                    self.ready.extend([row] if row is not None else [])
                 elif isinstance(payload, Moment):
                     payload.take(self._totals())
                 elif isinstance(payload, RunEnd):
@@ -338,9 +340,11 @@ class Session:
             self.spans.begin(point)
         self.batch_energy.enter(switch.account, point)
 
-    def _snapshot(self, log_point: LogPoint, point: Point) -> Snapshot:
+    def _snapshot(self, log_point: LogPoint, point: Point, *, is_wanted: bool) -> Snapshot | None:
         ticks_s = self._meter.ticks_s if self._meter is not None else {}
         power = self.spans.mean_power_w(point, self.ledger.labels, max(ticks_s.values(), default=0.0))
         stage = self.ledger.account.stage if self.ledger.account else "other"
         span = self.spans.cut(stage, self.ledger.by_stage().get(stage, NOTHING))
+        if not is_wanted:
+            return None
         return snapshot_of(self._totals(), log_point, power, span, self.spans.known_rates(self.ledger.by_stage()))

@@ -10,16 +10,15 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from time import time as unix_time
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lightning_watt.accounts.epochs import IN_CHECKPOINT, FinishedEpochs, all_rows_of, merged_rows, rows_of, to_plain
-from lightning_watt.accounts.events import LogPoint, Snapshot, Switch
+from lightning_watt.accounts.events import LogPoint, Snapshot
 from lightning_watt.accounts.forecast import LogSpan, Rate, forecast, within
-from lightning_watt.accounts.ledger import NOTHING, STAGES, Account, Ledger, Point, Usage, merged
+from lightning_watt.accounts.ledger import NOTHING, STAGES, Account, Ledger, Usage, merged
 from lightning_watt.host import process_facts
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
@@ -141,32 +140,6 @@ class Totals:
 def _gain_uj(uj: Mapping[str, int], devices: Mapping[str, Device]) -> float:
     """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""
     return sum(devices[label].gain * value for label, value in uj.items() if label in devices)
-
-
-def usage_ahead(
-    at: Point, labels: Sequence[str], energy_uj: Sequence[int], edges: Sequence[tuple[int, Switch]]
-) -> list[tuple[Account, Usage]]:
-    """What has been used since the last settled point, shared out by time among the accounts entered since.
-
-    Args:
-        at: that point.
-        labels: the devices.
-        energy_uj: each device's energy now, by its last known power; microjoules.
-        edges: when an account was entered (ns), which, and the batches and samples by then: the account that was open at
-            the point first; last, now.
-    """
-    ahead_uj = [max(0, now - int(was)) for now, was in zip(energy_uj, at.energy_uj, strict=True)]
-    whole_ns = max(1, edges[-1][0] - at.t_ns)
-    found, used_uj = [], [0] * len(ahead_uj)
-    for (since_ns, entered), (until_ns, left) in pairwise(edges):
-        # Cumulative, so that the shares add up to the last microjoule.
-        passed_ns = min(whole_ns, max(0, until_ns - at.t_ns))
-        by_then_uj = [uj * passed_ns // whole_ns for uj in ahead_uj]
-        uj = {label: now - was for label, now, was in zip(labels, by_then_uj, used_uj, strict=True)}
-        used_uj = by_then_uj
-        usage = Usage(uj, max(0, until_ns - since_ns), left.batches - entered.batches, left.samples - entered.samples)
-        found.append((entered.account, usage))
-    return found
 
 
 # -- log rows --

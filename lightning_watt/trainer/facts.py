@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -22,6 +23,7 @@ from lightning_watt.run.samples import Count, SaidCount, SampleCount, count_of, 
 
 FAR = 10**9
 """Training batches: farther than any training comes within its limit of time."""
+_CLASS_NAMES: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
 
 
 def boards_in_use(trainer: Any) -> list[str]:
@@ -43,7 +45,11 @@ def replicas(trainer: Any) -> int:
 
 def is_a(logger: Any, *names: str) -> bool:
     """Whether a logger is of one of these classes, of either Lightning package, or of a subclass."""
-    return any(cls.__name__ in names for cls in type(logger).__mro__)
+    kind = type(logger)
+    known = _CLASS_NAMES.get(kind)
+    if known is None:
+        known = _CLASS_NAMES[kind] = frozenset(cls.__name__ for cls in kind.__mro__)
+    return not known.isdisjoint(names)
 
 
 def run_directory(trainer: Any) -> str:
@@ -271,8 +277,9 @@ def computed_metrics(trainer: Any) -> Mapping[str, Any]:
 def give_metrics(trainer: Any, values: Mapping[str, float]) -> None:
     """Put values among them, for other callbacks and for loggers."""
     if values:
-        tensors = {tag: torch.tensor(value, dtype=torch.float64) for tag, value in values.items()}
-        _behind(trainer, "_callback_metrics").update(tensors)
+        # One tensor for all, of which each value is a view: a tensor for each would take ten times as long.
+        tensors = torch.tensor(list(values.values()), dtype=torch.float64).unbind()
+        _behind(trainer, "_callback_metrics").update(zip(values, tensors, strict=True))
 
 
 def show_in_bar(trainer: Any, values: Mapping[str, float]) -> None:

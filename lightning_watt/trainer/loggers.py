@@ -27,6 +27,8 @@ def log_snapshot(loggers: list[Any], snapshot: Snapshot, scoring: Scoring, warn_
     In TensorBoard each tag has an axis of its own, so there the joules are the step. Other loggers have one step for all
     metrics: a step that is joules would stand among the training's own.
     """
+    if not loggers:
+        return
     values = {**tags(snapshot, scoring), "epoch": snapshot.point.epoch}
     over_energy = tags_over_energy(snapshot, scoring)
     for logger in loggers:

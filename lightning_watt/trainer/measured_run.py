@@ -5,13 +5,13 @@ The hooks drive it in the trainer's thread. Only `write` and `end_alone` run in 
 
 from __future__ import annotations
 
-import functools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import Any
 
+from lightning_watt.accounts.batches import PARTS
 from lightning_watt.accounts.events import BatchEnd, LogPoint, Moment, StepPartStart
 from lightning_watt.accounts.ledger import Account
 from lightning_watt.distributed.nodes import Nodes, meet_readers
@@ -32,30 +32,11 @@ from lightning_watt.trainer.accuracy import look_for_accuracy
 from lightning_watt.trainer.hparams import HParamsTable
 from lightning_watt.trainer.monitors import Monitors, Tuners
 from lightning_watt.trainer.publisher import Publisher
+from lightning_watt.warn_once import never_raise
 
+PART_STARTS = {part: StepPartStart(part) for part in PARTS}
 FABRIC = "fabric"
 """The key of the sentence that Fabric's callbacks are not measured."""
-Step = TypeVar("Step", bound=Callable[..., None])
-
-
-def never_raise(report: Callable[[Any, str, tuple[Any, ...], Exception], None]) -> Callable[[Step], Step]:
-    """Make a decorator: a step of ours that fails is reported once, and the training goes on.
-
-    Args:
-        report: reports it; it is given the step's owner, the step's name, its other arguments, and the error.
-    """
-
-    def decorate(step: Step) -> Step:
-        @functools.wraps(step)
-        def guarded(owner: Any, *args: Any, **kwargs: Any) -> None:
-            try:
-                step(owner, *args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - this is the place that nothing may pass
-                report(owner, step.__name__, args, error)
-
-        return cast(Step, guarded)
-
-    return decorate
 
 
 def _report(run: MeasuredRun, step: str, _: tuple[Any, ...], error: Exception) -> None:
@@ -213,7 +194,7 @@ class MeasuredRun:
         session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
         if then != stage:
             self.enter(then, trainer)
-        self._catch_up(trainer)
+        self._catch_up(trainer, gives=False)
 
     def close_train_epoch(self, trainer: Any) -> None:
         """Take the training epoch's own metrics, which Lightning has computed by now, after the module's own hook."""
@@ -257,10 +238,10 @@ class MeasuredRun:
 
     def start_part(self, part: str) -> None:
         """A part of a training step begins: forward, backward or optimizer."""
-        if not self.settings.batches or self.session is None:
+        if self.session is None:
             return
         try:
-            self.session.note(StepPartStart(part))
+            self.session.note(PART_STARTS[part])
         except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
             self.state.warn_once.failed(part, error)
 
@@ -283,10 +264,10 @@ class MeasuredRun:
             left_s=facts.seconds_left(trainer) if fitting else None,
         )
 
-    def _catch_up(self, trainer: Any) -> None:
+    def _catch_up(self, trainer: Any, *, gives: bool = True) -> None:
         if self.session is not None and self.meter is not None:
             self.report_complaints(self.meter)
-            self.publisher.catch_up(trainer, self.session, self.state)
+            self.publisher.catch_up(trainer, self.session, self.state, gives=gives)
 
     def report_complaints(self, meter: EnergyMeter) -> None:
         """Warn of what the meter's thread has found."""

@@ -36,9 +36,16 @@ class Publisher:
         self.budget = Budget(budget_kwh) if budget_kwh is not None else None
         self._introduced = False
 
-    def catch_up(self, trainer: Any, session: Session, run: RunState) -> None:
-        """Log what has been settled since the last look."""
-        session.news = False
+    def catch_up(self, trainer: Any, session: Session, run: RunState, *, gives: bool = True) -> None:
+        """Log what has been settled since the last look.
+
+        Args:
+            trainer: the Trainer.
+            session: the run.
+            run: what is known of it.
+            gives: put the values among the Trainer's metrics; not where newer ones follow at once.
+        """
+        session.news, session.logs_rows = False, bool(trainer.loggers)
         last: Snapshot | None = None
         if session.devices and not self._introduced:
             self._introduced = True
@@ -59,9 +66,10 @@ class Publisher:
             run.note_forecast(last.forecast)
             if self.budget is not None:
                 self.budget.foretell(trainer, last)
-            if trainer.world_size == 1:  # several ranks take their values together, at the ends of epochs
+            if gives and trainer.world_size == 1:  # several ranks take their values together, at the ends of epochs
                 facts.give_metrics(trainer, tags(last, self._scoring))
-        facts.show_in_bar(trainer, for_bar(session.power_w, session.energy_j))
+        if trainer.progress_bar_callback is not None:
+            facts.show_in_bar(trainer, for_bar(session.power_w, session.energy_j))
 
     def log_end(self, trainer: Any, session: Session, run: RunState, point: LogPoint) -> None:
         """Log the total of a run that has ended: the last row is what its record says.

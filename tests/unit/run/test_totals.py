@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_watt import EnergyMeter
+from lightning_watt.accounts.ahead import usage_ahead
 from lightning_watt.accounts.events import LogPoint, Switch
 from lightning_watt.accounts.forecast import LogSpan
 from lightning_watt.accounts.ledger import Account, Point
@@ -26,7 +27,6 @@ from lightning_watt.run.totals import (
     record_epochs,
     record_nodes,
     snapshot_of,
-    usage_ahead,
 )
 from lightning_watt.sam import Scoring
 from lightning_watt.sources.base import Device
