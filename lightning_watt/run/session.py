@@ -266,7 +266,7 @@ class Session:
             return self.others is not before
 
     def add_earlier(self, counted: Mapping[str, Counted], wasted: Sequence[WastedWork]) -> None:
-        """Note which sessions this run goes on with, if another process adds them, and what they used after the checkpoint."""
+        """Note which sessions this run goes on with, if another process adds them, and what was wasted since."""
         with self._lock:
             self.others = self.others.with_counted(counted).with_wasted(wasted, self.id, self._home)
 

@@ -11,6 +11,7 @@ import pytest
 
 from lightning_watt import energy_of, read_record
 from lightning_watt.record import read_journal
+from lightning_watt.record.journal import read_traces
 from lightning_watt.testing import Board, Lab, constant
 from tests.integration.tiny import ended, finished, free_port, ranks_env, start_child
 
@@ -71,7 +72,7 @@ def test_one_rank_reads_and_the_other_never_asks_the_driver(two):
 def test_only_rank_zero_writes_and_prints(two):
     totals = [line["total_j"] for line in read_journal(two.directory)]
     assert totals == sorted(totals)
-    assert len({line["session"] for line in read_journal(two.directory)}) == 1
+    assert len(read_traces([two.directory]).by_session) == 1
     assert read_record(two.directory).status == "completed"
     assert two.out.count("Record: ") == 2  # one for the fit, one for the test
     assert all(rank["said"] == [] for rank in two.ranks)

@@ -29,13 +29,13 @@ from tests.unit.signals import Interruptions, interrupted_at, interrupted_by
 def test_a_signal_handler_may_ask_a_meter_that_is_being_asked(monkeypatch):
     """Interrupted where it holds its lock."""
     interruptions, answers = Interruptions(), []
-    known = Timeline.energy_uj_at
+    known = Timeline.energy_now_uj
 
-    def loudly(line, t_ns):
+    def loudly(line, now_ns, *, goes_on):
         interruptions.now()
-        return known(line, t_ns)
+        return known(line, now_ns, goes_on=goes_on)
 
-    monkeypatch.setattr(Timeline, "energy_uj_at", loudly)
+    monkeypatch.setattr(Timeline, "energy_now_uj", loudly)
     clock = FakeClock()
     with EnergyMeter(sources=[ScriptedSource()], clock=clock) as meter:
         assert meter.wait_for(meter.mark())

@@ -333,7 +333,7 @@ def heading(session: str, joules: float, *others: tuple[str, float], resumes: tu
 )
 def test_a_record_may_be_replaced_by_one_that_holds_every_joule_of_it(there, held):
     session = Session()
-    session.note_earlier({"a": Counted({"gpu0": 100 * J}), "b": Counted({"gpu0": 50 * J})})
+    session.add_earlier({"a": Counted({"gpu0": 100 * J}), "b": Counted({"gpu0": 50 * J})}, ())
     assert holds(session, there, adds=True) is held
 
 
@@ -345,6 +345,6 @@ def test_a_sessions_own_record_is_its_own_whatever_it_says():
 def test_another_nodes_reader_goes_on_with_the_files_of_the_session_before_it():
     """What that used after the checkpoint is in its journal, to which it appends, and in rank zero's record."""
     session = Session()
-    session.note_earlier({"a": Counted({"gpu0": 100 * J})})
+    session.add_earlier({"a": Counted({"gpu0": 100 * J})}, ())
     assert holds(session, heading("a", 130), adds=False)
     assert not holds(session, heading("b", 1), adds=False)

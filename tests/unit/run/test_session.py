@@ -99,7 +99,7 @@ STEPS: dict[str, Callable[[Session], Any]] = {
     "line": lambda session: session.line(),
     "state": lambda session: session.state_dict(),
     "resume": lambda session: session.resume(old_state()),
-    "waste": lambda session: session.add_wasted([WASTED]),
+    "waste": lambda session: session.add_earlier({}, [WASTED]),
     "join": lambda session: session.take_reports([a_report()]),
     "end": lambda session: session.end(),
 }

@@ -73,7 +73,7 @@ def whole() -> Session:
     """7 J of its own, 5 J up to the checkpoint, 3 J wasted, 2 J on another node."""
     session = a_session(7)
     assert session.resume(a_session(5, "old").state_dict())
-    session.add_wasted([wasted(3)])
+    session.add_earlier({}, [wasted(3)])
     session.take_reports([a_report(2)])
     return session
 

@@ -36,6 +36,7 @@ def a_trainer() -> SimpleNamespace:
         lr_scheduler_configs=[],
         should_stop=False,
         state=SimpleNamespace(fn="fit", status="running"),
+        progress_bar_callback=object(),
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=9, _batches_that_stepped=7)),
         num_val_batches=[],
         num_training_batches=50,

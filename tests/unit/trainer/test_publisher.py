@@ -33,6 +33,7 @@ def a_trainer(world_size: int = 1, *, is_global_zero: bool = True) -> SimpleName
         check_val_every_n_epoch=1,
         should_stop=False,
         state=SimpleNamespace(fn="fit"),
+        progress_bar_callback=object(),
         fit_loop=SimpleNamespace(epoch_loop=epoch_loop),
         _logger_connector=SimpleNamespace(_callback_metrics={}, _progress_bar_metrics={}),
     )
