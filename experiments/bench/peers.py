@@ -1,7 +1,8 @@
 """The peers and lightning_watt: what each adds to a batch and to an epoch, its import, its threads, processes and memory.
 
-Every peer comes from its package and runs in a process of its own, over the same two boards of the NVML lab. `make bench`
-prints the table and writes it to `experiments/bench/results/peers.md`.
+Every peer comes from its package and runs in a process of its own, inside a real fit of 5 ms steps over the same two boards
+of the NVML lab: what it takes there is the CPU time of its calls beyond those of an empty callback in the same fit.
+`make bench` prints the table and writes it to `experiments/bench/results/peers.md`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ import io
 import json
 import logging
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -24,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytorch_lightning as pl
 from tabulate import tabulate
 
 from experiments.bench.about import RESULTS, about
-from lightning_watt.testing import Board, Lab, square
+from experiments.bench.training import BATCH_HOOKS, HOOKS, Empty, beyond_empty_us, boards, fit, timed
+from lightning_watt.testing import Lab
 
-BOARDS = [Board(power=square(300, 80, 0.81)), Board(power=square(300, 80, 1.3))]
-BATCHES = 2000
-EPOCHS = 20
+STEP_S = 0.005
+EPOCHS = 8
+BATCHES = 400
+"""In each epoch; the first one is not counted, because the boards are first read in it."""
 
 Calls = tuple[Callable[[int], Any], Callable[[int], Any], Callable[[], Any]]
 """What to call for a batch, for an epoch, and at the end."""
@@ -46,7 +48,7 @@ def raw() -> Calls:
     import pynvml
 
     pynvml.nvmlInit()
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(BOARDS))]
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(2)]
 
     def batch(i: int) -> None:
         for _ in range(2):
@@ -54,30 +56,6 @@ def raw() -> Calls:
                 pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
 
     return batch, batch, pynvml.nvmlShutdown
-
-
-def ours(**options: Any) -> Calls:
-    """WattCallback's hooks."""
-    import torch
-
-    from experiments.bench.overhead import started
-
-    callback, trainer, module = started(**{"log_every_n_steps": 10**9, **options})
-    data = (torch.ones(16, 3), torch.ones(16))
-
-    def batch(i: int) -> None:
-        callback.on_train_batch_start(trainer, module, data, i)
-        callback.on_before_backward(trainer, module, None)
-        callback.on_before_optimizer_step(trainer, module, None)
-        callback.on_train_batch_end(trainer, module, None, data, i)
-
-    def epoch(i: int) -> None:
-        callback.on_train_epoch_start(trainer, module)
-        callback.on_validation_start(trainer, module)
-        callback.on_validation_end(trainer, module)
-        callback.on_train_epoch_end(trainer, module)
-
-    return batch, epoch, lambda: callback.teardown(trainer, module, "fit")
 
 
 def zeus(approximate: bool = False) -> Calls:
@@ -121,34 +99,36 @@ def carbontracker() -> Calls:
     return nothing, epoch, tracker.stop
 
 
-def device_stats() -> Calls:
-    """Lightning's DeviceStatsMonitor, CPU statistics, at every batch as its default logs them at every log step."""
-    import pytorch_lightning as pl
+def ours(**options: Any) -> pl.Callback:
+    """WattCallback; its epoch holds a validation's hooks too."""
+    from lightning_watt import WattCallback
+
+    return timed(WattCallback)(gpus="all", record=False, log_every_n_steps=10**9, **options)
+
+
+def device_stats() -> pl.Callback:
+    """Lightning's DeviceStatsMonitor, CPU statistics."""
     from pytorch_lightning.callbacks import DeviceStatsMonitor
-    from pytorch_lightning.loggers import CSVLogger
 
-    from experiments.bench.overhead import Step
-
-    monitor = DeviceStatsMonitor(cpu_stats=True)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        logger=CSVLogger(tempfile.mkdtemp()),
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        callbacks=[monitor],
-    )
-    module = Step(0.0)
-    trainer.strategy.connect(module)
-    monitor.setup(trainer, module, "fit")
-
-    def batch(i: int) -> None:
-        monitor.on_train_batch_start(trainer, module, None, i)
-        monitor.on_train_batch_end(trainer, module, None, None, i)
-
-    return batch, nothing, lambda: None
+    return timed(DeviceStatsMonitor)(cpu_stats=True)
 
 
-PEERS: dict[str, tuple[str, Callable[[], Calls]]] = {
+class Calling(pl.Callback):
+    """A peer that is no callback, called where a user would call it."""
+
+    def __init__(self, batch: Callable[[int], Any], epoch: Callable[[int], Any]) -> None:
+        self._batch, self._epoch = batch, epoch
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """A batch."""
+        self._batch(batch_idx)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """An epoch."""
+        self._epoch(trainer.current_epoch)
+
+
+PEERS: dict[str, tuple[str, Callable[[], Calls | pl.Callback]]] = {
     "no callback": ("", lambda: (nothing, nothing, lambda: None)),
     "lightning_watt": ("lightning_watt.callback", ours),
     "lightning_watt, batches=True": ("lightning_watt.callback", lambda: ours(batches=True)),
@@ -164,39 +144,47 @@ def one(name: str) -> dict[str, float]:
     """Measure one peer, in this process."""
     module, make = PEERS[name]
     me = psutil.Process()
-    with Lab(BOARDS).running():
-        import pytorch_lightning  # noqa: F401 - a training has it loaded already
-
+    with Lab(boards(2)).running():
         threads, memory = me.num_threads(), me.memory_info().rss
         start = time.perf_counter()
         if module:
             import_module(module)
         imported_s = time.perf_counter() - start
-        batch, epoch, stop = make()
-        first_s = time.perf_counter()
-        batch(0)
-        calls = BATCHES if time.perf_counter() - first_s < 2e-3 else 100
-        batch_us = statistics.median(_times(batch, calls))
-        epoch_us = statistics.median(_times(epoch, EPOCHS))
+        made = make()
+        peer: Any = made if isinstance(made, pl.Callback) else timed(Calling)(*made[:2])
+        before, empty, end = timed(Empty)(1), timed(Empty)(2), _AtEnd(me)
+        fit([before, peer, empty, end], batches=BATCHES, step_s=STEP_S, epochs=EPOCHS, validates=True)
+        later = slice(BATCHES, None)
+        batch_hooks = [hook for hook in BATCH_HOOKS if peer.spent[hook]]
+        epoch_us = 0.0
+        for hook in (hook for hook in HOOKS if "epoch" in hook or "validation" in hook):
+            each = len(peer.spent[hook]) // EPOCHS
+            if each:
+                epoch_us += each * beyond_empty_us(peer.spent, empty.spent, [hook], slice(each, None))
         found = {
-            "batch_us": batch_us,
+            "batch_us": beyond_empty_us(peer.spent, empty.spent, batch_hooks, later),
             "epoch_us": epoch_us,
             "import_s": imported_s,
-            "threads": me.num_threads() - threads,
-            "processes": len(me.children(recursive=True)),
-            "memory_mib": (me.memory_info().rss - memory) / 2**20,
+            "threads": end.threads - threads,
+            "processes": end.processes,
+            "memory_mib": (end.memory - memory) / 2**20,
         }
-        stop()
+        if not isinstance(made, pl.Callback):
+            made[2]()
     return found
 
 
-def _times(call: Callable[[int], Any], calls: int) -> list[float]:
-    taken = []
-    for i in range(1, calls + 1):
-        start = time.perf_counter_ns()
-        call(i)
-        taken.append((time.perf_counter_ns() - start) / 1000)
-    return taken
+class _AtEnd(pl.Callback):
+    """What the process has when the training is about to end."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self.threads = self.processes = self.memory = 0
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Look."""
+        self.threads, self.memory = self._process.num_threads(), self._process.memory_info().rss
+        self.processes = len(self._process.children(recursive=True))
 
 
 def row(name: str) -> list[str]:
@@ -234,8 +222,10 @@ def main() -> None:
     table = tabulate([row(name) for name in PEERS], headers=headers, tablefmt="github", disable_numparse=True)
     text = (
         f"# Beside the peers\n\n`python -m experiments.bench.peers` on {about('codecarbon', 'carbontracker')}.\n\n"
-        "Medians; each in a process of its own over the same two boards of the NVML lab. Import and memory are what comes\n"
-        "on top of Lightning; our epoch holds the hooks of a validation too.\n\n"
+        "CPU time inside a fit of 5 ms steps, beyond an empty callback's in the same fit, without the 0.5 % longest;\n"
+        "each peer in a process of its own, over the same two boards of the NVML lab. An epoch has a validation; where a\n"
+        "row stands for a callback, its hooks are in it. Import and memory are what comes on top of Lightning; memory\n"
+        "holds what the fit itself takes, as the first row shows.\n\n"
         f"{table}\n"
     )
     RESULTS.mkdir(exist_ok=True)

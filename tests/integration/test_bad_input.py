@@ -332,26 +332,28 @@ def test_a_training_that_fills_its_disk_and_ends_by_it_says_so(ptl, small_disk, 
 
 
 def test_a_batch_of_any_shape_is_counted(ptl, tmp_path):
-    """Samples are the first dimension of the first tensor; where there is none they are not known, and none are made up."""
-    batches: list[tuple[Any, int]] = [
-        ({"x": 1}, 0),
-        ("text", 0),
-        (3, 0),
-        ([], 0),
-        ({"a": {"b": torch.zeros(5, 2)}, "c": torch.zeros(7)}, 5),
-        ([["a", "b"], torch.zeros(2)], 2),
-        (torch.tensor(1.0), 1),
+    """As a batch. Its samples are left out with the first batch whose samples are not certain; none are made up."""
+    batches: list[Any] = [
+        {"x": 1},
+        "text",
+        3,
+        [],
+        {"a": {"b": torch.zeros(5, 2)}, "c": torch.zeros(7)},
+        [["a", "b"], torch.zeros(2)],
+        torch.tensor(1.0),
     ]
 
     class Odd(type(module(ptl))):
         def validation_step(self, batch, batch_idx):
             self.log("val_acc", 0.5, batch_size=1)
 
-    trained = trainer(ptl, tmp_path, steady())
-    data = torch.utils.data.DataLoader([batch for batch, _ in batches], batch_size=None)
-    trained.validate(Odd(), data, verbose=False)
-    stage = read_record(tmp_path).energy.by_stage["validate"]
-    assert (stage.batches, stage.samples) == (7, sum(samples for _, samples in batches))
+    for first in range(len(batches)):
+        directory = tmp_path / str(first)
+        trained = trainer(ptl, directory, steady())
+        data = torch.utils.data.DataLoader([torch.zeros(4, 2), *batches[first:]], batch_size=None)
+        trained.validate(Odd(), data, verbose=False)
+        stage = read_record(directory).energy.by_stage["validate"]
+        assert (stage.batches, stage.samples) == (1 + len(batches) - first, 0)
 
 
 def test_a_metric_of_many_numbers_in_callback_metrics_does_no_harm(ptl, tmp_path, words):

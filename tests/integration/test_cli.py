@@ -38,7 +38,7 @@ def test_a_machine_with_nothing_says_so_and_what_to_do():
     answer = ask(lab.env())
     assert answer.returncode == 1
     assert answer.stderr == ""
-    assert re.search(r"^cpu0 +estimate +estimated +50%", answer.stdout, re.MULTILINE)
+    assert re.search(r"^cpu0 +estimate +estimated +[5-9][0-9]%", answer.stdout, re.MULTILINE)
     for source in ("nvml", "rapl"):
         assert re.search(rf"^  {source}: .+\n    Remedy: .+", answer.stdout, re.MULTILINE)
     assert "Nothing is measured here. Energy is estimated: 3.76 W" in answer.stdout
