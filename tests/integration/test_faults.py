@@ -15,6 +15,7 @@ import torch
 
 from lightning_watt import energy_of, read_record
 from lightning_watt.record import read_journal
+from lightning_watt.run.samples import Counting
 from lightning_watt.run.session import Session
 from lightning_watt.sources.base import Failure, Reading
 from lightning_watt.testing import Fault, Lab
@@ -322,7 +323,26 @@ def test_sources_are_closed_when_the_run_ends_however_it_ends(ptl, tmp_path):
 # ---- ourselves ----
 
 
-def test_a_hook_of_ours_that_fails_is_told_once_and_the_training_goes_on(pl, tmp_path, words):
+def test_a_hook_of_ours_that_fails_is_told_once_and_the_training_goes_on(pl, tmp_path, words, monkeypatch):
+    """Whatever the reason: here what comes after the counting of a batch."""
+    count = Counting.count
+
+    def broken(*args: Any) -> None:
+        count(*args)
+        raise RuntimeError("of our own making")
+
+    monkeypatch.setattr(Counting, "count", broken)
+    trained = trainer(pl, tmp_path, watt(gpus="auto", sources=[Steady()]))
+    trained.validate(module(pl), loader(3), verbose=False)
+    assert trained.state.finished
+    words.take(r"^on_validation_batch_end failed$")  # with the stack
+    sentence = words.take(r"of our own making.*the training goes on")
+    record = read_record(tmp_path)
+    assert (record.status, record.warnings) == ("completed", [sentence])
+    assert record.energy.by_stage["validate"].batches == 3
+
+
+def test_a_batch_that_cannot_be_looked_into_has_no_samples_and_is_told_once(pl, tmp_path, words):
     """A batch that Lightning can move and we cannot count."""
 
     class Cursed(dict):
@@ -339,11 +359,10 @@ def test_a_hook_of_ours_that_fails_is_told_once_and_the_training_goes_on(pl, tmp
     trained = trainer(pl, tmp_path, watt(gpus="auto", sources=[Steady()]))
     trained.validate(Unpeeking(), data, verbose=False)
     assert trained.state.finished
-    words.take(r"^on_validation_batch_end failed$")  # with the stack
-    sentence = words.take(r"no peeking.*the training goes on")
+    sentence = words.take(r"samples of validate cannot be counted .*no peeking")
     record = read_record(tmp_path)
     assert (record.status, record.warnings) == ("completed", [sentence])
-    assert record.energy.by_stage["validate"].batches == 3
+    assert (record.energy.by_stage["validate"].batches, record.energy.by_stage["validate"].samples) == (3, 0)
 
 
 # ---- signals ----
