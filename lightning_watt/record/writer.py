@@ -221,8 +221,13 @@ def _whole_lines(journal: FileIO) -> FileIO:
     return journal
 
 
-def to_json(record: Record) -> bytes:
-    """A record as it is in the file, each epoch a line. What a model says in types that JSON lacks becomes text."""
+def to_json(record: Record, most_epochs: int | None = None) -> bytes:
+    """A record as it is in the file, each epoch a line. What a model says in types that JSON lacks becomes text.
+
+    Args:
+        record: the record.
+        most_epochs: how many of the newest epochs; None for all.
+    """
     rest = msgspec.structs.replace(record, epochs=[])
     try:
         raw = msgspec.json.encode(rest, enc_hook=plain)
@@ -230,5 +235,7 @@ def to_json(record: Record) -> bytes:
         raw = msgspec.json.encode(encodable(msgspec.to_builtins(rest, enc_hook=plain)))
     raw = msgspec.json.format(raw, indent=2)
     # One call for each epoch: a single one for thousands would keep the interpreter from the training meanwhile.
-    rows = b",".join(b"\n    " + msgspec.json.encode(epoch) for epoch in record.epochs)
+    rows = b",".join(
+        b"\n    " + msgspec.json.encode(epoch) for epoch in record.epochs[-(most_epochs or len(record.epochs)) :]
+    )
     return raw.replace(b'\n  "epochs": []', b'\n  "epochs": [' + rows + b"\n  ]", 1) if rows else raw

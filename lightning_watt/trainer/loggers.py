@@ -16,6 +16,8 @@ from lightning_watt.trainer.facts import is_a
 from lightning_watt.trainer.tags import tags, tags_over_energy
 from lightning_watt.warn_once import WarnOnce
 
+MOST_EPOCHS = 100
+"""The newest epochs that stand in TensorBoard's record; all are in the file."""
 OVER_ENERGY_AXIS = "watt_vs_energy/joules"
 """What stands beside the tags over energy, for loggers whose metrics share one axis of steps."""
 _with_axis: WeakSet[Any] = WeakSet()
@@ -69,7 +71,7 @@ def _give_axis(logger: Any, tags: list[str]) -> None:
 
 def log_record(loggers: list[Any], record: Record, step: int, warn_once: WarnOnce) -> None:
     """Give TensorBoard the record itself, for readers who have only the event files."""
-    text = f"```json\n{to_json(record).decode()}\n```"
+    text = f"```json\n{to_json(record, MOST_EPOCHS).decode()}\n```"
     each_tensorboard(loggers, warn_once, lambda logger: logger.experiment.add_text("watt/record", text, global_step=step))
 
 

@@ -11,17 +11,18 @@ import resource
 import stat
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from lightning_watt.record import BatchRow, Inherited, Sam, files, read_journal, read_record
+from lightning_watt.record import BatchRow, Epoch, Inherited, Record, Sam, files, read_journal, read_record
 from lightning_watt.record import writer as writer_module
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.files import BATCHES_NAME, JOURNAL_NAME, RECORD_NAME, file_of
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.plain import plain
-from lightning_watt.record.writer import RunWriter, to_json
+from lightning_watt.record.writer import RunWriter, Turn, to_json
 from tests.unit.record.made import a_record
 
 ROWS = [BatchRow("train", 0, i, 1.25 + i, 0.01, 0.1) for i in range(3)]
@@ -463,3 +464,27 @@ def test_files_are_opened_in_one_place():
             assert not {call.split(".")[-1] for call in calls} & opening, file.name
         if file.name == "writer.py":
             assert "open_to_write" in calls
+
+
+def test_each_epoch_is_a_line_and_those_wanted_are_the_newest():
+    epochs = [Epoch(epoch=e, stage="train", joules=1.0, seconds=1.0) for e in range(250)]
+    record = a_record(epochs=epochs)
+    lines = [line for line in to_json(record).decode().splitlines() if '"epoch":' in line]
+    assert len(lines) == 250
+    assert msgspec.json.decode(to_json(record), type=Record).epochs == epochs
+    assert msgspec.json.decode(to_json(record, 100), type=Record).epochs == epochs[-100:]
+    assert msgspec.json.decode(to_json(a_record(epochs=[])), type=Record).epochs == []
+
+
+def test_a_record_of_many_epochs_is_written_the_more_seldom_the_longer_it_takes():
+    """The share of the time stays: a record that takes a second is due again after a hundred."""
+    now_s = 0.0
+    turn = Turn(0.01, lambda: now_s)
+    written_s = 0.0
+    for epoch in range(20_000):
+        now_s += 0.05
+        if turn.is_due():
+            with turn:
+                now_s += epoch * 2e-5
+                written_s += epoch * 2e-5
+    assert 0.005 < written_s / now_s < 0.011
