@@ -31,7 +31,7 @@ bench: install ## what the callback costs, how true a batch's joules are, and bo
 	@# Zeus brings it and does without; where there is no AMD driver it keeps Ray from being imported.
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip uninstall --quiet amdsmi
 	$(PY) -m experiments.bench.overhead
-	$(PY) -m experiments.bench.growth
+	$(PY) -m tests.growth
 	$(PY) -m experiments.bench.fidelity
 	$(PY) -m experiments.bench.peers
 

@@ -1,4 +1,4 @@
-"""What grows with a run, and what does not: epochs, days, nodes, child processes.
+"""What grows with a run, and what does not: epochs, days, nodes, child processes. It looks into the library, so it is here.
 
 `make bench` prints the table and writes it to `experiments/bench/results/growth.md`. How the cost of an epoch's hooks
 depends on the number of epochs behind it, `overhead` measures inside a Trainer.
@@ -183,7 +183,7 @@ def main() -> None:
             disable_numparse=True,
         ),
     ]
-    text = f"# What grows with a run\n\n`python -m experiments.bench.growth` on {about()}.\n\n" + "\n\n".join(tables) + "\n"
+    text = f"# What grows with a run\n\n`python -m tests.growth` on {about()}.\n\n" + "\n\n".join(tables) + "\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "growth.md").write_text(text)
     print(text)
