@@ -65,14 +65,12 @@ class Usage:
             uj,
             self.ns + other.ns,
             self.batches + other.batches,
-            self.samples + other.samples if self._counts and other._counts else 0,
+            # Samples of which some are not known are none.
+            self.samples + other.samples
+            if (self.samples or not self.batches) and (other.samples or not other.batches)
+            else 0,
             self.edge_variance + other.edge_variance,
         )
-
-    @property
-    def _counts(self) -> bool:
-        """Whether the samples of all batches are known."""
-        return self.samples > 0 or self.batches == 0
 
     @property
     def total_uj(self) -> int:

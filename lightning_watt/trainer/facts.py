@@ -122,14 +122,16 @@ def validates_by_time(trainer: Any) -> bool:
     return getattr(trainer, "_val_check_time_interval", None) is not None
 
 
-def batches_ahead(trainer: Any) -> dict[str, int] | None:
+def batches_ahead(trainer: Any, left_s: float | None) -> dict[str, int] | None:
     """Batches still to come by stage, at most; None if the end of the schedule is not known.
 
-    A limit of time alone is an end too, however many batches come before it.
+    Args:
+        trainer: the Trainer.
+        left_s: its `seconds_left`; a limit of time alone is an end too, however many batches come before it.
     """
     plan, done = schedule(trainer), batches_trained(trainer)
     ends = [_end_of_epochs(trainer, plan), _end_of_steps(trainer, plan, done)]
-    if seconds_left(trainer) is not None:
+    if left_s is not None:
         ends.append(done + FAR)
     known = [end for end in ends if end is not None]
     end = min(known, default=math.inf)

@@ -106,6 +106,7 @@ class MeasuredRun:
         self._recorded = self._is_old = False
         self._record_turn = Turn(RECORD_SHARE)
         self._line_due_s = 0.0
+        self._given: tuple[Any, ...] = ()  # what the values were given for
 
     def forked(self) -> None:
         """In a child of the process that trains: the run, its files and its threads are the parent's."""
@@ -252,16 +253,17 @@ class MeasuredRun:
         session = self.session
         assert session is not None
         fitting = trainer.state.fn == "fit"
+        left_s = facts.seconds_left(trainer) if fitting else None
         return LogPoint(
             step=facts.logger_step(trainer),
             epoch=int(trainer.current_epoch),
             accuracy=self.state.metric.last,
             batches=session.batches,
             samples=session.samples,
-            ahead=facts.batches_ahead(trainer) if fitting else None,
+            ahead=facts.batches_ahead(trainer, left_s) if fitting else None,
             trained=facts.batches_trained(trainer) if fitting else 0,
             per_batch=not (fitting and session.account.stage == "validate"),
-            left_s=facts.seconds_left(trainer) if fitting else None,
+            left_s=left_s,
         )
 
     def _catch_up(self, trainer: Any, *, gives: bool = True) -> None:
@@ -286,7 +288,12 @@ class MeasuredRun:
 
     @guarded
     def _give_values(self, trainer: Any, session: Session | None) -> None:
-        self.publisher.publish(trainer, session, self.state, self.log_point, self.nodes)
+        # At the end of a training epoch that has just validated, the values are those of that validation.
+        given = (session.batches, self.state.metric.last) if session is not None else ()
+        is_new = given != self._given or self.nodes is not None or self.publisher.budget is not None
+        self._given = given
+        if is_new:
+            self.publisher.publish(trainer, session, self.state, self.log_point, self.nodes)
         self.monitors.fill(trainer, self.state.warn_once)
 
     # -- the meter's thread -------------------------------------------------------------------------------------------

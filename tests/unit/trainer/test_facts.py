@@ -14,6 +14,10 @@ from lightning_watt.accounts.forecast import Schedule
 from lightning_watt.trainer import facts
 
 
+def ahead_of(trainer):
+    return facts.batches_ahead(trainer, facts.seconds_left(trainer))
+
+
 def a_trainer(trained: int = 0, steps: int | None = None, **options: Any) -> Any:
     """Five validation batches after each of ten epochs of twenty batches, unless options say otherwise."""
     given: dict[str, Any] = {
@@ -48,7 +52,7 @@ def a_trainer(trained: int = 0, steps: int | None = None, **options: Any) -> Any
     ],
 )
 def test_what_is_still_to_come(trainer, ahead):
-    assert facts.batches_ahead(trainer) == ahead
+    assert ahead_of(trainer) == ahead
 
 
 @pytest.mark.parametrize("steps_a_batch", [1, 2, 3])
@@ -56,8 +60,8 @@ def test_an_optimizer_that_the_module_steps_itself_steps_as_often_as_so_far(step
     """Lightning counts the steps of all optimizers, so `max_steps` is reached after fewer batches."""
     by_hand = {"lightning_module": SimpleNamespace(automatic_optimization=False), "max_epochs": -1, "max_steps": 60}
     some = a_trainer(4, 4 * steps_a_batch, **by_hand)
-    assert facts.batches_ahead(some)["train"] == 60 // steps_a_batch - 4
-    assert facts.batches_ahead(a_trainer(**by_hand)) is None
+    assert ahead_of(some)["train"] == 60 // steps_a_batch - 4
+    assert ahead_of(a_trainer(**by_hand)) is None
 
 
 @pytest.mark.parametrize(
@@ -72,13 +76,13 @@ def test_an_optimizer_that_the_module_steps_itself_steps_as_often_as_so_far(step
     ids=str,
 )
 def test_an_end_or_a_validation_that_nobody_knows_is_not_nothing(options):
-    assert facts.batches_ahead(a_trainer(5, **options)) is None
+    assert ahead_of(a_trainer(5, **options)) is None
 
 
 def test_a_stream_s_steps_are_known():
     stream = {"num_training_batches": math.inf, "max_epochs": -1, "max_steps": 50}
-    assert facts.batches_ahead(a_trainer(5, val_check_batch=10, **stream)) == {"train": 45, "validate": 5 * 5}
-    assert facts.batches_ahead(a_trainer(5, val_check_batch=math.inf, num_val_batches=[], **stream)) == {"train": 45}
+    assert ahead_of(a_trainer(5, val_check_batch=10, **stream)) == {"train": 45, "validate": 5 * 5}
+    assert ahead_of(a_trainer(5, val_check_batch=math.inf, num_val_batches=[], **stream)) == {"train": 45}
 
 
 def test_a_limit_of_time_is_an_end():
@@ -88,7 +92,7 @@ def test_a_limit_of_time_is_an_end():
     timers[1].on_train_start(trainer, None)
     assert 0 < facts.seconds_left(trainer) < 90
     # Far more than come within it; the pace says how many.
-    ahead = facts.batches_ahead(trainer)
+    ahead = ahead_of(trainer)
     assert ahead["train"] / ahead["validate"] == pytest.approx(20 / 5, rel=1e-6)
     assert facts.seconds_left(a_trainer()) is None
     assert facts.seconds_left(a_trainer(callbacks=[Timer()])) is None
