@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from time import monotonic
+from typing import Any
 
 from lightning_watt.sources.base import Clock, HostClock
 from lightning_watt.units import NS_PER_S
@@ -81,6 +82,10 @@ class EndingClock:
             seconds = min(seconds, (self.ends_ns - self.now_ns()) / NS_PER_S)
         if seconds > 0:
             self.clock.sleep(seconds)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or a pickle, of a source that has measured goes on without this measurement's end."""
+        return type(self), (self.clock,)
 
     def end_by(self, t_ns: int) -> None:
         """The measurement is to end; who sleeps wakes up."""

@@ -100,7 +100,9 @@ class Trace:
 
     def leave_files(self) -> None:
         """The names of the files that are not ours, and what is in the checkpoints."""
-        files = sorted(path for path in self.directory.rglob("*") if path.is_file() and not path.name.startswith("watt"))
+        files = sorted(
+            path for path in self.directory.rglob("*") if path.is_file() and not path.name.startswith(("watt", ".watt"))
+        )
         self.leave("files", lambda: [path.relative_to(self.directory) for path in files])
         for path in files:
             if path.suffix == ".ckpt":

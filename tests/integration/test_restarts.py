@@ -274,7 +274,7 @@ class ByStage(Steady):
     def open(self, clock: Clock) -> list[Device]:
         self.points = deque([(clock.now_ns(), self.used_uj.total())])
         (device,) = super().open(clock)
-        return [msgspec.structs.replace(device, always_draws=False)]
+        return [msgspec.structs.replace(device, always_draws=False, tick_s=0.0)]
 
     def on_batch(self, stage: str, index: int) -> None:
         self.points.append((began_ns := self.clock.now_ns(), self.used_uj.total()))

@@ -148,7 +148,6 @@ def test_another_trainer_elsewhere_is_another_run(ptl, tmp_path):
         pytest.param({"val_check_interval": 0.5}, (12, 12, 2), id="validation within the epoch"),
         pytest.param({"val_check_interval": 4, "check_val_every_n_epoch": None}, (12, 9, 2), id="by steps"),
         pytest.param({"check_val_every_n_epoch": 2}, (12, 3, 2), id="every second epoch"),
-        pytest.param({"fast_dev_run": 2}, (2, 2, 0), id="fast_dev_run"),
         pytest.param({"limit_train_batches": 3, "limit_val_batches": 1}, (6, 2, 1), id="limits"),
         pytest.param({"limit_val_batches": 0}, (12, 0, 0), id="no validation"),
         pytest.param({"num_sanity_val_steps": 0}, (12, 6, 0), id="no sanity check"),

@@ -151,10 +151,11 @@ def test_every_rank_s_journal_is_read(tmp_path):
 
 
 def test_a_journal_that_is_not_there_is_reported(tmp_path):
-    a_journal(tmp_path, a_session("b", 0, 5))
-    (sentence,) = find({"a": 60.0}, ["a"], tmp_path).unknown
+    place = tmp_path / "run"  # the directories beside it are looked into
+    a_journal(place, a_session("b", 0, 5))
+    (sentence,) = find({"a": 60.0}, ["a"], place).unknown
     assert "not known" in sentence
-    assert str(tmp_path) in sentence
+    assert str(place) in sentence
 
 
 def test_a_copied_directory_is_counted_once(tmp_path):
