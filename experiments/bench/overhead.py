@@ -204,7 +204,7 @@ class _Memory(pl.Callback):
             self.sizes.append(self._process.memory_info().rss / 2**20)
 
 
-def memory(batches: int = 200_000) -> Row:
+def memory(batches: int = 50_000) -> Row:
     """Resident memory over many batches, with us and without."""
     grown = []
     with Lab(boards(2)).running():
