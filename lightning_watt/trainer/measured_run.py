@@ -47,6 +47,8 @@ def _report(run: MeasuredRun, step: str, _: tuple[Any, ...], error: Exception) -
 guarded = never_raise(_report)
 """A step of a `MeasuredRun` that cannot stop a training."""
 
+FIRST_LINES = 10_000
+"""So many lines of the journal are written at each reading; later ones once an interval, or it would become huge."""
 RECORD_SHARE = 0.01
 """The share of the time that the record's writing may take; it grows with the number of epochs, and waits the longer."""
 
@@ -105,7 +107,7 @@ class MeasuredRun:
         self._epoch_open = False
         self._recorded = self._is_old = False
         self._record_turn = Turn(RECORD_SHARE)
-        self._line_due_s = 0.0
+        self._lines, self._line_due_s = 0, 0.0
         self._given: tuple[Any, ...] = ()  # what the values were given for
 
     def forked(self) -> None:
@@ -308,8 +310,9 @@ class MeasuredRun:
             return
         for line in lines:
             writer.journal(line)
-        if monotonic() >= self._line_due_s:
-            # Asked-for readings come in between; a line an interval is enough.
+        if self._lines < FIRST_LINES or monotonic() >= self._line_due_s:
+            # Readings that were asked for come in between. In a long run a line an interval is enough.
+            self._lines += 1
             self._line_due_s = monotonic() + max(0.0, self.state.interval_s - MIN_READ_GAP_S)
             writer.journal(session.line())
         writer.batches(rows)
