@@ -138,7 +138,7 @@ def within(ahead: Mapping[str, int], left_s: float, by_stage: Mapping[str, Usage
     needed_s = sum(batches * pace_s.get(stage, 0.0) for stage, batches in ahead.items())
     if needed_s <= left_s:
         return dict(ahead)
-    share = max(0.0, left_s) / needed_s
+    share = max(0.0, left_s) / needed_s if needed_s else 0.0  # the time can be over before anything is known
     # A training that is stopped is validated once more.
     return {
         stage: int(batches * share) if stage == "train" else math.ceil(batches * share) for stage, batches in ahead.items()

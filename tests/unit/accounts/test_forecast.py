@@ -170,3 +170,4 @@ def test_what_a_limit_of_time_leaves_is_shared_out_at_the_pace_so_far():
     assert within({"train": 100, "validate": 100}, 30.1, seen) == {"train": 100, "validate": 100}
     assert within({"train": 100}, -1.0, seen) == {"train": 0}
     assert within({"train": 100}, 1.0, {}) == {"train": 100}  # nothing is known yet
+    assert within({"train": 100, "validate": 8}, -1.0, {}) == {"train": 0, "validate": 0}  # nor does it matter
