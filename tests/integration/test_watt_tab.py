@@ -371,6 +371,24 @@ def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
     assert found["ranks"] == [4, 4, 2, 3, 1]
 
 
+def test_no_button_sends_a_chart_anywhere(browser, eight):
+    """Each button of each chart is known by its title, and is clicked: `close` looks at whom the page asked."""
+    with opened(browser, eight) as page:
+        wait_until_drawn(page.frame)
+        page.frame.locator(".chart").first.hover()
+        titles = page.frame.evaluate(
+            """() => [...document.querySelectorAll('.chart')].map((chart) =>
+                [...chart.querySelectorAll('.modebar-btn')].map((button) => button.dataset.title))"""
+        )
+        assert titles
+        assert all(shown == ["Download plot", "Zoom", "Pan", "Reset axes"] for shown in titles), titles
+        page.tab.on("popup", lambda other: page.asked.append(f"a new page: {other.url}"))
+        page.tab.on("download", lambda download: download.cancel())
+        page.frame.evaluate("() => document.querySelectorAll('.modebar-btn').forEach((button) => button.click())")
+        page.tab.wait_for_timeout(300)
+        assert page.frame.locator(".plotly-cloud-dialog-box").count() == 0
+
+
 def test_dark_as_tensorboard_is_dark(browser, eight):
     with opened(browser, eight, dark=True, host=True) as page:
         theme = "() => document.documentElement.dataset.theme"

@@ -106,7 +106,10 @@ export class Chart {
       await plotly.react(this.place, traces, layout, {
         displaylogo: false,
         responsive: true,
-        modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+        // Named one by one: among those that plotly shows by itself, one uploads the chart to a company's servers.
+        modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
+        showSendToCloud: false,
+        plotlyServerURL: "",
         toImageButtonOptions: { format: "svg", filename: this.body.closest("section").id },
       });
       this.place.removeAllListeners?.("plotly_click");
