@@ -3,6 +3,7 @@
 Importing this package imports nothing else; each public name is loaded when it is first asked for.
 
 - `callback`: `WattCallback`, its arguments and hooks; `settings` checks the arguments.
+- `sam`: SAM as a function and as a metric. `carbon`: CO2e a kWh by country.
 - `sources`: where readings come from: NVML, RAPL, an estimate, your own.
 - `meter`: `EnergyMeter` and its windows; works without Lightning.
 - `accounts`: what was used by stage, epoch and device. `run`: one run, over its sessions and nodes.
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from lightning_watt.record.read import read_record
     from lightning_watt.record.record import Record
     from lightning_watt.run.lineage import energy_of
-    from lightning_watt.sam import SustainableAccuracy, sustainable_accuracy
+    from lightning_watt.sam.metric import SustainableAccuracy
+    from lightning_watt.sam.score import sustainable_accuracy
     from lightning_watt.sources.discover import discover
 
     __version__: str
@@ -48,7 +50,7 @@ __all__ = [
 _HOMES = {
     "EnergyMeter": "meter.meter",
     "Record": "record.record",
-    "SustainableAccuracy": "sam",
+    "SustainableAccuracy": "sam.metric",
     "WattCallback": "callback",
     "WattError": "errors",
     "WattWarning": "errors",
@@ -56,7 +58,7 @@ _HOMES = {
     "discover": "sources.discover",
     "energy_of": "run.lineage",
     "read_record": "record.read",
-    "sustainable_accuracy": "sam",
+    "sustainable_accuracy": "sam.score",
 }
 
 

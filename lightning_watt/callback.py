@@ -54,7 +54,8 @@ class WattCallback(Callback):
         log_every_n_steps: training batches between two log rows; None is the Trainer's own.
         budget_kwh: stop the training before it passes this energy, what earlier parts of a resumed run used included.
         pue: power usage effectiveness of the building; it enters CO2e and cost only.
-        carbon_intensity: grams of CO2e a kWh; with it `watt/co2e_g` is logged.
+        carbon_intensity: grams of CO2e a kWh; or a country (`"DE"`, `"Germany"`), for its mean of a year, whose source the
+            record names. With it `watt/co2e_g` is logged.
         record: write `watt.json` and `watt.jsonl` into the run's log directory; over several nodes each other node's reader
             writes its own beside them (`watt.rank2.json`).
         batches: write each batch's energy to `watt_batches.csv`.
@@ -96,7 +97,7 @@ class WattCallback(Callback):
         log_every_n_steps: int | None = None,
         budget_kwh: float | None = None,
         pue: float = 1.0,
-        carbon_intensity: float | None = None,
+        carbon_intensity: float | str | None = None,
         record: bool = True,
         batches: bool = False,
         electricity_price: float | None = None,

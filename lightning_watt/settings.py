@@ -1,7 +1,7 @@
 """The arguments of `WattCallback` and `EnergyMeter`: each with its default, its check, and how it is read from text.
 
 A new argument is added in two places: a field here, and the signature and docstring of `WattCallback.__init__`.
-Nothing here imports torch until SAM is asked for, because `EnergyMeter` works without it.
+Nothing here imports torch, because `EnergyMeter` works without it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from lightning_watt.arguments import OFF, ON, check_choice, check_count, check_number, check_switch, check_word
+from lightning_watt.carbon import carbon_intensity_of, check_carbon_intensity, read_carbon_intensity
+from lightning_watt.sam.score import Scoring, check_sam_arguments
 from lightning_watt.sources.base import EnergySource, is_source
 from lightning_watt.sources.masks import GPU, is_gpu
 from lightning_watt.units import EnergyUnit
-
-if TYPE_CHECKING:
-    from lightning_watt.sam import Scoring
 
 GPU_WORDS = ("auto", "visible", "all")
 """`gpus` in one word: what the Trainer uses (for a meter: as `"visible"`), what the mask leaves, every board."""
@@ -31,8 +30,6 @@ def _name(name: str, value: Any) -> None:
 
 
 def _sam(name: str, value: Any) -> None:
-    from lightning_watt.sam import check_sam_arguments  # only here: it imports torch
-
     sam: dict[str, Any] = {"alpha": 5.0, "beta": 5.0, "unit": "kWh"} | {name.removeprefix("sam_"): value}
     check_sam_arguments(**sam)
 
@@ -62,7 +59,6 @@ _interval = partial(check_number, what="the seconds between two reads of the cou
 _rows = partial(check_count, what="the training batches between two log rows")
 _budget = partial(check_number, what="the kWh that the training may use", above=0.0, optional=True)
 _pue = partial(check_number, what="the building's power over its computers' power", at_least=1.0)
-_carbon = partial(check_number, what="grams of CO2e a kWh", at_least=0.0, optional=True)
 _price = partial(check_number, what="what a kWh costs", at_least=0.0, optional=True)
 _summary = partial(check_word, words=get_args(Summary))
 _idle = partial(check_number, what="the seconds to measure idle power before the run", at_least=0.0)
@@ -91,7 +87,7 @@ class Settings:
     log_every_n_steps: int | None = _argument(None, _rows, int)
     budget_kwh: float | None = _argument(None, _budget, float)
     pue: float = _argument(1.0, _pue, float)
-    carbon_intensity: float | None = _argument(None, _carbon, float)
+    carbon_intensity: float | str | None = _argument(None, check_carbon_intensity, read_carbon_intensity)
     record: bool = _argument(True, check_switch, _read_switch)
     batches: bool = _argument(False, check_switch, _read_switch)
     electricity_price: float | None = _argument(None, _price, float)
@@ -109,14 +105,12 @@ class Settings:
     @property
     def scoring(self) -> Scoring:
         """How energy becomes a score, CO2e and a cost."""
-        from lightning_watt.sam import Scoring  # only here: it imports torch
-
         return Scoring(
             alpha=self.alpha,
             beta=self.beta,
             unit=self.sam_unit,
             pue=self.pue,
-            carbon_intensity=self.carbon_intensity,
+            carbon=None if self.carbon_intensity is None else carbon_intensity_of(self.carbon_intensity),
             electricity_price=self.electricity_price,
         )
 

@@ -33,7 +33,7 @@ from lightning_watt.run.node_reports import NodeReport
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.run.totals import Place, node_report
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.sources import Device
 from lightning_watt.sources.estimate import EstimateSource
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_watt.record.schema import RecordFields
-from lightning_watt.record.summary import summary, summary_html
+from lightning_watt.record.text.summary import summary, summary_html
 
 
 class Record(RecordFields, kw_only=True):

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightning_watt.accounts.ledger import Ledger
 from lightning_watt.errors import RecordError
 from lightning_watt.record.files import BESIDE, check_regular, place_of, version_of
@@ -100,6 +98,8 @@ def _energy_in_checkpoint(file: Path, asked: Path | str) -> CarriedEnergy:
 
 
 def _callback_state(file: Path) -> dict[str, Any]:
+    import torch  # only here: what a run measures needs none
+
     try:
         check_regular(file)
         # Mapped, so that only the callback's few numbers are read and not gigabytes of weights.

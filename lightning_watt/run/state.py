@@ -17,7 +17,7 @@ from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherit
 from lightning_watt.run.lineage import energy_of
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import record_energy, record_epochs, record_nodes
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.units import joules, kwh
 from lightning_watt.warn_once import WarnOnce
 
@@ -132,7 +132,9 @@ class RunState:
             wasted_j=joules(totals.others.wasted_uj),
             lost=list(totals.others.lost),
             pue=scoring.pue,
-            carbon_intensity=scoring.carbon_intensity,
+            carbon_intensity=scoring.carbon.g_per_kwh if scoring.carbon is not None else None,
+            carbon_source=scoring.carbon.source if scoring.carbon is not None else "",
+            country=scoring.carbon.country if scoring.carbon is not None else "",
             co2e_g=scoring.co2e_g(own_j),
             electricity_price=scoring.electricity_price,
             cost=scoring.cost(own_j),

@@ -13,9 +13,9 @@ from typing import Any
 
 from lightning_watt.distributed.nodes import end_together
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.record.printed import PRINTED
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import Status
+from lightning_watt.record.text.printed import PRINTED
 from lightning_watt.run.session import Session
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.accuracy import NO_ACCURACY, missing_accuracy, warn_of_missing_accuracy

@@ -11,7 +11,7 @@ import torch
 from lightning_watt.accounts.events import Snapshot
 from lightning_watt.record.record import Record
 from lightning_watt.record.writer import to_json
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.trainer.facts import is_a
 from lightning_watt.trainer.tags import tags, tags_over_energy
 from lightning_watt.warn_once import WarnOnce

@@ -19,7 +19,7 @@ from typing import Any
 
 from lightning_watt.accounts.ledger import TUNE, Account
 from lightning_watt.run.session import Session
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.tags import PLACE_TAGS, TAGS
 from lightning_watt.warn_once import WarnOnce

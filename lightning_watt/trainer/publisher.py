@@ -12,7 +12,7 @@ from lightning_watt.accounts.events import LogPoint, Snapshot
 from lightning_watt.distributed.nodes import Nodes, Values
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.budget import Budget
 from lightning_watt.trainer.loggers import log_histogram, log_record, log_snapshot, save

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lightning_watt.accounts.events import Snapshot
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.units import kwh
 
 TAGS = (

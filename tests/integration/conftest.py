@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lightning_watt.record.printed import PRINTED
+from lightning_watt.record.text.printed import PRINTED
 from lightning_watt.testing import Lab
 from tests.integration.tiny import PACKAGES, package, two_boards
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lightning_watt import WattCallback
-from lightning_watt.record.printed import PRINTED
+from lightning_watt.record.text.printed import PRINTED
 from lightning_watt.trainer.ending import LIGHTNING_LOGS, quiet
 from tests.integration.tiny import PACKAGES, QUIET, ROOT, Steady, loader, module, trainer
 

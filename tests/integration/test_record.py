@@ -124,7 +124,7 @@ def test_a_metric_whose_compute_raises_ends_the_training_and_not_our_end(ptl, tm
         "trainer.publisher.Publisher.catch_up",
         "trainer.ending.log_record",
         "trainer.hparams.HParamsTable.end",
-        "record.printed.say",
+        "record.text.printed.say",
     ],
 )
 def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, capsys, words, step):
@@ -143,7 +143,7 @@ def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, c
     words.take("the training goes on. Please report it.")
     assert whole(tmp_path).status == read_journal(tmp_path)[-1]["status"] == "completed"
     assert {file.name for file in tmp_path.iterdir()} == {"watt.json", "watt.jsonl"}
-    assert ("Record: " in capsys.readouterr().out) is (step != "record.printed.say")
+    assert ("Record: " in capsys.readouterr().out) is (step != "record.text.printed.say")
     assert readers() == []
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, NodeEnergy, Record, Sam, Stage
-from lightning_watt.record.printed import Printed
+from lightning_watt.record.text.printed import Printed
 from tests.unit.forking import in_a_child
 from tests.unit.record.made import a_record
 
@@ -155,7 +155,7 @@ def test_over_all_a_quiet_process_has_one_line_or_nothing():
 
 PROGRAM = """
 from tests.unit.record.test_printed import a_run
-from lightning_watt.record.printed import PRINTED
+from lightning_watt.record.text.printed import PRINTED
 for name in "abc":
     PRINTED.end_of_run(a_run(name), "", "auto")
 print("the program ends")

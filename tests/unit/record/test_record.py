@@ -9,7 +9,7 @@ import msgspec
 
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import RecordFields
-from lightning_watt.record.summary import summary, summary_html
+from lightning_watt.record.text.summary import summary, summary_html
 from lightning_watt.record.writer import to_json
 from tests.unit.record.made import a_record
 

@@ -10,7 +10,7 @@ from html import unescape
 import pytest
 
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Idle, Inherited, LostWork, Record, Sam, Stage, StepPart
-from lightning_watt.record.summary import line, say, summary, summary_html
+from lightning_watt.record.text.summary import line, say, summary, summary_html
 from tests.unit.record.made import a_record
 
 HOSTILE = "<script>alert('ours')</script> & \"more\""

@@ -28,7 +28,7 @@ from lightning_watt.run.totals import (
     record_nodes,
     snapshot_of,
 )
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.sources.base import Device
 from lightning_watt.testing import FakeClock, ScriptedSource
 from tests.unit.settling import settle

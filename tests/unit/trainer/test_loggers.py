@@ -12,7 +12,7 @@ from lightning_watt.accounts.forecast import LogSpan
 from lightning_watt.errors import WattWarning
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.trainer.loggers import (
     OVER_ENERGY_AXIS,
     each_tensorboard,

@@ -14,7 +14,7 @@ import torch
 from lightning_watt.accounts.ledger import Account
 from lightning_watt.errors import WattWarning
 from lightning_watt.run.session import Session
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.trainer.monitors import Monitors, Tuners, place
 from lightning_watt.units import J_PER_KWH
 from lightning_watt.warn_once import WarnOnce

@@ -13,7 +13,7 @@ from lightning_watt.accounts.forecast import LogSpan
 from lightning_watt.accounts.ledger import Account, Point
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
-from lightning_watt.sam import Scoring
+from lightning_watt.sam.score import Scoring
 from lightning_watt.sources.base import Device
 from lightning_watt.trainer.publisher import Publisher, for_bar
 

@@ -9,7 +9,8 @@ import pytest
 from lightning_watt import sustainable_accuracy
 from lightning_watt.accounts.events import LogPoint, Snapshot
 from lightning_watt.accounts.forecast import Forecast, LogSpan
-from lightning_watt.sam import Scoring
+from lightning_watt.carbon import CarbonIntensity
+from lightning_watt.sam.score import Scoring
 from lightning_watt.trainer.tags import tags, tags_over_energy
 
 KWH = 3.6e6
@@ -27,7 +28,7 @@ PLAIN = Scoring(alpha=5, beta=5, unit="kWh")
 
 
 def test_the_contracts_tags_and_their_values():
-    assert tags(SNAPSHOT, replace(PLAIN, pue=1.5, carbon_intensity=200)) == pytest.approx(
+    assert tags(SNAPSHOT, replace(PLAIN, pue=1.5, carbon=CarbonIntensity(200.0))) == pytest.approx(
         {
             "watt/energy_kwh": 100,
             "watt/uncertainty_kwh": 5,
@@ -79,5 +80,5 @@ def test_over_energy_are_the_two_that_the_energy_bought():
 
 def test_a_buildings_share_enters_co2e_only():
     assert replace(PLAIN, pue=2.0).co2e_g(KWH) is None
-    assert replace(PLAIN, pue=2.0, carbon_intensity=100).co2e_g(KWH) == 200
+    assert replace(PLAIN, pue=2.0, carbon=CarbonIntensity(100.0)).co2e_g(KWH) == 200
     assert tags(SNAPSHOT, replace(PLAIN, pue=2.0))["watt/energy_kwh"] == 100

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import torch
-import torchmetrics
-from torch import Tensor
-
+from lightning_watt.carbon import CarbonIntensity
 from lightning_watt.units import J_PER, J_PER_KWH, EnergyUnit, kwh
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_sam_arguments(alpha: float, beta: float, unit: str) -> None:
@@ -93,6 +93,15 @@ def sustainable_accuracy(
     check_sam_arguments(alpha, beta, unit)
     if isinstance(accuracy, (int, float)) and isinstance(energy_kwh, (int, float)):  # a hundredth of what tensors take
         return _of_numbers(accuracy, energy_kwh, alpha, beta, unit, shifted)
+    return _of_tensors(accuracy, energy_kwh, alpha, beta, unit, shifted)
+
+
+def _of_tensors(
+    accuracy: Tensor | float, energy_kwh: Tensor | float, alpha: float, beta: float, unit: EnergyUnit, shifted: bool
+) -> Tensor | float:
+    import torch  # only here: numbers do without
+    from torch import Tensor
+
     plain = not isinstance(accuracy, Tensor) and not isinstance(energy_kwh, Tensor)
     device = next((x.device for x in (accuracy, energy_kwh) if isinstance(x, Tensor)), torch.device("cpu"))
     device = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
@@ -133,85 +142,6 @@ def _negative(value: Any) -> ValueError:
     return ValueError(f"energy_kwh is {value}: energy cannot be negative.")
 
 
-class SustainableAccuracy(torchmetrics.Metric):
-    """Accuracy and energy accumulated over batches (and ranks), and SAM of the two.
-
-    Args:
-        alpha: how much accuracy counts.
-        beta: scale.
-        unit: the unit that E in the equation is taken in.
-        shifted: use the form that is finite for every energy.
-        **kwargs: `torchmetrics.Metric`'s own.
-
-    Raises:
-        ValueError: alpha or beta not finite, unknown unit.
-
-    Source: arXiv 2310.06522.
-
-    Example:
-        >>> metric = SustainableAccuracy(shifted=True)
-        >>> metric.update(torch.tensor([1, 0, 2, 2]), torch.tensor([1, 0, 2, 1]), energy_kwh=0.5)
-        >>> round(metric.compute().item(), 4)
-        1.1619
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    correct: Tensor
-    total: Tensor
-    energy_kwh: Tensor
-
-    def __init__(
-        self,
-        alpha: float = 5.0,
-        beta: float = 5.0,
-        unit: EnergyUnit = "kWh",
-        shifted: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        check_sam_arguments(alpha, beta, unit)
-        self.alpha = alpha
-        self.beta = beta
-        self.unit: EnergyUnit = unit
-        self.shifted = shifted
-        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("energy_kwh", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, preds: Tensor, target: Tensor, energy_kwh: Tensor | float) -> None:
-        """Take one batch.
-
-        Args:
-            preds: class indices of shape (N,), or scores of shape (N, C) whose largest is the prediction.
-            target: class indices of shape (N,).
-            energy_kwh: kilowatt-hours spent since the last update; they are added up, over batches and ranks.
-
-        Raises:
-            ValueError: shapes that do not fit, or negative energy.
-        """
-        labels = preds.argmax(dim=1) if preds.ndim == target.ndim + 1 else preds
-        if labels.shape != target.shape:
-            raise ValueError(
-                f"preds has shape {tuple(preds.shape)} and target {tuple(target.shape)}: "
-                "give class indices (N,) or scores (N, C), and class indices (N,)."
-            )
-        if not float(energy_kwh) >= 0:
-            raise ValueError(f"energy_kwh is {float(energy_kwh)}: give what was spent since the last update, zero or more.")
-        self.correct += (labels == target).sum()
-        self.total += target.numel()
-        self.energy_kwh += float(energy_kwh)
-
-    def compute(self) -> Tensor:
-        """SAM of the accuracy and the energy so far, a float64 scalar; NaN if it is undefined or nothing was seen."""
-        accuracy = self.correct.double() / self.total
-        score = sustainable_accuracy(
-            accuracy, self.energy_kwh, alpha=self.alpha, beta=self.beta, unit=self.unit, shifted=self.shifted
-        )
-        return torch.as_tensor(score)
-
-
 @dataclass(frozen=True)
 class Scoring:
     """How energy is turned into a score and into what stands beside the kWh.
@@ -221,7 +151,7 @@ class Scoring:
         beta: SAM's beta.
         unit: the unit of E in SAM.
         pue: power usage effectiveness of the building; it enters CO2e and cost, never the kWh.
-        carbon_intensity: grams of CO2e a kWh; None if it is not given.
+        carbon: what a kWh causes; None if it is not given.
         electricity_price: what a kWh costs, in any currency; None if it is not given.
     """
 
@@ -229,7 +159,7 @@ class Scoring:
     beta: float
     unit: EnergyUnit
     pue: float = 1.0
-    carbon_intensity: float | None = None
+    carbon: CarbonIntensity | None = None
     electricity_price: float | None = None
 
     def sam(self, accuracy: float | None, joules: float) -> tuple[float | None, float | None]:
@@ -245,7 +175,7 @@ class Scoring:
 
     def co2e_g(self, joules: float) -> float | None:
         """Grams of CO2e, the building's share included; None without an intensity."""
-        return None if self.carbon_intensity is None else kwh(joules) * self.pue * self.carbon_intensity
+        return None if self.carbon is None else kwh(joules) * self.pue * self.carbon.g_per_kwh
 
     def cost(self, joules: float) -> float | None:
         """What the energy costs, the building's share included, in the price's currency; None without a price."""

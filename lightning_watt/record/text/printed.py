@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.record.schema import DeviceEnergy, RecordFields, Stage
-from lightning_watt.record.summary import line, say, summary
+from lightning_watt.record.text.summary import line, say, summary
 from lightning_watt.settings import Summary
 from lightning_watt.tables import table
 from lightning_watt.units import J_PER, digits, human_energy, joules, unit_that_fits

@@ -123,7 +123,9 @@ def _sentences(record: RecordFields) -> list[str]:
         lines.append(f"Of it, {resumed} up to the checkpoint that it resumed from, and {wasted} wasted after checkpoints.")
         lines += [f"Wasted: {human_energy(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
     if record.co2e_g is not None and record.carbon_intensity is not None:
-        lines.append(f"CO2e {digits(record.co2e_g)} g, at {record.carbon_intensity:g} g/kWh and a PUE of {record.pue:g}.")
+        country = f" ({record.carbon_source})" if record.country else ""
+        intensity = f"{record.carbon_intensity:g} g/kWh{country}"
+        lines.append(f"CO2e {digits(record.co2e_g)} g, at {intensity} and a PUE of {record.pue:g}.")
     if record.cost is not None and record.electricity_price is not None:
         lines.append(f"Cost {digits(record.cost)}, at {record.electricity_price:g} a kWh and a PUE of {record.pue:g}.")
     if record.idle is not None:
