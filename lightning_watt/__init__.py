@@ -11,6 +11,7 @@ Importing this package imports nothing else; each public name is loaded when it 
 - `distributed`: the ranks and nodes of one run.
 - `trainer`: all that knows a Trainer.
 - `tensorboard`: the Watt tab.
+- `commands`: the command line.
 - `testing`: a clock, sources and an NVML to test with.
 """
 

@@ -5,13 +5,15 @@
 - `writer`: writes a run's files. `claim`: which names they get in their directory. `remote`: directories with a URL.
 - `plain`: makes of a user's own values what a file can hold.
 - `files`: names, places and size limits, and how files are opened.
-- `summary`: the table at the end of a run, and the line. `printed`: how much of it is printed.
+- `difference`: whether two runs differ. `text/`: the table and the line at the end of a run, how much
+  of them is printed, and a statement for a paper.
 """
 
 from __future__ import annotations
 
+from lightning_watt.record.difference import Difference, difference
 from lightning_watt.record.journal import read_journal
-from lightning_watt.record.read import read_record, read_records, record_from_json
+from lightning_watt.record.read import read_record, read_records, record_from_json, records_below
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import (
     Accuracy,
@@ -28,12 +30,14 @@ from lightning_watt.record.schema import (
     Status,
     StepPart,
 )
+from lightning_watt.record.text.statement import Statement, statement
 from lightning_watt.sources.base import Gap
 
 __all__ = [
     "Accuracy",
     "BatchRow",
     "DeviceEnergy",
+    "Difference",
     "Energy",
     "Epoch",
     "Gap",
@@ -44,10 +48,14 @@ __all__ = [
     "Record",
     "Sam",
     "Stage",
+    "Statement",
     "Status",
     "StepPart",
+    "difference",
     "read_journal",
     "read_record",
     "read_records",
     "record_from_json",
+    "records_below",
+    "statement",
 ]

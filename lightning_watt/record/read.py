@@ -60,6 +60,34 @@ def read_records(directory: str | os.PathLike[str]) -> list[Record]:
         return [_read_in_directory(file) for file in _oldest_first(place_of(here))]
 
 
+def records_below(root: str | os.PathLike[str]) -> list[tuple[Path, Record | RecordError]]:
+    """Read every record in a directory and in all directories below it, in the order of their paths.
+
+    Args:
+        root: the directory, or its URL; or one record.
+
+    Returns:
+        Each record's file and the record; or why it cannot be read.
+
+    Raises:
+        RecordError: there is no such directory.
+    """
+    with at_hand(root) as here:
+        if here.suffix == ".json":
+            return [(here, _read(here))]
+        if not here.is_dir():
+            raise RecordError(f"{here}: there is no such directory.")
+        found: list[tuple[Path, Record | RecordError]] = []
+        for directory, folders, _ in os.walk(here):
+            folders.sort()
+            for file in _oldest_first(Path(directory)) if records_in(Path(directory)) else ():
+                try:
+                    found.append((file, _read_in_directory(file)))
+                except RecordError as error:
+                    found.append((file, error))
+        return found
+
+
 class Heading(msgspec.Struct):
     """What a record says of whose it is; empty for one that cannot be read.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightning_watt.record.schema import RecordFields
+from lightning_watt.record.text.statement import Statement, statement
 from lightning_watt.record.text.summary import summary, summary_html
 
 
@@ -12,6 +13,14 @@ class Record(RecordFields, kw_only=True):
     def __str__(self) -> str:
         """What `print(callback.result)` shows: the same as text."""
         return summary(self)
+
+    def statement(self, name: str = "") -> Statement:
+        """The run in words for a paper: `.text`, `.latex`, `.bibtex`, `.model_card`.
+
+        Args:
+            name: what the run is called in the table; by default its model.
+        """
+        return statement(self, name)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the tables and sentences at the end of a run."""

@@ -81,6 +81,21 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
         return _energy_in_checkpoint(file, asked)
 
 
+def energy_below(root: Path, records: Sequence[Record]) -> CarriedEnergy:
+    """The energy of all runs in a directory and below it, each joule once.
+
+    Args:
+        root: the directory.
+        records: the records of the runs there (`records_below`).
+
+    Raises:
+        RecordError: none of the runs measured anything.
+    """
+    inherited = {run.path: run for record in records for run in record.inherited}
+    outside = [run for path, run in inherited.items() if not Path(path).absolute().is_relative_to(root.absolute())]
+    return CarriedEnergy(root, _measured_j(root, records), tuple(outside))
+
+
 # -- a checkpoint -----------------------------------------------------------------------------------------------------
 
 

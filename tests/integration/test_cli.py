@@ -1,23 +1,26 @@
-"""`python -m lightning_watt`: what this machine can measure, in words and in the exit status."""
+"""`python -m lightning_watt`: what this machine can measure, in words and in the exit status; and `run` over any program."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from lightning_watt import read_record
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.testing import Board, Fault, Lab, constant
 
 ROOT = Path(__file__).parents[2]
 
 
-def ask(env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "lightning_watt"]
+def ask(env: dict[str, str] | None = None, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "lightning_watt", *words]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -82,3 +85,49 @@ def test_a_lost_board_does_not_hide_the_other():
     answer = ask(lab.env())
     assert (answer.returncode, answer.stderr) == (0, "")
     assert lab.uuid(1) in answer.stdout
+
+
+def test_an_estimate_that_a_run_would_not_take_is_not_listed():
+    lab = Lab([Board()])
+    assert "cpu0" not in ask(lab.env()).stdout
+    found = json.loads(ask(lab.env(), "doctor", "--json").stdout)
+    assert (found["measured"], found["devices"][0]["source"]) == (True, "nvml-counter")
+
+
+def test_any_program_is_measured_within_its_uncertainty(tmp_path):
+    """Its output and its exit status are its own; the table goes to the other stream."""
+    lab = Lab([Board(power=constant(100)), Board(power=constant(50))])
+    script = "import sys, time; time.sleep(2); print('its own words'); sys.exit(7)"
+    answer = ask(lab.env(), "run", "--dir", str(tmp_path), "--", sys.executable, "-c", script)
+    assert (answer.returncode, answer.stdout) == (7, "its own words\n")
+    assert re.search(r"^gpu1 .* nvml-counter", answer.stderr, re.MULTILINE)
+    record = read_record(tmp_path)
+    assert (record.status, record.energy.provenance) == ("failed", "measured")
+    truth_j = 150.0 * record.energy.by_stage["other"].seconds
+    assert record.energy.by_stage["other"].seconds >= 2.0
+    assert record.energy.total_j == pytest.approx(truth_j, abs=record.energy.uncertainty_j)
+    assert record.model["command"][-1] == script
+
+
+def test_a_signal_reaches_the_program_and_the_record_says_interrupted(tmp_path):
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('stopped', flush=True), sys.exit(143)))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    words = ["run", "--dir", str(tmp_path), "--", sys.executable, "-c", script]
+    command = [sys.executable, "-m", "lightning_watt", *words]
+    lab = Lab([Board()])
+    env = lab.env() | {"PYTHONIOENCODING": "ascii"}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ours:
+        assert ours.stdout is not None
+        assert ours.stdout.readline() == "ready\n"
+        while not (tmp_path / "watt.json").exists():  # as soon as something was read
+            time.sleep(0.05)
+        assert read_record(tmp_path).status == "running"
+        ours.terminate()
+        said, errors = ours.communicate(timeout=60)
+    assert (ours.returncode, said) == (143, "stopped\n")
+    assert "+-" in errors  # a terminal that has no more than ASCII
+    assert read_record(tmp_path).status == "interrupted"

@@ -31,7 +31,8 @@ ROWS: list[set[str]] = [
     {"run", "testing"},
     {"distributed", "tensorboard"},
     {"trainer"},
-    {"callback", "__main__"},
+    {"callback", "commands"},
+    {"__main__"},
     {"zero_code"},
     {"entry_point"},
 ]
@@ -39,7 +40,7 @@ ROWS: list[set[str]] = [
 
 DOORS: dict[str, set[str]] = {
     "fsspec": {"record.remote"},
-    "msgspec": {"sources.base", "record", "accounts", "run", "distributed", "tensorboard"},
+    "msgspec": {"sources.base", "record", "accounts", "run", "distributed", "tensorboard", "commands"},
     "numpy": {"meter", "testing"},
     "psutil": {"host"},
     "pynvml": {"sources.nvml_boards", "testing"},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TextIO
 
 from lightning_watt.record.schema import RecordFields, Stage
 from lightning_watt.tables import ratio, table
@@ -21,7 +23,7 @@ def summary(record: RecordFields, notes: Sequence[str] = ()) -> str:
         notes: further sentences.
     """
     if record.energy.total_j is None:
-        return _nothing(record)
+        return nothing_measured(record)
     tables = (part for table in _tables(record, "simple") for part in (table, ""))
     return "\n".join(["", *tables, *_sentences(record), *notes])
 
@@ -35,7 +37,7 @@ def line(record: RecordFields, before: Mapping[str, Stage] | None = None) -> str
     """
     energy, accuracy = record.energy, record.accuracy
     if energy.total_j is None:
-        return _nothing(record)
+        return nothing_measured(record)
     used, spread = human_energy(energy.total_j), human_energy(energy.uncertainty_j or 0.0)
     seconds = sum(stage.seconds for stage in energy.by_stage.values())
     status = "" if record.status == "completed" else f"{record.status}; "
@@ -61,12 +63,13 @@ def _since(stages: Mapping[str, Stage], before: Mapping[str, Stage]) -> list[str
 def summary_html(record: RecordFields) -> str:
     """The same as HTML, for a notebook. Text of the record is escaped, so that nothing in it runs."""
     if record.energy.total_j is None:
-        return f"<p>{escape(_nothing(record))}</p>"
+        return f"<p>{escape(nothing_measured(record))}</p>"
     sentences = "<br>".join(escape(line) for line in _sentences(record))
     return "".join([*_tables(record, "html"), f"<p>{sentences}</p>"])
 
 
-def _nothing(record: RecordFields) -> str:
+def nothing_measured(record: RecordFields) -> str:
+    """The sentence for a record without energy."""
     return "No energy was measured. " + (" ".join(record.missing) or "There is no source.")
 
 
@@ -152,18 +155,20 @@ def _sentences(record: RecordFields) -> list[str]:
     return lines
 
 
-def say(text: str) -> None:
-    """Print a text.
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a text, to standard output if no stream is given.
 
     On a terminal that has only ASCII it prints ASCII. If the output is closed, it prints nothing, and raises nothing.
     """
     try:
-        _print(text)
+        _print(text, stream)
     except UnicodeEncodeError:
-        _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"))
+        _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"), stream)
     except (OSError, ValueError) as error:  # a pipe without a reader; a stream that the script has closed
         log.debug("the table was not printed", exc_info=error)
 
 
-def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - the user asked for it
+def _print(text: str, stream: TextIO | None) -> None:
+    if getattr(stream or sys.stdout, "encoding", None) in ("ascii", "ANSI_X3.4-1968"):
+        text.encode("ascii")  # raises, where standard error would print escapes
+    print(text, file=stream, flush=True)

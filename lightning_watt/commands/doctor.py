@@ -1,0 +1,50 @@
+"""`lightning-watt doctor`: what can be measured on this machine, what cannot, why, and the remedy."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lightning_watt.record.text.summary import say
+from lightning_watt.sources.discover import Discovery, discover
+from lightning_watt.sources.estimate import WATTS_PER_CORE
+from lightning_watt.tables import table
+
+
+def doctor(*, as_json: bool = False) -> int:
+    """Print what was found.
+
+    Args:
+        as_json: for other programs.
+
+    Returns:
+        0 if something can be measured, 1 if there is only an estimate or nothing.
+    """
+    found = discover()
+    say(_as_json(found) if as_json else _in_words(found))
+    return 0 if found.measured else 1
+
+
+def _in_words(found: Discovery) -> str:
+    # A run takes the estimate only where nothing is measured.
+    used = [device for device in found.devices if device.provenance == "measured" or not found.measured]
+    rows = [[d.label, d.source, d.provenance, f"{d.gain:.0%}", d.name, d.uuid] for d in used]
+    lines = [table(rows, ["device", "source", "kind", "±", "name", "identity"], "simple")]
+    lines += [f"{device.label}: {device.note}" for device in used if device.note]
+    if found.missing:
+        lines += ["", "Cannot be read here:"]
+        lines += [f"  {reason.source}: {reason.why}\n    Remedy: {reason.remedy}" for reason in found.missing]
+    if found.measured:
+        lines += ["", "Energy is measured here. Scope: what these devices draw, not the wall socket."]
+    else:
+        lines += [
+            "",
+            f"Nothing is measured here. Energy is estimated: {WATTS_PER_CORE} W for each busy thread of the process tree. "
+            "It is labelled so, and off by tens of percent.",
+        ]
+    return "\n".join(lines)
+
+
+def _as_json(found: Discovery) -> str:
+    missing = [{"source": reason.source, "why": reason.why, "remedy": reason.remedy} for reason in found.missing]
+    whole = {"measured": found.measured, "devices": found.devices, "missing": missing}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()

@@ -1,0 +1,205 @@
+"""`lightning-watt show`, `compare`, `sum`, `statement` and `export`: what records say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lightning_watt.errors import RecordError
+from lightning_watt.record.difference import difference
+from lightning_watt.record.read import read_record, read_records, records_below
+from lightning_watt.record.record import Record
+from lightning_watt.record.text.statement import statement
+from lightning_watt.record.text.summary import say, summary
+from lightning_watt.run.lineage import energy_below
+from lightning_watt.settings import Settings
+from lightning_watt.tables import table
+from lightning_watt.units import digits, human_energy
+
+
+def show(paths: Sequence[str]) -> int:
+    """Print the table of each run; of each one in a directory."""
+    for path in paths:
+        records = [read_record(path)] if path.endswith(".json") else read_records(path)
+        for number, record in enumerate(records):
+            where = path if len(records) == 1 else f"{path}, run {number + 1} of {len(records)}"
+            say(f"{where}: {record.status}\n{summary(record)}\n")
+    return 0
+
+
+def compare(first: str, second: str) -> int:
+    """Print how two runs differ, and whether they do.
+
+    Returns:
+        0 if they differ by more than is uncertain, 1 if they cannot be told apart.
+    """
+    runs = [read_record(first), read_record(second)]
+    found = difference(runs[1], runs[0])
+    rows = [
+        ["energy", *(human_energy(run.energy.total_j or 0.0) for run in runs)],
+        ["±", *(human_energy(run.energy.uncertainty_j or 0.0, 2) for run in runs)],
+        ["seconds", *(digits(sum(stage.seconds for stage in run.energy.by_stage.values())) for run in runs)],
+        ["accuracy", *("-" if run.accuracy.last is None else f"{run.accuracy.last:.4f}" for run in runs)],
+        ["status", *(run.status for run in runs)],
+        ["provenance", *(str(run.energy.provenance) for run in runs)],
+        ["devices", *(", ".join(device.name for device in run.energy.by_device.values()) for run in runs)],
+    ]
+    say(table(rows, ["", "first", "second"], "simple"))
+    more = "more" if found.joules >= 0 else "less"
+    by = f"{human_energy(abs(found.joules))} ± {human_energy(found.plus_minus_j, 2)}"
+    share = found.joules / (runs[0].energy.total_j or 1.0)
+    verdict = "They differ" if found.is_sure else "They cannot be told apart"
+    say(f"\n{verdict}: the second used {by} {more} ({share:+.1%}).\n{found.why}")
+    if any(run.status != "completed" for run in runs):
+        say("Not both of them completed: what they did may differ too.")
+    return 0 if found.is_sure else 1
+
+
+def sum_up(root: str) -> int:
+    """Print the energy of all runs in a directory and below it, each joule once.
+
+    Returns:
+        0; 1 if a record could not be read.
+    """
+    records, broken = _read_below(root)
+    carried = energy_below(Path(root), [record for _, record in records])
+    statuses = Counter(record.status for _, record in records)
+    kinds = sorted({str(record.energy.provenance) for _, record in records if record.energy.provenance})
+    runs = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    used = f"{human_energy(carried.own_j)} ± {human_energy(_plus_minus_j(carried.own_j, records), 2)}"
+    say(f"{used} in {len(records)} runs ({runs}), {' and '.join(kinds)}. Each joule is counted once.")
+    if carried.inherited:
+        say(f"The runs outside of it that these started from: {human_energy(carried.total_j - carried.own_j)}.")
+    return broken
+
+
+def _plus_minus_j(own_j: float, records: Sequence[tuple[Path, Record]]) -> float:
+    """Of a sum over runs: errors of scale add up, because a device's is the same in all of them; those of edges do not."""
+    energies = [record.energy for _, record in records if record.energy.total_j]
+    whole_j = sum(energy.total_j or 0.0 for energy in energies)
+    scale = sum(energy.gain_j for energy in energies) / whole_j if whole_j else 0.0
+    return math.hypot(own_j * scale, *(energy.boundary_j for energy in energies))
+
+
+def state(paths: Sequence[str], part: str | None, settings: Settings) -> int:
+    """Print each run in words for a paper.
+
+    Args:
+        paths: the runs.
+        part: `text`, `latex`, `bibtex` or `model-card`; None for all.
+        settings: their `carbon_intensity` and `pue` are taken instead of the record's, if they are given.
+    """
+    for path in paths:
+        record = _with_carbon(read_record(path), settings)
+        name = Path(path).name if Path(path).suffix != ".json" else Path(path).absolute().parent.name
+        said = statement(record, name)
+        say(str(said) if part is None else str(getattr(said, part.replace("-", "_"))))
+        say("")
+    return 0
+
+
+def export(root: str, kind: str, to: str | None) -> int:
+    """Write all runs in a directory and below it as CSV.
+
+    Args:
+        root: the directory.
+        kind: a row for each run, or for each stage, epoch or device of each.
+        to: the file; None for standard output.
+
+    Returns:
+        0; 1 if a record could not be read.
+    """
+    records, broken = _read_below(root)
+    rows = [row for file, record in records for row in _rows(_name(file, Path(root)), record, kind)]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    if to is None:
+        say(out.getvalue().rstrip("\n"))
+    else:
+        try:
+            Path(to).write_text(out.getvalue(), encoding="utf-8", newline="")
+        except OSError as error:
+            raise RecordError(f"{to}: it cannot be written ({error}).") from error
+        say(f"{len(rows)} rows in {to}")
+    return broken
+
+
+def _read_below(root: str) -> tuple[list[tuple[Path, Record]], int]:
+    """The records, and 1 if one of them cannot be read, which is told."""
+    found = records_below(root)
+    for _, record in found:
+        if isinstance(record, RecordError):
+            say(f"Left out: {record}")
+    records = [(file, record) for file, record in found if isinstance(record, Record)]
+    if not records:
+        raise RecordError(f"{root}: there is no run record in it or below it. Did its runs use WattCallback(record=True)?")
+    return records, int(len(records) < len(found))
+
+
+def _name(file: Path, root: Path) -> str:
+    run = file.parent if file.name == "watt.json" else file.with_suffix("")
+    return str(run.relative_to(root)) if run != root and run.is_relative_to(root) else run.absolute().name
+
+
+def _rows(name: str, record: Record, kind: str) -> Iterator[dict[str, Any]]:
+    energy = record.energy
+    if kind == "stages":
+        for stage, used in energy.by_stage.items():
+            yield {"run": name, "stage": stage, **msgspec.structs.asdict(used)}
+    elif kind == "epochs":
+        for epoch in record.epochs:
+            yield {"run": name, **msgspec.structs.asdict(epoch)}
+    elif kind == "devices":
+        for label, device in energy.by_device.items():
+            keys = ("joules", "name", "uuid", "source", "provenance", "gain", "host")
+            yield {"run": name, "device": label, **{key: getattr(device, key) for key in keys}}
+    else:
+        yield {
+            "run": name,
+            "status": record.status,
+            "model": record.model.get("name"),
+            "started_unix": record.started_unix,
+            "seconds": sum(stage.seconds for stage in energy.by_stage.values()),
+            "energy_kwh": energy.total_kwh,
+            "energy_j": energy.total_j,
+            "uncertainty_j": energy.uncertainty_j,
+            "boundary_j": energy.boundary_j,
+            "provenance": energy.provenance,
+            "devices": "; ".join(device.name for device in energy.by_device.values()),
+            "inherited_j": sum(run.total_j for run in record.inherited),
+            "resumed_j": record.resumed_j,
+            "wasted_j": record.wasted_j,
+            "accuracy_metric": record.accuracy.metric,
+            "accuracy_last": record.accuracy.last,
+            "accuracy_best": record.accuracy.best,
+            "sam": record.sam.value,
+            "sam_shifted": record.sam.shifted,
+            "sam_unit": record.sam.unit,
+            "co2e_g": record.co2e_g,
+            "cost": record.cost,
+        }
+
+
+def _with_carbon(record: Record, settings: Settings) -> Record:
+    """The record with an intensity and a PUE that were given afterwards."""
+    if settings.carbon_intensity is None:
+        return record
+    scoring, used_j = settings.scoring, record.energy.total_j
+    assert scoring.carbon is not None
+    return msgspec.structs.replace(
+        record,
+        pue=scoring.pue,
+        carbon_intensity=scoring.carbon.g_per_kwh,
+        carbon_source=scoring.carbon.source,
+        country=scoring.carbon.country,
+        co2e_g=scoring.co2e_g(used_j) if used_j is not None else None,
+    )
