@@ -46,7 +46,8 @@ def test_two_sentences_say_all_that_a_reviewer_asks():
     assert statement(a_run()).text == (
         "This run used 1 ± 0.051 kWh of electricity in 2 hours on 2 × NVIDIA A100, measured by the energy counters of the "
         "boards (NVML); CPUs, memory, power supplies, fans, disks, the network and cooling are not included. It was "
-        "recorded with lightning_watt 0.1.0; the ± holds the error of the sensors (5 %) and of the edges of the measurement (1 %)."
+        "recorded with lightning_watt 0.1.0; the ± holds the error of the sensors (5 %) and of the edges of the "
+        "measurement (1 %)."
     )
 
 
