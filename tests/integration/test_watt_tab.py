@@ -371,6 +371,20 @@ def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
     assert found["ranks"] == [4, 4, 2, 3, 1]
 
 
+def test_one_run_has_axes_that_can_be_read(browser, tmp_path):
+    """No accuracy above 100 %, and more than one energy on the axis."""
+    write_run(tmp_path, "only", 4.0, 0.997)
+    with tensorboard(tmp_path) as address, opened(browser, address) as page:
+        wait_until_drawn(page.frame)
+        ticks = page.frame.evaluate(
+            """() => ['x', 'y'].map((axis) =>
+                [...document.querySelectorAll(`#scatter .${axis}tick text`)].map((tick) => Number(tick.textContent)))"""
+        )
+        assert len(ticks[0]) >= 2
+        assert max(ticks[1]) == 100
+        assert min(ticks[1]) >= 90
+
+
 def test_no_button_sends_a_chart_anywhere(browser, eight):
     """Each button of each chart is known by its title, and is clicked: `close` looks at whom the page asked."""
     with opened(browser, eight) as page:
@@ -494,7 +508,8 @@ def test_a_run_that_is_being_written_changes_before_ones_eyes(browser, tmp_path)
                 arg=before,
                 timeout=30_000,
             )
-            assert float(page.rows()[0]["joules"]) > float(before) > 0
+            now = page.rows()[0]["joules"]
+            assert float(now.replace(",", "")) > float(before.replace(",", "")) > 0
             assert process.poll() is None
     finally:
         process.kill()

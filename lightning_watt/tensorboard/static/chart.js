@@ -44,17 +44,26 @@ export function axis(theme, title, more = {}) {
   };
 }
 
-/** A logarithmic axis with room at its ends: ticks at 1, 2 and 5 where the range is short, at whole powers where it is long. */
+/** An axis of percent with room at its ends, which does not go on where no accuracy can be: above 100 and below 0. */
+export function percentAxis(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const span = Math.max(high - low, 4);
+  const [from, to] = [(low + high) / 2 - 0.6 * span, (low + high) / 2 + 0.6 * span];
+  const edge = 0.03 * span; // a mark at the limit is drawn whole
+  return { range: [Math.max(from, -edge), Math.min(to, 100 + edge)] };
+}
+
+/** A logarithmic axis with room at its ends: more ticks where the range is short, whole powers where it is long. */
 export function logAxis(values, low = Math.min(...values), high = Math.max(...values)) {
   const [from, to] = [Math.log10(low), Math.log10(high)];
-  const margin = 0.08 * Math.max(to - from, 0.5);
+  const margin = Math.max(0.08 * (to - from), 0.15); // one run has more than one tick
   const every = Math.max(1, Math.ceil((to - from) / 8));
-  const steps = to - from < 3 ? [1, 2, 5] : [1];
+  const steps = to - from < 0.6 ? [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9] : to - from < 3 ? [1, 2, 5] : [1];
   const ticks = [];
   for (let power = Math.floor(from - margin); power <= to + margin + 1 && power <= 308; power++) {
     if (power % every === 0) for (const step of steps) ticks.push(step * 10 ** power);
   }
-  const text = (value) => (value >= 1e-3 && value < 1e5 ? String(Number(value.toPrecision(1))) : `10<sup>${Math.log10(value)}</sup>`);
+  const text = (value) => (value >= 1e-3 && value < 1e5 ? String(Number(value.toPrecision(2))) : `10<sup>${Math.log10(value)}</sup>`);
   const whole = ticks.filter((value) => Number.isFinite(value) && value > 0);
   return { type: "log", range: [from - margin, to + margin], tickmode: "array", tickvals: whole, ticktext: whole.map(text) };
 }

@@ -1,6 +1,6 @@
 // Accuracy against energy, one mark a run, with the Pareto front; open marks are estimates.
 
-import { PALETTE, Chart, axis, clipped, ink, literal, logAxis } from "../chart.js";
+import { PALETTE, Chart, axis, clipped, ink, literal, logAxis, percentAxis } from "../chart.js";
 import { card, checkbox, el, say } from "../dom.js";
 import { energy, known, percent, sig } from "../format.js";
 import { heightOf } from "./stages.js";
@@ -30,6 +30,7 @@ export function scatter(store) {
     const lows = drawn.map((row) => scale(row.joules - minus(row)));
     const highs = drawn.map((row) => scale(row.joules + plus(row)));
     const xaxis = state.logEnergy && drawn.length ? logAxis([...lows, ...highs]) : { rangemode: "tozero" };
+    const shown = traces.flatMap((trace) => trace.y);
     chart.draw(
       theme,
       traces.filter((trace) => trace.x.length),
@@ -37,7 +38,7 @@ export function scatter(store) {
         height: heightOf(rows),
         hovermode: "closest",
         xaxis: axis(theme, `Energy, ${unit.name}`, xaxis),
-        yaxis: axis(theme, "Accuracy, %", { hoverformat: ".2f" }),
+        yaxis: axis(theme, "Accuracy, %", { hoverformat: ".2f", ...(shown.length ? percentAxis(shown) : {}) }),
       },
       (point) => point.customdata !== undefined && store.set({ focus: point.customdata }),
     );
