@@ -17,7 +17,6 @@ from lightning_watt.units import nanoseconds
 
 STALE_S = 5.0
 """A device that has not moved for this long no longer holds up the others' accounts."""
-MAX_GAPS = 1000
 
 
 class Complaints(deque[str]):
@@ -40,7 +39,7 @@ class Curves:
     Args:
         devices: the devices that are read.
         complaints: where to add what went wrong.
-        gaps: where to add what a counter has lost.
+        gaps: where to keep what the counters have lost, beside what is there; a gap goes when its counter comes back.
 
     Attributes:
         timelines: one for each device.
@@ -48,7 +47,7 @@ class Curves:
     """
 
     def __init__(self, devices: Sequence[Device], complaints: Complaints, gaps: list[Gap]) -> None:
-        self.complaints, self.gaps = complaints, gaps
+        self.complaints, self._gaps, self._earlier_gaps = complaints, gaps, tuple(gaps)
         self.timelines = [Timeline(device) for device in devices]
         self.started_ns = 0
         self._left_out: set[str] = set()
@@ -89,15 +88,21 @@ class Curves:
             return
         line = next(line for line in self.timelines if line.device.label == reading.label)
         with lock:
-            gap = line.add(reading)
+            step = line.add(reading)
+        if step is not None:
+            self._gaps[:] = (*self._earlier_gaps, *(gap for other in self.timelines for gap in other.gaps))
         self._failed.pop(reading.label, None)
-        if gap is not None:
-            if len(self.gaps) < MAX_GAPS:
-                self.gaps.append(gap)
+        if step is not None and step.gap is not None:
+            gap = step.gap
             self.complaints.once(
                 f"gap {gap.device}",
                 f"{gap.device}: {gap.why}; {gap.joules:.4g} J were charged for {gap.seconds:.3g} s by its last known power, "
                 "and are marked as uncertain. A driver reload or a reset of the board does this.",
+            )
+        if step is not None and step.returned:
+            self.complaints.once(
+                f"returned {reading.label}",
+                f"{reading.label}: the counter is back where it had been, so what was charged meanwhile gave way to it.",
             )
         if line.standing_still:
             self.complaints.once(

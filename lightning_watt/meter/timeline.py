@@ -2,8 +2,7 @@
 
 Pure: no clock, no file, no driver. The counter's readings are the curve's fixed points. Between two of them the energy is
 laid out in the shape of the driver's own power samples, scaled so that it ends exactly at the next reading; without samples
-it is a straight line. A counter that goes backwards, or rises faster than the device can draw, has lost data: that time
-is bridged with the last known power and reported as a `Gap`, never passed on as zero and never as a negative number.
+it is a straight line. What a counter says that goes backwards, or rises faster than the device can draw, `counter.py` knows.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_watt.meter.counter import Counter, Step
 from lightning_watt.sources.base import Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
@@ -22,8 +22,8 @@ READ_NS = 1_000_000
 """A reading's own time is good to this."""
 STANDSTILL_S = 3.0
 """A counter that should move and has not for this long counts as standing still."""
-MOST_UJ = 2**62
-"""The curve ends here, at 1.3 GWh, so that every sum of its energies is a number of 64 bits."""
+STILL_TICKS = 3
+"""So many times the period of a counter that is known to be slow."""
 MAX_SAMPLES = 10_000
 """Samples kept while a counter does not move: some minutes of them."""
 
@@ -44,7 +44,7 @@ class Timeline:
         self.tick_s = device.tick_s or (DEFAULT_TICK_S if device.always_draws else 0.0)
         self._late_s = self.tick_s  # how old a reading may be: one tick, until the readings are taken at the ticks
         self.standing_still = False
-        self._counter_uj: int | None = None
+        self._counter = Counter(device.label, device.max_power_w)
         self._t: list[int] = []
         self._e: list[int] = []
         self._samples: list[tuple[int, float]] = []
@@ -61,42 +61,41 @@ class Timeline:
         return self._t[-1] if self._t else 0
 
     @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """What the counter has lost, as far as it has not come back."""
+        return self._counter.gaps
+
+    @property
     def power_w(self) -> float:
         """The last known power, watts."""
         return self._power_w
 
-    def add(self, reading: Reading) -> Gap | None:
+    def add(self, reading: Reading) -> Step | None:
         """Take one reading; readings older than the frontier say nothing new and are dropped.
 
         Returns:
-            The gap that the reading revealed, if it did.
+            What it came to: the gap that it revealed, for one. None if it says nothing.
         """
         if reading.tick_s is not None:
             self.tick_s, self._late_s = reading.tick_s, 0.0
         self._samples.extend(reading.power)
         del self._samples[:-MAX_SAMPLES]
-        if self._counter_uj is None:
-            self._t, self._e, self._counter_uj = [reading.t_ns], [0], reading.energy_uj
+        if not self._t:
+            self._t, self._e = [reading.t_ns], [0]
+            self._counter.begin(reading.t_ns, reading.energy_uj)
             return None
         start, seconds = self._t[-1], (reading.t_ns - self._t[-1]) / NS_PER_S
         if seconds <= 0:
             return None
-        rise = reading.energy_uj - self._counter_uj
-        if rise == 0 and self.device.always_draws:
-            self.standing_still = seconds > STANDSTILL_S
+        if self.device.always_draws and not self._counter.moves(reading.energy_uj):
+            self.standing_still = seconds > max(STANDSTILL_S, STILL_TICKS * self.tick_s)
             return None
         self.standing_still = False
-        self._counter_uj = reading.energy_uj
-        gap = None
         # One tick more than the time between: a reading that is not aligned may hold one tick too many.
-        most = self.device.max_power_w * (seconds + self.tick_s) * UJ_PER_J
-        if not 0 <= rise <= min(most, MOST_UJ - self._e[-1]):
-            why = "the counter went backwards" if rise < 0 else "the counter rose faster than the device can draw"
-            rise = min(self._bridge_uj(start, reading.t_ns), MOST_UJ - self._e[-1])
-            gap = Gap(device=self.device.label, seconds=seconds, joules=rise / UJ_PER_J, why=why)
-        self._extend(reading.t_ns, rise)
-        self._power_w = rise / UJ_PER_J / seconds
-        return gap
+        step = self._counter.take(reading.t_ns, reading.energy_uj, self.tick_s, lambda: self._bridge_uj(start, reading.t_ns))
+        self._extend(reading.t_ns, step.charge_uj)
+        self._power_w = step.power_w
+        return step
 
     def energy_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Microjoules used since the first reading, at each of the given times; flat outside of what is known."""
@@ -160,7 +159,7 @@ class Timeline:
         """A curve that ends at the present point of this one, even if a thread that is gone was changing this one."""
         other = Timeline(self.device)
         known = min(len(self._t), len(self._e))
-        other._t, other._e = self._t[known - 1 : known], self._e[known - 1 : known]
+        other._t, other._e, other._counter = self._t[known - 1 : known], self._e[known - 1 : known], self._counter
         return other
 
     def _extend(self, t_ns: int, rise_uj: int) -> None:

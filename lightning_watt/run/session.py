@@ -145,12 +145,16 @@ class Session:
             others=self.others,
             epochs=self.epochs.copy(),
             step_parts=dict(self.batch_energy.parts),
-            gaps=tuple(self.gaps),
+            gaps=tuple(self._gaps()),
             outer_edges=self._outer_edges + (at.edge_variance if at is not None else 0.0),
             interval_s=meter.interval_s if meter is not None else 0.0,
             is_over=meter is None,
             since=since or {},
         )
+
+    def _gaps(self) -> list[Gap]:
+        gaps = [*self.gaps, *(self._meter.gaps if self._meter is not None else ())]
+        return merged_gaps(gaps) if len(gaps) > MOST_GAPS else gaps
 
     def _ahead(self, energy_uj: Sequence[int], *, by_stage: bool) -> list[tuple[Account, Usage]]:
         at, account, meter = self.ledger.at, self.ledger.account, self._meter
@@ -200,7 +204,7 @@ class Session:
         on_abandoned: Callable[[], None] | None = None,
     ) -> None:
         """Start to charge what a meter reads; the meter is started here, with `abandoned` and `on_abandoned`."""
-        self._meter, self.account = meter, account
+        self.gaps, self._meter, self.account = self._gaps(), meter, account
         self.spans.begin(None)
         self._entered.clear()
         self._crowd = Crowd()
@@ -227,7 +231,8 @@ class Session:
             if self.ledger.at is not None:  # the reader had ended before
                 self._outer_edges += self.ledger.close(self.ledger.at)
         self.devices = dict(self._totals().devices)  # with the update periods that their counters were seen to have
-        self._meter = None
+        with self._lock:
+            self.gaps, self._meter = self._gaps(), None
         return answered
 
     def switch(self, account: Account) -> None:
@@ -315,11 +320,6 @@ class Session:
                     epoch_over = True
                 else:
                     self.batch_energy.take(payload, point, gains)
-            if self._meter is not None:
-                self.gaps += self._meter.gaps
-                self._meter.gaps.clear()  # in place: the reader adds to this very list
-                if len(self.gaps) > MOST_GAPS:
-                    self.gaps = merged_gaps(self.gaps)
         self.news = True
         if self.on_settled is not None:
             self.on_settled(self.batch_energy.take_rows(), epoch_over)

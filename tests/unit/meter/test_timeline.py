@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_watt.meter.timeline import MAX_SAMPLES, STANDSTILL_S, Timeline
-from lightning_watt.sources.base import Device, Reading
+from lightning_watt.sources.base import Device, Gap, Reading
 
 S = 1_000_000_000
 J = 1_000_000  # microjoules
@@ -23,6 +23,12 @@ def line_of(*readings: tuple[float, float], device: Device = BOARD, samples=()) 
         power = tuple((round(t * S), w) for t, w in samples) if i == len(readings) - 1 else ()
         line.add(Reading(device.label, round(seconds * S), round(joules * J), power))
     return line
+
+
+def add(line: Timeline, reading: Reading) -> Gap | None:
+    """The gap that a reading reveals."""
+    step = line.add(reading)
+    return None if step is None else step.gap
 
 
 def joules_at(line: Timeline, *seconds: float) -> list[float]:
@@ -90,17 +96,17 @@ def test_the_watched_tick_replaces_the_assumed_one():
 
 def test_a_reset_is_bridged_with_the_last_power_and_said():
     line = line_of((0, 900), (1, 1000))
-    gap = line.add(Reading("gpu0", 3 * S, 7 * J))
+    gap = add(line, Reading("gpu0", 3 * S, 7 * J))
     assert gap is not None
     assert (gap.device, gap.seconds, gap.joules) == ("gpu0", 2, 200)
     assert "backwards" in gap.why
-    assert line.add(Reading("gpu0", 4 * S, 107 * J)) is None  # and goes on from where the counter restarted
+    assert add(line, Reading("gpu0", 4 * S, 107 * J)) is None  # and goes on from where the counter restarted
     assert joules_at(line, 1, 3, 4) == [100, 300, 400]
 
 
 def test_a_reset_is_bridged_with_the_samples_where_there_are_any():
     line = line_of((0, 900), (1, 1000))
-    gap = line.add(Reading("gpu0", 3 * S, 7 * J, ((round(1.0 * S) + 1, 250.0), (2 * S, 250.0))))
+    gap = add(line, Reading("gpu0", 3 * S, 7 * J, ((round(1.0 * S) + 1, 250.0), (2 * S, 250.0))))
     assert gap is not None
     assert gap.joules == pytest.approx(500)
 
@@ -108,7 +114,7 @@ def test_a_reset_is_bridged_with_the_samples_where_there_are_any():
 @pytest.mark.parametrize(("joules", "refused"), [(850, False), (900, True)])
 def test_more_than_the_device_can_draw_is_refused(joules, refused):
     line = line_of((0, 0), (1, 100))
-    gap = line.add(Reading("gpu0", 2 * S, (100 + joules) * J))  # at most 800 W, and one tick of 0.1 s
+    gap = add(line, Reading("gpu0", 2 * S, (100 + joules) * J))  # at most 800 W, and one tick of 0.1 s
     assert (gap is not None) == refused
     assert joules_at(line, 2) == [200 if refused else 950]
 
@@ -119,7 +125,7 @@ def test_a_counter_that_stands_still_is_said_and_charges_nothing_until_it_moves(
         line.add(Reading("gpu0", round(seconds * S), 100 * J))
         assert line.frontier_ns == S
         assert line.standing_still == (seconds > 1 + STANDSTILL_S)
-    assert line.add(Reading("gpu0", 11 * S, 1100 * J)) is None
+    assert add(line, Reading("gpu0", 11 * S, 1100 * J)) is None
     assert not line.standing_still
     assert joules_at(line, 1, 6, 11) == [100, 600, 1100]
 
@@ -134,7 +140,7 @@ def test_a_device_that_may_rest_is_never_said_to_stand_still():
 def test_old_and_repeated_readings_change_nothing():
     line = line_of((0, 0), (2, 200))
     for seconds, joules in ((1, 150), (2, 900), (0, 0)):
-        assert line.add(Reading("gpu0", seconds * S, joules * J)) is None
+        assert add(line, Reading("gpu0", seconds * S, joules * J)) is None
     assert joules_at(line, 1, 2) == [100, 200]
 
 
@@ -190,22 +196,21 @@ def test_the_curve_only_rises_hits_every_reading_and_charges_what_it_says(readin
     counter = total = 0
     for reading in readings:
         frontier = line.frontier_ns
-        gap = line.add(reading)
+        step = line.add(reading)
         if not knots:
             knots, counter = [(reading.t_ns, 0)], reading.energy_uj
             continue
-        if line.frontier_ns == frontier:
-            assert gap is None
+        if step is None:
             assert reading.t_ns <= frontier or (always_draws and reading.energy_uj == counter)
             continue
         rise = reading.energy_uj - counter
-        if gap is None:
-            assert rise >= 0
-        else:
+        if step.gap is not None:
             assert rise < 0 or rise > 800 * ((reading.t_ns - frontier) / S + 0.1) * J
-            rise = round(gap.joules * J)
-            assert rise >= 0
-        counter, total = reading.energy_uj, total + rise
+            rise = round(step.gap.joules * J)
+        assert step.charge_uj >= 0
+        if not step.returned:
+            assert 0 <= step.charge_uj <= rise  # less, while too much was charged for a gap that is over
+        counter, total = reading.energy_uj, total + step.charge_uj
         knots.append((reading.t_ns, total))
 
     times, energies = zip(*knots, strict=True)
@@ -229,3 +234,13 @@ def test_power_close_to_nothing_has_a_shape_all_the_same():
     line.add(Reading("gpu0", 4, 1009, power=((2, 2.2250738585e-313),)))
     assert line.energy_uj_at([0, 4]).tolist() == [0, 9]
     assert 0 <= int(line.energy_uj_at([2])[0]) <= 9
+
+
+def test_a_slow_counter_is_not_said_to_stand_still_between_its_ticks():
+    slow = Device("wall0", "a wall meter", "wall", "my-meter", tick_s=4.0)
+    line = line_of((0, 0), (4, 400), device=slow)
+    for seconds in (5, 7.9, 8.9):
+        line.add(Reading("wall0", round(seconds * S), 400 * J))
+        assert not line.standing_still
+    line.add(Reading("wall0", 20 * S, 400 * J))
+    assert line.standing_still
