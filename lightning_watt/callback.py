@@ -46,7 +46,8 @@ class WattCallback(Callback):
         gpus: `"auto"`: the devices that the Trainer uses; `"visible"`: the boards that `CUDA_VISIBLE_DEVICES` leaves;
             `"all"`: every board that NVML shows, whatever the mask, also beside a CPU Trainer; or NVML indices and UUIDs,
             none of them for the CPU alone.
-        sources: `"auto"`: NVML and RAPL, or a labelled estimate if there is neither; or a list of `EnergySource`.
+        sources: `"auto"`: NVML and RAPL, or a labelled estimate if there is neither; `"cpu-share"`: the same, and of the CPU
+            this job's share by processor time, an estimate; or a list of `EnergySource`.
         alpha: how much accuracy counts in SAM.
         beta: SAM's scale.
         sam_unit: the unit of E in SAM: `"kWh"` (the paper's), `"Wh"` or `"J"`.

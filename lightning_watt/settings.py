@@ -14,12 +14,13 @@ from typing import Any, Literal, get_args
 from lightning_watt.arguments import OFF, ON, check_choice, check_count, check_number, check_switch, check_word
 from lightning_watt.carbon import carbon_intensity_of, check_carbon_intensity, read_carbon_intensity
 from lightning_watt.sam.score import Scoring, check_sam_arguments
-from lightning_watt.sources.base import EnergySource, is_source
+from lightning_watt.sources.base import CPU_SHARE, EnergySource, is_source
 from lightning_watt.sources.masks import GPU, is_gpu
 from lightning_watt.units import EnergyUnit
 
 GPU_WORDS = ("auto", "visible", "all")
 """`gpus` in one word: what the Trainer uses (for a meter: as `"visible"`), what the mask leaves, every board."""
+SOURCE_WORDS = ("auto", CPU_SHARE)
 Summary = Literal["auto", "table", "line", "none"]
 """What is printed at the end of a run: what fits the run and the program, the whole table, one line, nothing."""
 
@@ -54,7 +55,7 @@ def _argument(default: Any, check: Callable[[str, Any], None], read: Callable[[s
 
 
 _gpus = partial(check_choice, words=GPU_WORDS, what="NVML indices and UUIDs", fits=is_gpu, empty=True)
-_sources = partial(check_choice, words=("auto",), what="`EnergySource` objects", fits=is_source)
+_sources = partial(check_choice, words=SOURCE_WORDS, what="`EnergySource` objects", fits=is_source)
 _interval = partial(check_number, what="the seconds between two reads of the counters", above=0.0)
 _rows = partial(check_count, what="the training batches between two log rows")
 _budget = partial(check_number, what="the kWh that the training may use", above=0.0, optional=True)
@@ -79,7 +80,7 @@ class Settings:
 
     accuracy: str = _argument("auto", _name, str)
     gpus: str | Sequence[GPU] = _argument("auto", _gpus, _read_gpus)
-    sources: str | Sequence[EnergySource] = _argument("auto", _sources, None)
+    sources: str | Sequence[EnergySource] = _argument("auto", _sources, str)
     alpha: float = _argument(5.0, _sam, float)
     beta: float = _argument(5.0, _sam, float)
     sam_unit: EnergyUnit = _argument("kWh", _sam, str)  # noqa: RUF009 - it makes a field

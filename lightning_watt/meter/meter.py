@@ -34,7 +34,8 @@ class EnergyMeter:
     Args:
         gpus: `"visible"`, or `"auto"`: the boards that `CUDA_VISIBLE_DEVICES` leaves; `"all"`: every board, whatever the
             mask; or NVML indices and UUIDs.
-        sources: `"auto"`: those boards and the CPU's RAPL, or an estimate if there is neither; or your own sources.
+        sources: `"auto"`: those boards and the CPU's RAPL, or an estimate if there is neither; `"cpu-share"`: the same, and
+            of the CPU this job's share by processor time, an estimate; or your own sources.
         interval: seconds between two reads of the counters.
         marker: what a moment is: the host's clock by default; `marks.CudaMarker` for a GPU's own stream.
         clock: the host's clock, replaceable for tests.

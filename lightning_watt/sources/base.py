@@ -12,6 +12,8 @@ import msgspec
 Word = Annotated[str, msgspec.Meta(max_length=256)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Provenance = Literal["measured", "estimated"]
+CPU_SHARE = "cpu-share"
+"""`sources` in one word: as "auto", but of what RAPL measures only this job's share by processor time."""
 
 
 class Clock(Protocol):

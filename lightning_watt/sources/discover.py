@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lightning_watt.errors import ArgumentError, SourceUnavailable, log_safely, shown
-from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, EnergySource
+from lightning_watt.sources.base import CPU_SHARE, HOST_CLOCK, Clock, Device, EnergySource
 from lightning_watt.sources.door import AUTHOR, devices_of, let_go
 from lightning_watt.sources.estimate import EstimateSource
 from lightning_watt.sources.masks import GPU
@@ -76,13 +76,13 @@ def open_sources(
     """Open what is asked for.
 
     With `sources="auto"`: the chosen boards through NVML, and the CPU through RAPL; the estimate only if neither gives
-    anything, so that it never joins a measured total unasked.
+    anything, so that it never joins a measured total unasked. With `"cpu-share"` the same, and of the CPU this job's share.
 
     Args:
         gpus: `"all"`, `"visible"` (`"auto"` means the same), or indices and UUIDs; an empty sequence is none.
-        sources: `"auto"` or the sources themselves.
+        sources: `"auto"`, `"cpu-share"`, or the sources themselves.
         clock: the host's clock.
-        processes: other processes of the run: an estimate counts their work, and on a board they are no strangers.
+        processes: other processes of the run: estimates and shares count their work, and they are no strangers on a board.
         required: a board that a list of `gpus` names and that is not there raises; otherwise the others are opened.
 
     Returns:
@@ -93,16 +93,18 @@ def open_sources(
     """
     opened: list[tuple[EnergySource, list[Device]]] = []
     missing: list[SourceUnavailable] = []
-    if isinstance(sources, str):
-        wanted: list[EnergySource] = [RaplSource()]
-        if isinstance(gpus, str) or gpus:
-            boards = "visible" if gpus == "auto" else gpus
-            wanted.insert(0, NvmlSource(boards, required=required, processes=processes))
-    else:
+    wanted: list[EnergySource] = []
+    if not isinstance(sources, str):
         wanted = list(sources)
+    elif isinstance(gpus, str) or gpus:
+        wanted = [NvmlSource("visible" if gpus == "auto" else gpus, required=required, processes=processes)]
     try:
         for source in wanted:
             _try_to_open(source, clock, opened, missing)
+        if isinstance(sources, str):
+            share = sources == CPU_SHARE
+            rapl = RaplSource(share=share, processes=processes, psys=not opened)  # which may contain the boards
+            _try_to_open(rapl, clock, opened, missing)
         if not opened and isinstance(sources, str):
             _try_to_open(EstimateSource(processes=processes), clock, opened, missing)
     except BaseException:

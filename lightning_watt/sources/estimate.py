@@ -64,18 +64,14 @@ class EstimateSource:
         if not watts_per_core > 0:
             raise ValueError(f"watts_per_core is {watts_per_core}: give the watts of one busy thread, above zero.")
         self.watts_per_core = watts_per_core
-        self._beside = dict.fromkeys(processes, 0.0)
-        self._clock: Clock | None = None
-        self._most_s = 0.0
-        self._others_s = 0.0
-        self._look_ns = 0  # when the other processes are looked at again
+        self._processes = processes
+        self._busy: BusyTime | None = None
         self._opening: list[Reading | Failure] = []
 
     def open(self, clock: Clock) -> list[Device]:
         """Describe the estimated CPU."""
-        self._clock = clock
-        self._most_s, self._look_ns = 0.0, clock.now_ns()
-        self._opening = [self._reading(clock)]
+        self._busy = BusyTime(clock, self._processes)
+        self._opening = [self._reading()]
         threads = os.cpu_count() or 1
         return [
             Device(
@@ -95,33 +91,58 @@ class EstimateSource:
 
     def read(self) -> list[Reading | Failure]:
         """Busy seconds so far, as energy; the first time also as it was at opening, which may have been a while ago."""
-        assert self._clock is not None, "open the source first"
         opening, self._opening = self._opening, []
-        return [*opening, self._reading(self._clock)]
+        return [*opening, self._reading()]
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _reading(self, clock: Clock) -> Reading:
-        if clock.now_ns() >= self._look_ns or end_of(clock) is not None:
-            t_ns, busy_s = self._look(clock)
+    def _reading(self) -> Reading:
+        assert self._busy is not None, "open the source first"
+        t_ns, busy_s = self._busy.read()
+        return Reading("cpu0", t_ns, round(busy_s * self.watts_per_core * UJ_PER_J))
+
+
+class BusyTime:
+    """The busy CPU seconds of a job: of this process, those below it, and some others.
+
+    Args:
+        clock: the host's clock.
+        processes: the other processes.
+
+    Attributes:
+        looked: the last reading looked at all processes; otherwise only this one's seconds are new in it.
+    """
+
+    def __init__(self, clock: Clock, processes: Collection[int] = ()) -> None:
+        self._clock = clock
+        self._beside = dict.fromkeys(processes, 0.0)
+        self._most_s = self._others_s = 0.0
+        self._look_ns = clock.now_ns()  # when the other processes are looked at again
+        self.looked = False
+
+    def read(self) -> tuple[int, float]:
+        """When, and the busy seconds by then, which never fall."""
+        self.looked = self._clock.now_ns() >= self._look_ns or end_of(self._clock) is not None
+        if self.looked:
+            t_ns, busy_s = self._look()
         else:
-            t_ns, busy_s = clock.now_ns(), process_time() + self._others_s
+            t_ns, busy_s = self._clock.now_ns(), process_time() + self._others_s
         # A worker that ends between two reads moves to its parent's ended children; the sum must not fall meanwhile.
         self._most_s = max(self._most_s, busy_s)
-        return Reading("cpu0", t_ns, round(self._most_s * self.watts_per_core * UJ_PER_J))
+        return t_ns, self._most_s
 
-    def _look(self, clock: Clock) -> tuple[int, float]:
+    def _look(self) -> tuple[int, float]:
         """Look at all processes: when, and their busy seconds by then."""
         began_s = thread_time()
         children = living_children()
         trees = trees_of(self._beside, children)
         # The search above can take seconds beside a busy training. The time of the reading is when the CPU times are read.
-        t_ns, own_s = clock.now_ns(), process_time()
+        t_ns, own_s = self._clock.now_ns(), process_time()
         busy_s = busy_seconds(children)
         for pid, tree in trees.items():  # a process that has ended keeps its last known value
             self._beside[pid] = max(self._beside[pid], busy_seconds_of(tree))
         busy_s += sum(self._beside.values())
         self._others_s = busy_s - own_s
-        self._look_ns = clock.now_ns() + nanoseconds((thread_time() - began_s) / MOST_SHARE)
+        self._look_ns = self._clock.now_ns() + nanoseconds((thread_time() - began_s) / MOST_SHARE)
         return t_ns, busy_s

@@ -200,7 +200,7 @@ class Setup:
             session=run.session.id if run.session is not None else "",
             devices=measured,
             estimates=[device.label for device in devices if device.provenance == "estimated"],
-            asked=not isinstance(run.settings.sources, str),
+            asked=run.settings.sources != "auto",
         )
         leaves = ranks.agree(opened, reads=bool(devices))
         run.nodes = Nodes(ranks.store, presence.rank, ranks.arrangement, ranks.agreement)

@@ -30,7 +30,7 @@ NOWHERE = "11111111-2222-3333-4444-555555555555"
 @pytest.fixture(autouse=True)
 def _no_rapl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """So that what is left is the same on every machine."""
-    monkeypatch.setattr(discovering, "RaplSource", lambda: RaplSource(tmp_path / "no powercap"))
+    monkeypatch.setattr(discovering, "RaplSource", lambda **_: RaplSource(tmp_path / "no powercap"))
 
 
 @pytest.fixture

@@ -63,8 +63,8 @@ def test_boards_are_read_from_text(text, value):
     assert READERS["gpus"](text) == value
 
 
-def test_everything_but_sources_is_read_from_text():
-    assert set(READERS) == set(NAMES) - {"sources"}
+def test_everything_is_read_from_text():
+    assert set(READERS) == set(NAMES)
     with pytest.raises(ValueError, match="'maybe' is neither 1 nor 0"):
         READERS["record"]("maybe")
 

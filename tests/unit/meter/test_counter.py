@@ -7,6 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_watt.meter.counter import MOST_GAPS, MOST_PATHS, Counter, Step
+from lightning_watt.meter.timeline import Timeline
+from lightning_watt.sources.base import Reading
+from lightning_watt.sources.rapl import RaplSource
+from lightning_watt.testing.doubles import FakeClock
+from tests.unit.powercap import zone
 
 S = 1_000_000_000
 J = 1_000_000
@@ -155,3 +160,21 @@ def test_whatever_a_counter_shows_it_only_rises_and_stays_in_range(steps, expect
         charged += step.charge_uj
         assert charged <= 2**62
         assert all(gap.joules >= 0 for gap in counter.gaps)
+
+
+@pytest.mark.parametrize("start", [10**10, 65_532_610_987 - 30 * J], ids=["far from a wrap", "over a wrap"])
+def test_rapl_that_falls_and_returns_is_charged_once(tmp_path, start):
+    """8 W, and 690 J less for two seconds, in the files themselves."""
+    file = zone(tmp_path, "intel-rapl:0", "package-0", start, 65_532_610_987)
+    clock, source = FakeClock(), RaplSource(tmp_path)
+    [device] = source.open(clock)
+    line = Timeline(device)
+    for second in range(1, 9):
+        clock.sleep(1)
+        shown = start + 8 * J * second - (690 * J if second in (3, 4) else 0)
+        file.write_text(str(shown % 65_532_610_988))
+        for reading in source.read():
+            assert isinstance(reading, Reading)
+            line.add(reading)
+    assert line.energy_uj_at([line.frontier_ns]).tolist() == [64 * J]
+    assert line.gaps == ()

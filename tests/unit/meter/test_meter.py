@@ -57,7 +57,7 @@ def test_a_meter_that_never_ran_has_no_total():
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
     """What is said from now on, by local rank 1 of two, on a machine whose packages are in `tmp_path`."""
-    monkeypatch.setattr("lightning_watt.sources.discover.RaplSource", lambda: RaplSource(tmp_path))
+    monkeypatch.setattr("lightning_watt.sources.discover.RaplSource", lambda **_: RaplSource(tmp_path))
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     OF_THE_PROCESS.said.clear()

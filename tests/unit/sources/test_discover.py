@@ -22,7 +22,7 @@ from lightning_watt.testing.doubles import AbsentSource, FakeClock, ScriptedSour
 @pytest.fixture
 def no_rapl(monkeypatch, tmp_path) -> None:
     """A machine that hides its powercap, as most containers do."""
-    monkeypatch.setattr(discovering, "RaplSource", lambda: RaplSource(tmp_path / "nowhere"))
+    monkeypatch.setattr(discovering, "RaplSource", lambda **_: RaplSource(tmp_path / "nowhere"))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def rapl(monkeypatch, tmp_path) -> Path:
     zone.mkdir()
     for name, content in (("name", "package-0"), ("energy_uj", "5"), ("max_energy_range_uj", "1000")):
         (zone / name).write_text(content)
-    monkeypatch.setattr(discovering, "RaplSource", lambda: RaplSource(tmp_path))
+    monkeypatch.setattr(discovering, "RaplSource", lambda **_: RaplSource(tmp_path))
     return tmp_path
 
 

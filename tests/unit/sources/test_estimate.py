@@ -202,7 +202,9 @@ def test_a_step_of_booked_time_is_not_refused():
     line = Timeline(device)
     line.add(Reading("cpu0", 0, 0))
     # 40 ms of CPU time are booked at once, 3 ms later.
-    assert line.add(Reading("cpu0", 3_000_000, 150_400)) is None
+    step = line.add(Reading("cpu0", 3_000_000, 150_400))
+    assert step is not None
+    assert step.gap is None
     assert line.energy_uj_at([3_000_000]).tolist() == [150_400]
 
 
