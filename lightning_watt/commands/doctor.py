@@ -30,6 +30,7 @@ def _in_words(found: Discovery) -> str:
     rows = [[d.label, d.source, d.provenance, f"{d.gain:.0%}", d.name, d.uuid] for d in used]
     lines = [table(rows, ["device", "source", "kind", "±", "name", "identity"], "simple")]
     lines += [f"{device.label}: {device.note}" for device in used if device.note]
+    lines += [f"{device.label}: ± {device.gain:.0%}: {device.gain_source}." for device in used if device.gain_source]
     if found.missing:
         lines += ["", "Cannot be read here:"]
         lines += [f"  {reason.source}: {reason.why}\n    Remedy: {reason.remedy}" for reason in found.missing]

@@ -60,6 +60,7 @@ class Device(msgspec.Struct, frozen=True):
         always_draws: the device draws power whenever it is on, so a counter that stands still is a fault.
         note: one sentence for the record: shared with others, MIG parent, and the like.
         host: the host that it is on; a source leaves this empty, the run fills it in.
+        gain_source: who found that gain, and of what; empty if nobody has said.
     """
 
     label: str
@@ -73,6 +74,7 @@ class Device(msgspec.Struct, frozen=True):
     always_draws: bool = True
     note: str = ""
     host: str = ""
+    gain_source: str = ""
 
 
 def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:

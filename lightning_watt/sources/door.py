@@ -124,9 +124,9 @@ def _checked(one: Any, name: str, times_ns: tuple[int, int]) -> Reading | Failur
 
 
 def _what_is_wrong_with(device: Device) -> str:
-    for name in ("label", "name", "uuid", "source", "note"):
+    for name in ("label", "name", "uuid", "source", "note", "gain_source"):
         text = getattr(device, name)
-        if not isinstance(text, str) or not (text or name == "note"):
+        if not isinstance(text, str) or not (text or name in ("note", "gain_source")):
             return f"{name} is {shown(text)}"
     if device.provenance not in ("measured", "estimated"):
         return f"provenance is {shown(device.provenance)}"

@@ -19,6 +19,7 @@ from lightning_watt.errors import SourceUnavailable
 from lightning_watt.host import is_below
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading, end_of
 from lightning_watt.sources.masks import GPU
+from lightning_watt.sources.nvidia.gains import gain_of
 from lightning_watt.sources.nvml_boards import (
     NAME,
     REINSTALL,
@@ -153,11 +154,14 @@ class _Board:
             with suppress(nvml.NVMLError):  # the reads that follow will say so
                 self._integral.add(self._power_now())
         self.due_s = DUE_S if self._has_counter or self._has_samples else POWER_DUE_S
+        gain, gain_source = gain_of(board.name, is_counter=self._has_counter)
         self.device = Device(
             label=f"gpu{board.index}",
             name=board.name,
             uuid=board.uuid,
             source="nvml-counter" if self._has_counter else "nvml-power",
+            gain=gain,
+            gain_source=gain_source,
             tick_s=0.0 if self._has_counter else POWER_DUE_S,
             max_power_w=self._max_power_w(),
             note=" ".join(part for part in (note, self._mig_note(), self._others_note()) if part),

@@ -24,6 +24,9 @@ PERMISSION = (
     "Run `sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj /sys/class/powercap/intel-rapl*/*/energy_uj` "
     "(until the next boot; a udev rule keeps it)."
 )
+ASSUMED_GAIN = 0.05
+ASSUMED = "assumed: no published comparison of this processor's RAPL with a meter is known here"
+SHARE_GAIN = "assumed: by as much as estimates by utilisation were off a meter (raphischer/ai-energy-validation)"
 CHECK = "Check it by hand; a kernel module that was reloaded (`intel_rapl_msr`) brings it back."
 WHOLE = "The whole of it: what other programs use is in, and jobs side by side are each charged all of it."
 SHARE = (
@@ -147,7 +150,8 @@ class RaplSource:
             uuid=zone.path.name,
             source="rapl-share" if self.share else "rapl",
             provenance="estimated" if self.share else "measured",
-            gain=GAIN if self.share else 0.05,
+            gain=GAIN if self.share else ASSUMED_GAIN,
+            gain_source=SHARE_GAIN if self.share else ASSUMED,
             tick_s=TICK_S,
             max_power_w=zone.max_power_w,
             always_draws=not self.share,

@@ -9,6 +9,7 @@ import numpy as np
 import pynvml
 import pytest
 
+from lightning_watt.sources.nvidia.gains import OTHERS
 from lightning_watt.testing import Board, constant, ramp, square
 from tests.unit.meter.made import aged, on_all_boards, readers
 
@@ -74,7 +75,7 @@ def test_the_uncertainty_holds_the_truth(run, name):
     truth = sum(run.truth(name, kind) for kind in BOARDS)
     assert abs(window.joules - truth) <= window.uncertainty_j
     assert window.uncertainty_j == pytest.approx(np.hypot(window.boundary_j, window.gain_j))
-    assert window.gain_j == pytest.approx(0.05 * window.joules)
+    assert window.gain_j == pytest.approx(OTHERS.gain * window.joules)
     assert 0 < window.boundary_j < 0.2 * window.joules
 
 

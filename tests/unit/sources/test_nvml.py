@@ -15,6 +15,7 @@ import pytest
 from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
 from lightning_watt.sources.discover import board_uuids
+from lightning_watt.sources.nvidia.gains import gain_of
 from lightning_watt.sources.nvml import RETRY_NS, NvmlSource
 from lightning_watt.sources.nvml_boards import remedy_for
 from lightning_watt.sources.ticks import SHARP_NS
@@ -46,8 +47,17 @@ class LabClock:
 def test_a_device_says_what_it_is():
     with machine(Board(name="NVIDIA H100", power_limits_w=(100, 700))) as lab:
         _, [device] = opened()
+    gain, gain_source = gain_of("NVIDIA H100", is_counter=True)
     assert device == Device(
-        "gpu0", "NVIDIA H100", lab.uuid(0), "nvml-counter", "measured", tick_s=0.0, gain=0.05, max_power_w=1400
+        "gpu0",
+        "NVIDIA H100",
+        lab.uuid(0),
+        "nvml-counter",
+        "measured",
+        tick_s=0.0,
+        gain=gain,
+        max_power_w=1400,
+        gain_source=gain_source,
     )
 
 
