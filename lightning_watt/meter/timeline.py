@@ -24,6 +24,8 @@ STANDSTILL_S = 3.0
 """A counter that should move and has not for this long counts as standing still."""
 STILL_TICKS = 3
 """So many times the period of a counter that is known to be slow."""
+LEAST_W, MOST_W = 1e-6, 1e9
+"""Power samples below the one are zero, and above the other none, whatever the device."""
 MAX_SAMPLES = 10_000
 """Samples kept while a counter does not move: some minutes of them."""
 
@@ -78,7 +80,9 @@ class Timeline:
         """
         if reading.tick_s is not None:
             self.tick_s, self._late_s = reading.tick_s, 0.0
-        self._samples.extend(reading.power)
+        # Garbage ends here: what nothing draws has no say, and so little that a sum of it has no digits left is nothing.
+        most_w = min(self.device.max_power_w, MOST_W)
+        self._samples.extend((t_ns, w if w > LEAST_W else 0.0) for t_ns, w in reading.power if 0 <= w <= most_w)
         del self._samples[:-MAX_SAMPLES]
         if not self._t:
             self._t, self._e = [reading.t_ns], [0]
@@ -171,7 +175,7 @@ class Timeline:
             piece = np.diff(times) * (watts[1:] + watts[:-1]) / 2
             total = float(piece.sum())
         if total > 0:
-            inner = np.rint(np.cumsum(piece)[:-1] / total * rise_uj).astype(np.int64)
+            inner = np.minimum(np.rint(np.cumsum(piece)[:-1] / total * rise_uj).astype(np.int64), rise_uj)
             self._t.extend(times[1:-1].tolist())
             self._e.extend((e0 + inner).tolist())
         self._t.append(t_ns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightning_watt.meter.timeline import MAX_SAMPLES, STANDSTILL_S, Timeline
@@ -244,3 +244,39 @@ def test_a_slow_counter_is_not_said_to_stand_still_between_its_ticks():
         assert not line.standing_still
     line.add(Reading("wall0", 20 * S, 400 * J))
     assert line.standing_still
+
+
+wild = st.one_of(
+    st.sampled_from([0.0, 5e-324, 2.2e-313, 1e-308, 1e-300, 1e-200, 1e300, 1.7e308, -1.0, float("nan"), float("inf")]),
+    st.floats(0, 800),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1, 4, 1000, S // 1000, S, 3 * S]),
+            st.integers(-5, 10**12),
+            st.lists(st.tuples(st.floats(-1, 2), wild), max_size=5),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([800.0, 10_000.0, float("inf")]),
+)
+@example([(S, 0, [(0.5, 1.7e308)])], 800.0)
+@example([(S, -5, [(0.2, 1.7e308), (0.5, 1.7e308)])], float("inf"))
+def test_no_sample_of_power_puts_a_number_into_the_curve_that_is_none(steps, max_power_w):
+    """1e-308 W of a broken driver, or 1.7e308: neither what was used, nor what is ahead, leaves what can have been used."""
+    line = Timeline(Device("gpu0", "a board", "GPU-0", "test", max_power_w=max_power_w, always_draws=False))
+    t_ns, counter = 10**15, 10**12
+    line.add(Reading("gpu0", t_ns, counter))
+    for passed_ns, rise, samples in steps:
+        power = tuple((t_ns + round(at * passed_ns), w) for at, w in samples)
+        t_ns, counter = t_ns + passed_ns, counter + rise
+        line.add(Reading("gpu0", t_ns, counter, power))
+    asked = [10**15 + (t_ns - 10**15) * i // 20 for i in range(21)]
+    assert (np.diff(line.energy_uj_at(asked)) >= 0).all()
+    assert line.energy_uj_at(asked)[0] >= 0
+    assert line.ahead_uj_at(np.asarray([t_ns + S]))[0] >= 0
+    assert line.energy_now_uj(t_ns + S, goes_on=True) >= 0
