@@ -46,6 +46,7 @@ class Timeline:
         self.tick_s = device.tick_s or (DEFAULT_TICK_S if device.always_draws else 0.0)
         self._late_s = self.tick_s  # how old a reading may be: one tick, until the readings are taken at the ticks
         self.standing_still = False
+        self._is_watched = device.tick_s > 0
         self._counter = Counter(device.label, device.max_power_w)
         self._t: list[int] = []
         self._e: list[int] = []
@@ -79,7 +80,7 @@ class Timeline:
             What it came to: the gap that it revealed, for one. None if it says nothing.
         """
         if reading.tick_s is not None:
-            self.tick_s, self._late_s = reading.tick_s, 0.0
+            self.tick_s, self._late_s, self._is_watched = reading.tick_s, 0.0, True
         # Garbage ends here: what nothing draws has no say, and so little that a sum of it has no digits left is nothing.
         most_w = min(self.device.max_power_w, MOST_W)
         self._samples.extend((t_ns, w if w > LEAST_W else 0.0) for t_ns, w in reading.power if 0 <= w <= most_w)
@@ -92,7 +93,10 @@ class Timeline:
         if seconds <= 0:
             return None
         if self.device.always_draws and not self._counter.moves(reading.energy_uj):
-            self.standing_still = seconds > max(STANDSTILL_S, STILL_TICKS * self.tick_s)
+            self.standing_still = seconds > max(STANDSTILL_S, STILL_TICKS * self.device.tick_s)
+            if not self._is_watched and not self.standing_still:
+                # Nobody saw it tick, and it has not for this long: it is at least so slow, and its readings so old.
+                self.tick_s = self._late_s = max(self.tick_s, seconds)
             return None
         self.standing_still = False
         # One tick more than the time between: a reading that is not aligned may hold one tick too many.

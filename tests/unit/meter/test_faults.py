@@ -427,3 +427,13 @@ def test_a_terminal_shows_what_was_used():
         assert meter.wait_for(meter.mark())
         assert repr(meter) == "EnergyMeter(gpu0: 200 J so far)"
     assert repr(meter) == "EnergyMeter(gpu0: 200 J in all)"
+
+
+def test_a_counter_slower_than_the_watch_is_not_taken_for_a_fast_one():
+    """It ticks every 1.2 s, so a reading may be that old; the truth is inside the plus or minus."""
+    lab = aged(Board(power=constant(200), counter_ms=1200, samples_ms=None))
+    with lab.running(), on_all_boards(interval=0.2) as meter:
+        time.sleep(3)
+    assert meter.ticks_s["gpu0"] > 0.8
+    truth = lab.true_joules(0, meter.total.start_mark.t_ns, meter.total.end_mark.t_ns)
+    assert abs(meter.joules - truth) <= meter.total.boundary_j

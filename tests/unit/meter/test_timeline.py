@@ -280,3 +280,23 @@ def test_no_sample_of_power_puts_a_number_into_the_curve_that_is_none(steps, max
     assert line.energy_uj_at(asked)[0] >= 0
     assert line.ahead_uj_at(np.asarray([t_ns + S]))[0] >= 0
     assert line.energy_now_uj(t_ns + S, goes_on=True) >= 0
+
+
+def test_a_counter_that_nobody_saw_tick_is_as_slow_as_it_was_seen_to_rest():
+    """It ticks every 2 s and is read every 0.5 s: a reading may be 1.5 s old, and not 0.1 s."""
+    line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-counter"))
+    for i in range(20):
+        line.add(Reading("gpu0", i * S // 2, i // 4 * 200 * J))
+    assert line.tick_s == pytest.approx(1.5)
+    known = joules_at(line, 5)[0]
+    [edge] = line.edge_uj_at([5 * S])
+    assert abs(known - 500) <= edge / J
+    line.add(Reading("gpu0", 11 * S, 1000 * J, tick_s=2.0))
+    assert line.tick_s == 2.0
+
+
+def test_a_counter_that_was_watched_keeps_its_period_while_it_rests():
+    line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-counter"))
+    for i in range(3):
+        line.add(Reading("gpu0", i * S, 100 * J, tick_s=0.02))
+    assert line.tick_s == 0.02
