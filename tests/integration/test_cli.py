@@ -61,7 +61,7 @@ def test_two_boards_are_listed_with_their_source():
     lab = Lab([Board(power=constant(100), name="NVIDIA H100"), Board(power=constant(50), counter_ms=None, name="NVIDIA T4")])
     answer = ask(lab.env())
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert re.search(rf"^gpu0 +nvml-counter +measured +5% +NVIDIA H100 +{lab.uuid(0)}$", answer.stdout, re.MULTILINE)
+    assert re.search(rf"^gpu0 +nvml-counter +measured +10% +NVIDIA H100 +{lab.uuid(0)}$", answer.stdout, re.MULTILINE)
     assert re.search(rf"^gpu1 +nvml-power +measured +\d+% +NVIDIA T4 +{lab.uuid(1)}$", answer.stdout, re.MULTILINE)
     assert "Energy is measured here." in answer.stdout
 
