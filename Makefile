@@ -53,16 +53,16 @@ LOWEST_PYTHON ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/de
 LOWEST := .venv-lowest
 test-lowest: | $(UV) ## the library at the oldest versions that pyproject.toml allows, in an environment of 6 GB (long, so not in CI)
 	$(UV) venv --quiet --allow-existing --python $(LOWEST_PYTHON) $(LOWEST)
-	VIRTUAL_ENV=$(abspath $(LOWEST)) $(UV) pip install --quiet --compile-bytecode --resolution lowest-direct -e ".[tensorboard,dev]"
+	VIRTUAL_ENV=$(abspath $(LOWEST)) $(UV) pip install --quiet --compile-bytecode --upgrade --resolution lowest-direct -e ".[tensorboard,dev]"
 	@# Without the study, whose packages ask for a newer Lightning.
 	$(LOWEST)/bin/python -m pytest tests/unit --ignore tests/unit/experiments \
-	  tests/integration/test_{budget,record,stages}.py
+	  tests/integration/test_{budget,hparams,metrics,record,restarts,stages,ways_in}.py
 
 PROGRAMS := .venv-programs
 test-programs: | $(UV) ## programs of other people under LIGHTNING_WATT, in an environment of their packages (long, so not in CI)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(PROGRAMS)
-	VIRTUAL_ENV=$(abspath $(PROGRAMS)) $(UV) pip install --quiet --compile-bytecode -c requirements.lock --group programs -e .
-	$(PROGRAMS)/bin/python -m pytest -m programs tests/programs
+	VIRTUAL_ENV=$(abspath $(PROGRAMS)) $(UV) pip install --quiet --compile-bytecode --upgrade -c requirements.lock --group programs -e .
+	$(PROGRAMS)/bin/python -m pytest -rP -m programs tests/programs
 
 lightning-suite: install ## Lightning's own tests with and without us in every Trainer: LIGHTNING=a checkout (1 hour on two cores)
 	@test -n "$(LIGHTNING)" || { echo "say LIGHTNING=DIR, a checkout of Lightning's repository" >&2; exit 2; }

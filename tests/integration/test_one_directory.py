@@ -15,7 +15,7 @@ import pytest
 from lightning_watt import WattCallback, WattWarning, energy_of, read_record
 from lightning_watt.record import read_journal, read_records
 from lightning_watt.record.journal import read_traces
-from tests.integration.tiny import QUIET, Steady, loader, module, start_child, trainer, watt
+from tests.integration.tiny import QUIET, WEIGHTS_ONLY, Steady, loader, module, start_child, trainer, watt
 
 NO_SAVING = "ignore:Be aware that when using `ckpt_path`, callbacks used to create the checkpoint"
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in (*QUIET, NO_SAVING)]
@@ -31,7 +31,7 @@ def fit(
     """The Trainer of a short fit."""
     settings = {"max_epochs": 1} | {name: value for name, value in options.items() if name != "ckpt_path"}
     made = trainer(pl, directory, callback or steady(), **settings)
-    made.fit(module(pl, step_s=step_s), loader(5), loader(2), ckpt_path=options.get("ckpt_path"), weights_only=True)
+    made.fit(module(pl, step_s=step_s), loader(5), loader(2), ckpt_path=options.get("ckpt_path"), **WEIGHTS_ONLY)
     return made
 
 
