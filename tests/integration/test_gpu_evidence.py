@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import zipfile
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from experiments.bench.gpu_evidence.bench import Bench
 from experiments.bench.gpu_evidence.board import Field
 from experiments.bench.gpu_evidence.evidence import Evidence, OutOfTime, limited
 from experiments.bench.gpu_evidence.load import BATCH_S, HEAVY, LIGHT
-from experiments.bench.gpu_evidence.parts import NAMES, bias, fidelity, part, samples, sync, timestamp
+from experiments.bench.gpu_evidence.parts import NAMES, bias, families, fidelity, part, samples, sync, timestamp
 from experiments.bench.gpu_evidence.summary import summary
 from experiments.bench.kinds import regress
 from lightning_watt.meter.timeline import Timeline
@@ -150,9 +151,20 @@ def test_a_family_leaves_its_record(tmp_path):
     done, content = run_command(tmp_path, lab, *options, "--family-seconds", "120")
     one = content["parts"]["families"]["found"]["resnet"]
     assert one["status"] == "completed", one["why"] + done.stderr
-    assert one["records"]["."]["energy"]["by_device"]["gpu0"]["uuid"] == lab.uuid(0)
+    assert one["records"]["watt.json"]["energy"]["by_device"]["gpu0"]["uuid"] == lab.uuid(0)
     assert {file.name for file in tmp_path.iterdir()} == {"README.md", "evidence.json", "families.zip"}
     assert "| resnet |" in (tmp_path / "README.md").read_text()
+
+
+def test_each_run_of_a_family_counts_also_where_two_share_a_directory(tmp_path):
+    for name in ("watt.json", "watt-v1.json", "watt-v1.rank1.json", "2/watt.json", "watt-v1.jsonl", "2/other.json"):
+        (tmp_path / "runs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / name).write_text(json.dumps(name))
+    found = families.records_below(tmp_path / "runs")
+    assert found == {name: name for name in ("watt.json", "watt-v1.json", "2/watt.json")}
+    families.archive(tmp_path / "runs", tmp_path / families.ARCHIVE)
+    with zipfile.ZipFile(tmp_path / families.ARCHIVE) as packed:
+        assert set(packed.namelist()) == {f"families/{name}" for name in [*found, "watt-v1.rank1.json", "watt-v1.jsonl"]}
 
 
 def test_batches_whose_power_is_known_are_given_it(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.bench.gpu_evidence.bench import Bench, NotPossibleError
 from experiments.bench.gpu_evidence.figures import number, table
+from lightning_watt.record.files import records_in, version_of
 
 TITLE = "The eight families at small"
 LIMIT_S = 560.0
@@ -34,7 +35,8 @@ INFERENCE_S = 10.0
 LEAST_S = 40.0
 ROOT = Path(__file__).resolve().parents[4]
 ARCHIVE = "families.zip"
-KEPT = ("watt.json", "watt.jsonl", "outcome.json", "config.yaml")
+KEPT = ("outcome.json", "config.yaml")
+"""Beside the runs' own files."""
 
 
 def run(bench: Bench, found: dict[str, Any]) -> None:
@@ -54,7 +56,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
                     continue
                 found[family] = _family(bench, family, directory / family, share_s)
         finally:
-            _archive(directory, bench.directory / ARCHIVE)
+            archive(directory, bench.directory / ARCHIVE)
 
 
 def summarise(found: dict[str, Any]) -> list[str]:
@@ -110,20 +112,29 @@ def _family(bench: Bench, family: str, directory: Path, share_s: float) -> dict[
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # it and its loader's workers, and nobody else
         process.wait()
-    records = {
-        str(file.parent.relative_to(directory)): json.loads(file.read_text())
-        for file in sorted(directory.rglob("watt.json"))
-    }
     why = output[-1500:] if process.returncode else ""
     seconds = time.monotonic() - started
-    return {"status": status, "seconds": seconds, "command": " ".join(line[1:]), "why": why, "records": records}
+    return {
+        "status": status,
+        "seconds": seconds,
+        "command": " ".join(line[1:]),
+        "why": why,
+        "records": records_below(directory),
+    }
 
 
-def _archive(directory: Path, archive: Path) -> None:
+def records_below(directory: Path) -> dict[str, Any]:
+    """The content of every run's record, by its path; several runs may share a directory."""
+    places = sorted({file.parent for file in directory.rglob("watt*.json")})
+    files = [file for place in places for file in records_in(place)]
+    return {str(file.relative_to(directory)): json.loads(file.read_text()) for file in files}
+
+
+def archive(directory: Path, into: Path) -> None:
     """The runs' records in one file."""
-    files = [file for file in sorted(directory.rglob("*")) if file.name in KEPT]
+    files = [file for file in sorted(directory.rglob("*")) if file.name in KEPT or version_of(file.name) is not None]
     if files:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as packed:
             for file in files:
                 packed.write(file, Path("families") / file.relative_to(directory))
