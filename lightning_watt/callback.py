@@ -177,6 +177,7 @@ class WattCallback(Callback):
             run.state.missing.append(str(error))
         except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
             run.state.warn_once.failed("setup", error)
+            run.state.missing.append(run.state.warn_once.said["setup"])
 
     def _settings_instead(self, error: ArgumentError) -> Settings:
         """What to measure if `gpus` names a board that is not there: nothing, because the user named it."""

@@ -20,10 +20,15 @@ STALE_S = 5.0
 
 
 class Complaints(deque[str]):
-    """Sentences for the user, each kind once; the main thread reports them at its next hook."""
+    """Sentences for the user, each kind once; the main thread reports them at its next hook.
+
+    Attributes:
+        failed: why the devices that fail now could not be read, and the remedy, by label.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.failed: dict[str, str] = {}
         self._known: set[str] = set()
 
     def once(self, about: str, sentence: str) -> None:
@@ -51,7 +56,7 @@ class Curves:
         self.timelines = [Timeline(device) for device in devices]
         self.started_ns = 0
         self._left_out: set[str] = set()
-        self._failed: dict[str, str] = {}
+        self._failed = complaints.failed = {}
 
     def leave_out(self, labels: Collection[str]) -> None:
         """Count nothing of these devices."""
@@ -80,7 +85,7 @@ class Curves:
             )
             return
         if isinstance(reading, Failure):
-            self._failed.setdefault(reading.label, reading.why)
+            self._failed.setdefault(reading.label, f"{reading.why} {reading.remedy}")
             self.complaints.once(
                 f"failed {reading.label}",
                 f"{reading.label} could not be read, so its energy is missing from now on: {reading.why} {reading.remedy}",

@@ -48,6 +48,18 @@ def test_all_boards_lost_ends_the_counting_and_not_the_training(ptl, tmp_path, w
     assert record.energy.by_stage["train"].batches == 24
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_board_that_never_answers_is_missing_by_name(ptl, tmp_path, words, capsys, others):
+    silent = board(300, Fault("error", at_s=0.0, function=ENERGY))
+    with Lab([silent, *[board(120)] * others]).running():
+        record = fit(ptl, tmp_path, watt())
+    words.take("gpu0 could not be read")
+    (sentence,) = (missing for missing in record.missing if "gpu0" in missing)
+    assert sentence.startswith("gpu0 was never read: NVML says: ")
+    assert list(record.energy.by_device) == ["gpu1"] * others
+    assert sentence in capsys.readouterr().out
+
+
 def test_a_passing_error_loses_nothing(ptl, tmp_path, words):
     """The counter goes on behind the error, so the next answer holds what was used meanwhile."""
     with Lab([board(200, Fault("error", at_s=0.6, until_s=1.2, function=ENERGY))]).running():

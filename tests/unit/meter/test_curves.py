@@ -16,5 +16,7 @@ def test_a_failure_is_reported_once_and_what_is_left_out_is_not():
     for label in ("gpu0", "gpu0", "gpu1"):
         curves.take(Failure(label, "Lost.", "Look for it."), ["gpu0", "gpu1"], nullcontext())
     assert len(curves.complaints) == 1
+    assert curves.complaints.failed == {"gpu0": "Lost. Look for it."}
     curves.take(Reading("gpu0", 5, 7), ["gpu0"], nullcontext())
     assert curves.frontier_ns(9) == 5
+    assert curves.complaints.failed == {}
