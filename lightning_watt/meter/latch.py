@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
-from lightning_watt.sources.base import Clock, HostClock
+from lightning_watt.sources.base import Clock, HostClock, boot_ns
 from lightning_watt.units import NS_PER_S
 
 
@@ -70,6 +71,7 @@ class EndingClock:
         self.ends_ns: int | None = None
         self.now_ns = clock.now_ns
         self.unix_ns = clock.unix_ns
+        self.boot_ns = partial(boot_ns, clock)
         self.clock = clock
         self._woken = Latch()
 

@@ -26,6 +26,8 @@ STILL_TICKS = 3
 """So many times the period of a counter that is known to be slow."""
 LEAST_W, MOST_W = 1e-6, 1e9
 """Power samples below the one are zero, and above the other none, whatever the device."""
+ASLEEP_W = 0.5
+"""A board that shows no more than this is asleep, and its counter rests with it."""
 MAX_SAMPLES = 10_000
 """Samples kept while a counter does not move: some minutes of them."""
 
@@ -80,7 +82,7 @@ class Timeline:
             What it came to: the gap that it revealed, for one. None if it says nothing.
         """
         if reading.tick_s is not None:
-            self.tick_s, self._late_s, self._is_watched = reading.tick_s, 0.0, True
+            self.tick_s, self._late_s, self._is_watched = reading.tick_s, reading.blur_s, True
         # Garbage ends here: what nothing draws has no say, and so little that a sum of it has no digits left is nothing.
         most_w = min(self.device.max_power_w, MOST_W)
         self._samples.extend((t_ns, w if w > LEAST_W else 0.0) for t_ns, w in reading.power if 0 <= w <= most_w)
@@ -92,7 +94,7 @@ class Timeline:
         start, seconds = self._t[-1], (reading.t_ns - self._t[-1]) / NS_PER_S
         if seconds <= 0:
             return None
-        if self.device.always_draws and not self._counter.moves(reading.energy_uj):
+        if self.device.always_draws and not self._counter.moves(reading.energy_uj) and not self._is_asleep():
             self.standing_still = seconds > max(STANDSTILL_S, STILL_TICKS * self.device.tick_s)
             if not self._is_watched and not self.standing_still:
                 # Nobody saw it tick, and it has not for this long: it is at least so slow, and its readings so old.
@@ -169,6 +171,11 @@ class Timeline:
         known = min(len(self._t), len(self._e))
         other._t, other._e, other._counter = self._t[known - 1 : known], self._e[known - 1 : known], self._counter
         return other
+
+    def _is_asleep(self) -> bool:
+        """Whether the device has shown its power since the last reading, and that it draws none."""
+        newer = [watts for t_ns, watts in self._samples if t_ns > self._t[-1]]
+        return bool(newer) and max(newer) <= ASLEEP_W
 
     def _extend(self, t_ns: int, rise_uj: int) -> None:
         """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly."""

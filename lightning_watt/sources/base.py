@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -34,11 +35,20 @@ def end_of(clock: Clock) -> int | None:
     return getattr(clock, "ends_ns", None)
 
 
+def boot_ns(clock: Clock) -> int:
+    """Nanoseconds since the machine was started, sleep included; a clock that knows of no sleep tells its own time."""
+    ns: int = getattr(clock, "boot_ns", clock.now_ns)()
+    return ns
+
+
 class HostClock:
-    """The machine's own clocks: CLOCK_MONOTONIC for durations, CLOCK_REALTIME for what others stamped."""
+    """The machine's own clocks: CLOCK_MONOTONIC for durations, CLOCK_REALTIME and CLOCK_BOOTTIME for what others stamped."""
 
     now_ns = staticmethod(time.monotonic_ns)
     unix_ns = staticmethod(time.time_ns)
+    boot_ns = staticmethod(
+        partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns
+    )
     sleep = staticmethod(time.sleep)
 
 
@@ -61,6 +71,8 @@ class Device(msgspec.Struct, frozen=True):
         note: one sentence for the record: shared with others, MIG parent, and the like.
         host: the host that it is on; a source leaves this empty, the run fills it in.
         gain_source: who found that gain, and of what; empty if nobody has said.
+        samples_clock: the clock that its driver stamps power samples by, as far as known when it was opened: `realtime`,
+            `boottime` or `monotonic`.
     """
 
     label: str
@@ -75,6 +87,7 @@ class Device(msgspec.Struct, frozen=True):
     note: str = ""
     host: str = ""
     gain_source: str = ""
+    samples_clock: str = ""
 
 
 def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:
@@ -115,6 +128,7 @@ class Reading:
         energy_uj: the counter, microjoules since some fixed moment.
         power: samples of the power since the last reading, as `(t_ns, watts)`, oldest first; may be empty.
         tick_s: the counter's update period in seconds, if it was watched.
+        blur_s: where it was watched, by how much `t_ns` may still be off, seconds: a look at the counter takes a while.
     """
 
     label: str
@@ -122,6 +136,7 @@ class Reading:
     energy_uj: int
     power: tuple[tuple[int, float], ...] = ()
     tick_s: float | None = None
+    blur_s: float = 0.0
 
 
 @dataclass(frozen=True)

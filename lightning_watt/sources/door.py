@@ -114,19 +114,22 @@ def _checked(one: Any, name: str, times_ns: tuple[int, int]) -> Reading | Failur
     tick_s = None if one.tick_s is None else _number(one.tick_s)
     if one.tick_s is not None and (tick_s is None or not 0 <= tick_s <= MOST_TICK_S):
         return Failure(one.label, f"{name} returned {shown(one.tick_s)} for its counter's period.", AUTHOR)
+    blur_s = _number(one.blur_s)
+    if blur_s is None or not 0 <= blur_s <= MOST_TICK_S:
+        return Failure(one.label, f"{name} returned {shown(one.blur_s)} for how far its times may be off.", AUTHOR)
     try:
         samples = [(_whole(at_ns), _number(watts)) for at_ns, watts in islice(one.power, MAX_READINGS)]
     except Exception as error:  # noqa: BLE001 - it may hold anything
         return Failure(one.label, f"{name} returned power samples that are none ({shown(error)}).", AUTHOR)
     # They give the curve its shape and no energy, so that one which is none is only left out.
     power = tuple((at, w) for at, w in samples if at is not None and w is not None and oldest_ns <= at <= latest_ns)
-    return Reading(one.label, t_ns, energy_uj, power, tick_s)
+    return Reading(one.label, t_ns, energy_uj, power, tick_s, blur_s)
 
 
 def _what_is_wrong_with(device: Device) -> str:
-    for name in ("label", "name", "uuid", "source", "note", "gain_source"):
+    for name in ("label", "name", "uuid", "source", "note", "gain_source", "samples_clock"):
         text = getattr(device, name)
-        if not isinstance(text, str) or not (text or name in ("note", "gain_source")):
+        if not isinstance(text, str) or not (text or name in ("note", "gain_source", "samples_clock")):
             return f"{name} is {shown(text)}"
     if device.provenance not in ("measured", "estimated"):
         return f"provenance is {shown(device.provenance)}"

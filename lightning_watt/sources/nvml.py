@@ -14,13 +14,17 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 from lightning_watt.errors import SourceUnavailable
 from lightning_watt.host import is_below
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading, end_of
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvidia.gains import gain_of
+from lightning_watt.sources.nvidia.looks import Looks, Turn, run_together
+from lightning_watt.sources.nvidia.samples import UNLIKELY_W, PowerSamples
 from lightning_watt.sources.nvml_boards import (
+    HIDDEN,
     NAME,
     REINSTALL,
     ListedBoard,
@@ -30,20 +34,21 @@ from lightning_watt.sources.nvml_boards import (
     stop,
     unmeasured,
 )
-from lightning_watt.sources.ticks import Looks, TickReader, run_together
-from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J, UJ_PER_MJ
+from lightning_watt.sources.ticks import TickReader
+from lightning_watt.units import NS_PER_S, UJ_PER_J, UJ_PER_MJ
 
 DUE_S = 1.0
 POWER_DUE_S = 0.1
 """A board with neither counter nor samples is known only by asking for its power; ten times a second is gentle."""
 RETRY_NS = 30 * NS_PER_S
 """A lost board's calls can be slow; it is asked again this often."""
-UNLIKELY_W = 10_000.0
-"""Published reports show samples of garbage above this; no board draws it."""
 SILENT_NS = 5 * NS_PER_S
 """Power samples come several times a second; a driver without a new one for this long has stopped."""
-STEP_NS = NS_PER_S // 10
-"""The wall clock and the steady one drift apart by microseconds between two reads; by more than this, somebody set one."""
+NOWHERE = (
+    "A virtual GPU tells it on its host alone. On a Jetson, `pip install lightning_watt[zeus]` and pass "
+    'sources=[ZeusSource("soc")].'
+)
+"""What to do about a board of which NVML tells nothing."""
 
 
 class NvmlSource:
@@ -95,7 +100,9 @@ class NvmlSource:
         nvml = self._nvml = start(self.gpus)
         try:
             chosen, self.left_out = choose(nvml, self.gpus, required=self.required)
-            self._boards = [_Board(nvml, board, clock, note, self.processes) for board, note in chosen]
+            found = [_Board(nvml, board, clock, note, self.processes) for board, note in chosen]
+            self.left_out += [board.reason for board in found if board.reason is not None]
+            self._boards = [board for board in found if board.reason is None]
             self.due_s = min((board.due_s for board in self._boards), default=DUE_S)
         except nvml.NVMLError as error:
             self.close()
@@ -108,8 +115,9 @@ class NvmlSource:
             self.close()
             raise self._no_board()
         if self.at_ticks:
+            turn = Turn()
             for board in self._boards:
-                board.watch_ticks()
+                board.watch_ticks(turn)
         return [board.device for board in self._boards]
 
     def _no_board(self) -> SourceUnavailable:
@@ -117,8 +125,10 @@ class NvmlSource:
             reasons, self.left_out = self.left_out, []
             remedies = dict.fromkeys(reason.remedy for reason in reasons)
             return SourceUnavailable(self.name, " ".join(reason.why for reason in reasons), " ".join(remedies))
-        why = "CUDA_VISIBLE_DEVICES hides every board." if self.gpus == "visible" else "The driver shows no board."
-        return SourceUnavailable(self.name, why + unmeasured(self.gpus), 'Check `nvidia-smi -L`, or pass gpus="all".')
+        if self.gpus == "visible" and os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
+            remedy = 'Check `nvidia-smi -L`, or pass gpus="all".'
+            return SourceUnavailable(self.name, "CUDA_VISIBLE_DEVICES hides every board.", remedy)
+        return SourceUnavailable(self.name, "The driver shows no board." + unmeasured(self.gpus), HIDDEN)
 
     def read(self) -> list[Reading | Failure]:
         """Read every board, each at its counter's next tick."""
@@ -134,7 +144,12 @@ class NvmlSource:
 
 
 class _Board:
-    """One board: what it offers, and where its reading stands."""
+    """One board: what it offers, and where its reading stands.
+
+    Attributes:
+        device: what it is; it can be read if `reason` is None.
+        reason: why nothing can be measured of it.
+    """
 
     def __init__(
         self, nvml: ModuleType, board: ListedBoard, clock: Clock, note: str, own_processes: Sequence[int] = ()
@@ -145,16 +160,21 @@ class _Board:
         self._clock = clock
         self._ticks: TickReader | None = None
         self._retry_ns = 0
-        self._last_sample_us = 0
-        self._offset_ns = clock.unix_ns() - clock.now_ns()
-        self._has_counter = self._offers(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
-        self._has_samples = self._skip_old_samples()
+        self._last_uj = -1
+        no_counter = self._refusal(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        self._has_counter = no_counter is None
+        self._power = PowerSamples(nvml, handle, clock)
+        # One that offers samples and has none may get some later: that does beside a counter, but builds nothing alone.
+        self._has_samples = self._power.offered and (self._has_counter or bool(self._power.clock_name))
         self._integral = _Integral()
-        if not self._has_counter and not self._has_samples:
-            with suppress(nvml.NVMLError):  # the reads that follow will say so
-                self._integral.add(self._power_now())
+        self.reason: SourceUnavailable | None = None
+        if no_counter is not None and not self._has_samples:
+            no_power = self._refusal(self._begin_integral)
+            if no_power is not None:
+                self.reason = _unreadable(board, no_counter, no_power)
         self.due_s = DUE_S if self._has_counter or self._has_samples else POWER_DUE_S
         gain, gain_source = gain_of(board.name, is_counter=self._has_counter)
+        notes = (note, _denied_note(no_counter), self._stamps_note(), self._mig_note(), self._others_note())
         self.device = Device(
             label=f"gpu{board.index}",
             name=board.name,
@@ -164,13 +184,14 @@ class _Board:
             gain_source=gain_source,
             tick_s=0.0 if self._has_counter else POWER_DUE_S,
             max_power_w=self._max_power_w(),
-            note=" ".join(part for part in (note, self._mig_note(), self._others_note()) if part),
+            note=" ".join(part for part in notes if part),
+            samples_clock=self._power.clock_name if self._has_samples else "",
         )
 
-    def watch_ticks(self) -> None:
+    def watch_ticks(self, turn: Turn) -> None:
         if self._has_counter:
             try:
-                self._ticks = TickReader(self._counter_uj, self._clock, self.device.uuid)
+                self._ticks = TickReader(self._counter_uj, self._clock, self.device.uuid, turn)
             except self._nvml.NVMLError:
                 self._ticks = None  # it failed just now; the reads that follow will say so
 
@@ -185,21 +206,24 @@ class _Board:
             else:
                 values = yield from self._ticks.looks()
             samples = self._samples()
-            if not samples and end_of(self._clock) is not None:
+            stands, self._last_uj = values[-1][1] == self._last_uj, values[-1][1]
+            if not samples and (stands or end_of(self._clock) is not None):
                 with suppress(self._nvml.NVMLError):
-                    samples = self._power_now()  # what is left of the last tick is known by the power alone
+                    # By the power alone it is known what is left of the last tick, and whether a board that does not move
+                    # is asleep.
+                    samples = self._power_now()
         except self._nvml.NVMLError as error:
             if isinstance(error, self._nvml.NVMLError_GpuIsLost):
                 self._retry_ns = self._clock.now_ns() + RETRY_NS
             return [Failure(self.device.label, f"NVML says: {error}.", remedy_for(error))]
-        tick_s = self._ticks.period_s if self._ticks else None
+        tick_s, blur_s = (self._ticks.period_s, self._ticks.blur_s) if self._ticks else (None, 0.0)
         # Each sample belongs to the first reading at or after it; what is younger than the last goes with the last.
         readings: list[Reading | Failure] = []
         for position, (t_ns, uj) in enumerate(values):
             last = position == len(values) - 1
             mine = tuple(s for s in samples if last or s[0] <= t_ns)
             samples = samples[len(mine) :]
-            readings.append(Reading(self.device.label, t_ns, uj, mine, tick_s))
+            readings.append(Reading(self.device.label, t_ns, uj, mine, tick_s, blur_s))
         return readings
 
     def _read_power(self) -> list[Reading | Failure]:
@@ -226,52 +250,27 @@ class _Board:
         """The driver's power samples since the last call, on the host's steady clock."""
         if not self._has_samples:
             return ()
-        nvml = self._nvml
-        now_ns = self._clock.now_ns()
-        offset_ns = self._clock.unix_ns() - now_ns
-        if abs(offset_ns - self._offset_ns) > STEP_NS:
-            # The wall clock was set, and with it the stamps of the samples to come: "newer than the last" moves along.
-            self._last_sample_us += (offset_ns - self._offset_ns) // NS_PER_US
-        self._offset_ns = offset_ns
         try:
-            _, raw = nvml.nvmlDeviceGetSamples(self._handle, nvml.NVML_TOTAL_POWER_SAMPLES, self._last_sample_us)
-        except nvml.NVMLError as error:
-            if self._has_counter or isinstance(error, nvml.NVMLError_NotFound):
-                return ()  # none since; and beside a counter they are only the shape
+            return self._power.read()
+        except self._nvml.NVMLError:
+            if self._has_counter:
+                return ()  # beside a counter they are only the shape
             raise
-        found = sorted((int(s.timeStamp), s.sampleValue.uiVal / 1000) for s in raw)
-        # One of the future was stamped before the clock was set back, or by a driver that is confused.
-        latest_us = (now_ns + offset_ns + STEP_NS) // NS_PER_US
-        found = [(us, w) for us, w in found if self._last_sample_us < us <= latest_us and w <= UNLIKELY_W]
-        if found:
-            self._last_sample_us = found[-1][0]
-        return tuple((us * NS_PER_US - offset_ns, w) for us, w in found)
 
-    def _skip_old_samples(self) -> bool:
-        """Whether the driver keeps samples; those older than a second are nobody's business here.
+    def _begin_integral(self) -> None:
+        self._integral.add(self._power_now())
 
-        One that offers them and has none may get some later: that does beside a counter, but nothing can be built on it.
-        """
-        nvml = self._nvml
-        self._last_sample_us = self._clock.unix_ns() // NS_PER_US - 1_000_000
-        try:
-            nvml.nvmlDeviceGetSamples(self._handle, nvml.NVML_TOTAL_POWER_SAMPLES, self._last_sample_us)
-        except nvml.NVMLError_NotFound:
-            return self._has_counter
-        except nvml.NVMLError:
-            return False
-        return True
-
-    def _offers(self, call: Callable[[], object]) -> bool:
-        """Whether a call works here; a passing fault counts as yes, and the reads that follow will say so."""
+    def _refusal(self, call: Callable[[], object]) -> Exception | None:
+        """What the driver says of a call that does not work here; of a passing fault the reads that follow will say so."""
         nvml = self._nvml
         try:
             call()
-        except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NoPermission):
-            return False
+        except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound, nvml.NVMLError_NoPermission) as error:
+            refused: Exception = error
+            return refused
         except nvml.NVMLError:
-            return True
-        return True
+            return None
+        return None
 
     def _max_power_w(self) -> float:
         """Twice the highest power limit that can be set: short peaks above a limit are real."""
@@ -281,23 +280,49 @@ class _Board:
             return UNLIKELY_W
         return 2 * most / 1000 or UNLIKELY_W
 
-    def _mig_note(self) -> str:
-        try:
-            current, _ = self._nvml.nvmlDeviceGetMigMode(self._handle)
-        except self._nvml.NVMLError:
+    def _stamps_note(self) -> str:
+        if not self._power.strange:
             return ""
-        return "MIG is on: the counter is the whole board's, with every slice on it." if current else ""
+        return (
+            "When it was opened, the stamp of its newest power sample was of another time by every clock of this machine; "
+            "samples are used from the first with one of now on."
+        )
+
+    def _mig_note(self) -> str:
+        mode = self._asked(lambda: self._nvml.nvmlDeviceGetMigMode(self._handle))
+        return "MIG is on: the counter is the whole board's, with every slice on it." if mode and mode[0] else ""
 
     def _others_note(self) -> str:
-        try:
-            running = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        except (self._nvml.NVMLError, self._nvml.NVMLLibraryMismatchError):  # the latter from an old driver
-            return ""
+        running = self._asked(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)) or ()
         own = {os.getpid(), *self._own}
         others = sorted(pid for pid in {process.pid for process in running} - own if not is_below(pid, own))
         if not others:
             return ""
         return f"Shared when it was opened: processes {', '.join(map(str, others[:8]))} were on it; their energy is in."
+
+    def _asked(self, call: Callable[[], Any]) -> Any:
+        """What a call answers that only a note is made of; None whatever goes wrong with it."""
+        try:
+            return call()
+        except Exception:  # noqa: BLE001 - an old pynvml fails in ways of its own, and no board is lost for a note's sake
+            return None
+
+
+def _unreadable(board: ListedBoard, no_counter: Exception, no_power: Exception) -> SourceUnavailable:
+    """Of a board that NVML lists and tells no energy of: a vGPU, a Jetson, or one that this user may not ask."""
+    refusals = (no_power, no_counter)
+    denied = next((error for error in refusals if type(error).__name__ == "NVMLError_NoPermission"), None)
+    why = (
+        f"gpu{board.index} ({board.name}) tells neither its energy nor its power: "
+        f"{' and '.join(dict.fromkeys(str(error) for error in reversed(refusals)))}."
+    )
+    return SourceUnavailable(NAME, why, remedy_for(denied) if denied else NOWHERE, board.uuid)
+
+
+def _denied_note(no_counter: Exception | None) -> str:
+    if no_counter is None or type(no_counter).__name__ != "NVMLError_NoPermission":
+        return ""
+    return f"Its energy counter may not be read ({no_counter}), so its power is summed up. {remedy_for(no_counter)}"
 
 
 class _Integral:

@@ -12,8 +12,10 @@ from typing import Any
 
 from lightning_watt.errors import ArgumentError, SourceUnavailable
 from lightning_watt.sources.masks import GPU, order_note, visible_gpus
+from lightning_watt.sources.nvidia.binding import Binding
 
 NAME = "nvml"
+INSTALL = "pip install nvidia-ml-py"
 REINSTALL = "Reinstall the NVIDIA driver, or check `nvidia-smi`."
 HIDDEN = "Check `nvidia-smi -L`: a container or the permissions of /dev/nvidia* may hide a board from NVML."
 REMEDIES = {
@@ -77,16 +79,19 @@ def start(gpus: str | Sequence[GPU]) -> ModuleType:
         SourceUnavailable: pynvml or the driver is missing.
     """
     try:
-        pynvml = import_module("pynvml")
+        nvml = Binding(import_module("pynvml"))
     except ImportError as error:
         why = f"pynvml cannot be imported ({error}).{unmeasured(gpus)}"
-        raise SourceUnavailable(NAME, why, "pip install nvidia-ml-py") from error
+        raise SourceUnavailable(NAME, why, INSTALL) from error
+    if not hasattr(nvml, "NVMLError"):
+        why = f"The pynvml that Python finds ({nvml.__file__}) is none of NVIDIA's.{unmeasured(gpus)}"
+        raise SourceUnavailable(NAME, why, f"Remove it, or rename your own module of that name. {INSTALL}")
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
         why = f"NVML does not start: {error}.{unmeasured(gpus)}"
         raise SourceUnavailable(NAME, why, remedy_for(error)) from error
-    return pynvml
+    return nvml
 
 
 def stop(nvml: ModuleType) -> None:
@@ -125,7 +130,7 @@ def choose(
         try:
             board, note = _resolve(nvml, gpu, listed, lost)
         except _NoBoardError as error:
-            if gpus == "visible" and isinstance(gpu, str):
+            if gpus == "visible" and isinstance(gpu, str) and not lost:
                 break  # the mask is not our argument: like CUDA, end at the first entry that names no board
             why = f"{error.why} Boards here: {', '.join(there) or 'none'}."
             if required and not isinstance(gpus, str):
@@ -187,7 +192,9 @@ def _resolve(
     if first_error is not None:
         raise _NoBoardError(f"{gpu} cannot be read ({first_error}).", remedy_for(first_error))
     what = "MIG slice" if gpu.startswith("MIG-") else "board with a UUID that begins with"
-    raise _NoBoardError(f"no {what} {gpu}.", HIDDEN)
+    # One that does not answer does not tell its UUID: it may be the one.
+    remedies = dict.fromkeys([HIDDEN, *(remedy_for(error) for error in lost.values())])
+    raise _NoBoardError(f"no {what} {gpu}.", " ".join(remedies))
 
 
 def _board_of(nvml: ModuleType, name: str) -> str:

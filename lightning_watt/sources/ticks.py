@@ -5,6 +5,11 @@ and it makes a one-second share of the energy 10 % uncertain. So the update peri
 read waits for the next tick (a few quick looks around the moment when it is expected): the value then stands for a time
 known to a millisecond. This costs about five calls a second instead of one, all in the reader's thread.
 
+A call takes microseconds on an idle driver and milliseconds on a busy one, and nobody knows at which moment of it the value
+was taken. So how long a call takes is watched too: it says how close two looks can lie, how far a tick is known, and when a
+counter ticks too fast for such a driver. A watch that failed (a busy machine, several slow boards at once, a board that was
+asleep) is tried again later, one board at a time.
+
 What was found is remembered in this process by the board, so that the next run need not watch again, for as long as the
 period is known well enough to say where the ticks are. Where a measurement ends, nobody waits for a tick that comes later
 than its clock allows (`end_of`): the counter then shows its value at the last tick, whose time is known.
@@ -12,77 +17,38 @@ than its clock allows (`end_of`): the counter then shows its value at the last t
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Callable, Generator, Sequence
-from typing import NamedTuple, TypeVar
+from collections import deque
+from collections.abc import Callable
 
 from lightning_watt.sources.base import HOST_CLOCK, Clock, end_of
+from lightning_watt.sources.nvidia.looks import (
+    MARGIN_NS,
+    SHARP_NS,
+    KnownTicks,
+    Look,
+    Looks,
+    Tick,
+    Turn,
+    gap_ns,
+    run_together,
+    sharp_ns,
+)
 from lightning_watt.units import NS_PER_S
 
-POLL_NS = 1_000_000
-MARGIN_NS = 1_500_000
-"""How far around its expected time a tick is looked for; the expectation is good to a fraction of this."""
-SHARP_NS = 2_500_000
-"""A tick that was seen to lie within this time is sharp; a busy interpreter wakes a thread up later than that."""
 WATCH_NS = 600_000_000
 """How long the counter is watched at first; one that shows no two sharp ticks meanwhile is read as it is."""
-FAST_NS = 5_000_000
-"""Below this period a read is as good as a tick."""
+LONGEST_WATCH_NS = 2_000_000_000
+"""The same where calls take long."""
+AGAIN_NS, SELDOMEST_NS = 5_000_000_000, 300_000_000_000
+"""A watch that failed is tried again after this time, then after twice as much, up to the second."""
+CALLS = 9
+"""A call takes what the middle one of so many took."""
 MISSES = 3
+WEIGHT = 0.25
+"""How much a sharp tick that was seen counts beside where it was expected: its two looks may lie some calls apart."""
 LONGEST_NS = 100_000_000
 """The longest period that was observed (`meter/timeline.py`); where the end comes before a second tick, it is assumed."""
-MOST_UJ_PER_NS = 10
-"""10 kW, more than a board draws: a counter that rose faster since it was last seen is another one, or was reset."""
-
-
-Result = TypeVar("Result")
-Looks = Generator[int, None, Result]
-"""Yields the times (ns) at which it wants to look again, and returns what it found."""
-
-
-def run_together(looks: Sequence[Looks[Result]], clock: Clock) -> list[Result]:
-    """Run several `Looks` at once, each at its own times, so that eight boards take no longer than one.
-
-    Returns:
-        Their results, in order. What one of them raises passes through.
-    """
-    results: dict[int, Result] = {}
-    waiting = [(clock.now_ns(), i) for i in range(len(looks))]
-    while waiting:
-        due_ns, i = heapq.heappop(waiting)
-        ahead_ns = due_ns - clock.now_ns()
-        if ahead_ns > 0:
-            clock.sleep(ahead_ns / NS_PER_S)
-        try:
-            heapq.heappush(waiting, (next(looks[i]), i))
-        except StopIteration as done:
-            results[i] = done.value
-    return [results[i] for i in range(len(looks))]
-
-
-class KnownTicks(NamedTuple):
-    """What is known of a board's ticks: the period, the first and the last one that were seen, the counter at the last."""
-
-    period_ns: float
-    anchor_ns: int
-    tick_ns: int
-    value: int
-
-    def holds(self, t_ns: int, value: int) -> bool:
-        """Whether it tells where the ticks are now, and which one the counter shows.
-
-        Args:
-            t_ns: now.
-            value: what the counter shows.
-        """
-        passed_ns, rise = t_ns - self.tick_ns, value - self.value
-        drift_ns = SHARP_NS * passed_ns / max(1, self.tick_ns - self.anchor_ns)
-        to_edge_ns = abs(passed_ns - round(passed_ns / self.period_ns) * self.period_ns)
-        is_the_same = 0 <= rise <= MOST_UJ_PER_NS * (passed_ns + self.period_ns)
-        return is_the_same and drift_ns <= MARGIN_NS < to_edge_ns
-
-
 _known: dict[str, KnownTicks] = {}
 
 
@@ -93,6 +59,10 @@ class TickReader:
         read: returns the counter; may raise, which passes through.
         clock: the host's clock.
         board: whose counter it is, so that its ticks can be remembered; empty if nobody knows.
+        turn: shared with the readers that are read together with this one.
+
+    Attributes:
+        blur_s: by how much the times of the last readings may be off because of how the counter was read, seconds.
 
     Example:
         >>> from lightning_watt.sources.base import HOST_CLOCK
@@ -102,25 +72,35 @@ class TickReader:
         0.02
     """
 
-    def __init__(self, read: Callable[[], int], clock: Clock, board: str = "") -> None:
+    def __init__(self, read: Callable[[], int], clock: Clock, board: str = "", turn: Turn | None = None) -> None:
         self._read = read
         self._clock = clock
         # A test's own clock tells another time in each test.
         self._board = board if getattr(clock, "clock", clock) is HOST_CLOCK else ""
-        self._opened = (clock.now_ns(), read())
+        self._turn = turn or Turn()
+        self._calls: deque[int] = deque(maxlen=CALLS)
+        opened = self._look()
+        self._opened = (opened.middle_ns, opened.value)
+        self.blur_s = 0.0
         self._anchor_ns = 0
         self._tick_ns = 0
         self._period_ns = 0.0
         self._misses = 0
         self._watched = False
+        self._rest_ns, self._again_ns = AGAIN_NS, 0
         known = _known.get(self._board)
         if known is not None and known.holds(*self._opened):
-            self._period_ns, self._anchor_ns, self._tick_ns, _ = known
+            self._period_ns, self._anchor_ns, self._tick_ns = known[:3]
 
     @property
     def period_s(self) -> float | None:
         """The counter's update period in seconds; None before it was watched, or if it has none."""
         return self._period_ns / NS_PER_S if self._period_ns else None
+
+    @property
+    def call_ns(self) -> int:
+        """How long a look at the counter takes, nanoseconds."""
+        return sorted(self._calls)[(len(self._calls) - 1) // 2]
 
     def read(self) -> list[tuple[int, int]]:
         """The counter as `[(t_ns, value), ...]`, oldest first; each value stands for its time."""
@@ -131,33 +111,37 @@ class TickReader:
         if not self._watched:
             self._watched = True
             if not self._period_ns:
-                return (yield from self._watch())
+                return (yield from self._first_watch())
             opening = (self._tick_before(self._opened[0]), self._opened[1])
             return [opening, *[found for found in (yield from self._next_tick()) if found[0] > opening[0]]]
-        if not self._period_ns or self._misses >= MISSES:
-            value = self._read()
-            return [(self._clock.now_ns(), value)]
-        return (yield from self._next_tick())
+        if self._is_at_ticks():
+            return (yield from self._next_tick())
+        if self._is_to_watch_again():
+            return (yield from self._watch_again())
+        return [self._plain(self._look())]
 
-    def _watch(self) -> Looks[list[tuple[int, int]]]:
+    def _is_at_ticks(self) -> bool:
+        """Whether ticks are known, come one by one, and lie further apart than looks can tell them."""
+        return self._misses < MISSES and self._period_ns >= 2 * sharp_ns(self.call_ns)
+
+    def _is_to_watch_again(self) -> bool:
+        over = end_of(self._clock) is not None
+        return bool(self._again_ns) and self._clock.now_ns() >= self._again_ns and not self._turn.taken and not over
+
+    def _plain(self, look: Look) -> tuple[int, int]:
+        """The counter as it is, up to a tick old."""
+        self.blur_s = (self._period_ns + self.call_ns) / NS_PER_S
+        return look.end_ns, look.value
+
+    def _first_watch(self) -> Looks[list[tuple[int, int]]]:
         """Find the ticks' period and phase, and so the time that the opening value stands for."""
         opened_ns, opened = self._opened
-        until = self._clock.now_ns() + WATCH_NS
-        seen: list[Tick] = []
-        before = shown = self._read()
-        while not self._locked(seen):
-            tick = yield from self._wait_for_change(before, until)
-            if tick is None:
-                break
-            seen.append(tick)
-            before = tick.value
+        shown, seen = yield from self._watch()
         readings = [(tick.middle_ns, tick.value) for tick in seen if tick.sharp]
-        if not self._period_ns or self._period_ns < FAST_NS:
+        if not self._period_ns:
             # No tick worth waiting for, or a machine too busy to see it: the counter is read as it is.
-            self._period_ns = 0.0
             cut_short = end_of(self._clock) is not None and bool(readings)
             return [(min(opened_ns, readings[0][0] - LONGEST_NS), opened) if cut_short else self._opened, *readings]
-        self._remember(before)
         period = self._period_ns
         # Close to a tick, the clock does not show on which side of it the counter was opened. A change of the value does.
         ticks = 1 + next(i for i, tick in enumerate(seen) if tick.sharp)
@@ -166,30 +150,65 @@ class TickReader:
         opening = (min(opened_ns, self._anchor_ns - int(ticks * period)), opened)
         return [opening, *readings] if opening[0] < readings[0][0] else readings
 
+    def _watch_again(self) -> Looks[list[tuple[int, int]]]:
+        """Watch once more, and read at the ticks from here on if that goes well."""
+        self._turn.taken = True
+        try:
+            _, seen = yield from self._watch()
+        finally:
+            self._turn.taken = False
+        readings = [(tick.middle_ns, tick.value) for tick in seen if tick.sharp]
+        return readings if self._period_ns else [self._plain(self._look())]
+
+    def _watch(self) -> Looks[tuple[int, list[Tick]]]:
+        """Look at the counter until its period is known: what it showed first, and the ticks that were seen."""
+        self._period_ns, self._misses = 0.0, 0
+        last = self._look()
+        shown, seen = last.value, list[Tick]()
+        until = last.end_ns + min(WATCH_NS * sharp_ns(self.call_ns) // SHARP_NS, LONGEST_WATCH_NS)
+        while not (locked := self._locked(seen)):
+            tick = yield from self._wait_for_change(last, until)
+            if tick is None:
+                break
+            seen.append(tick)
+            last = Look(tick.late_ns, tick.late_ns, tick.value)
+        limit_ns = sharp_ns(self.call_ns)
+        is_fast = 0 < self._period_ns < 2 * limit_ns
+        if self._period_ns and not is_fast and (locked or end_of(self._clock) is not None):
+            self.blur_s = (limit_ns - SHARP_NS) / 2 / NS_PER_S
+            self._rest_ns, self._again_ns = AGAIN_NS, 0
+            self._remember(seen[-1].value)
+        else:
+            self._period_ns = 0.0
+            # A counter that is faster than quick looks stays so, and a read is as good as a tick.
+            self._again_ns = 0 if is_fast and limit_ns < 2 * SHARP_NS else self._clock.now_ns() + self._rest_ns
+            self._rest_ns = min(2 * self._rest_ns, SELDOMEST_NS)
+        return shown, seen
+
     def _locked(self, seen: list[Tick]) -> bool:
         """Take the period from the ticks seen so far; True once ticks can be counted over a second by it."""
         sharp = [i for i, tick in enumerate(seen) if tick.sharp]
         if len(sharp) < 2:
             return False
         first, last = seen[sharp[0]], seen[sharp[-1]]
-        span = last.middle_ns - first.middle_ns
+        span, limit_ns = last.middle_ns - first.middle_ns, sharp_ns(self.call_ns)
         # No tick is missed while looking every millisecond, so those in between count, sharp or not.
         self._anchor_ns, self._tick_ns = first.middle_ns, last.middle_ns
         self._period_ns = span / (sharp[-1] - sharp[0])
         # Two edges, each good to half a sharp tick, over `span`: over a second that may not grow to a third of a period.
-        return span * self._period_ns >= 3 * SHARP_NS * NS_PER_S / 2 or self._period_ns < FAST_NS
+        return span * self._period_ns >= 3 * limit_ns * NS_PER_S / 2 or self._period_ns < 2 * limit_ns
 
     def _next_tick(self) -> Looks[list[tuple[int, int]]]:
         """The next tick and the one or two before it, which bracket the moment that the read was asked for."""
-        asked = self._read()
-        due = self._next_due_ns()
-        for attempt, margin in enumerate((MARGIN_NS, 4 * MARGIN_NS, int(self._period_ns))):  # noqa: B007 - read below
+        asked = self._look().value
+        near, due = MARGIN_NS + self.call_ns, self._next_due_ns()
+        for attempt, margin in enumerate((near, 4 * near, int(self._period_ns))):  # noqa: B007 - read below
             if self._is_over_by(due + margin):
                 return (yield from self._last_look())
             yield due - margin
             if self._is_over_by(due + margin):
                 return (yield from self._last_look())
-            before = self._read()
+            before = self._look()
             tick = yield from self._wait_for_change(before, due + margin)
             if tick is not None:
                 break
@@ -198,13 +217,16 @@ class TickReader:
             if end_of(self._clock) is not None:
                 return (yield from self._last_look())
             self._misses += 1
-            return [(self._clock.now_ns(), before)]
-        self._misses = 0
+            self._again_ns = self._clock.now_ns() + self._rest_ns
+            return [self._plain(Look(before.begin_ns, self._clock.now_ns(), before.value))]
+        self._misses, self.blur_s = 0, (sharp_ns(self.call_ns) - SHARP_NS) / 2 / NS_PER_S
         held_up = tick.late_ns - tick.early_ns > self._period_ns
         # The last tick that was due by the second look, as far as what was seen allows it: a thread that was woken late, or
         # held up by the driver, still knows when the tick was.
-        whole = (tick.late_ns + SHARP_NS - self._tick_ns) // self._period_ns
+        whole = (tick.late_ns + tick.limit_ns - self._tick_ns) // self._period_ns
         expected = self._tick_ns + int(whole * self._period_ns)
+        if tick.sharp:
+            expected += int(WEIGHT * (tick.middle_ns - expected))
         self._tick_ns = min(max(expected, tick.early_ns), tick.late_ns)
         if tick.sharp:
             # The period grows exact with the distance to the first tick; one missed or doubled tick must not bend it.
@@ -214,20 +236,20 @@ class TickReader:
                 self._remember(tick.value)
         if held_up:
             return [(self._tick_ns, tick.value)]  # and nobody knows how many ticks ago it showed what it did before
-        readings = [(self._tick_ns - int(self._period_ns), before), (self._tick_ns, tick.value)]
-        if asked != before and attempt == 0:
+        readings = [(self._tick_ns - int(self._period_ns), before.value), (self._tick_ns, tick.value)]
+        if asked != before.value and attempt == 0:
             # It was asked so shortly before a tick that this one was let pass.
             readings.insert(0, (self._tick_ns - int(2 * self._period_ns), asked))
         return readings
 
     def _last_look(self) -> Looks[list[tuple[int, int]]]:
         """The counter as it is, which is what it was at the last tick."""
-        now = self._clock.now_ns()
+        now, margin = self._clock.now_ns(), MARGIN_NS + self.call_ns
         nearest = self._tick_ns + int(round((now - self._tick_ns) / self._period_ns) * self._period_ns)
-        if abs(now - nearest) <= MARGIN_NS:
-            yield nearest + MARGIN_NS  # only then it is clear which tick it shows
-        value = self._read()
-        return [(self._tick_before(self._clock.now_ns()), value)]
+        if abs(now - nearest) <= margin:
+            yield nearest + margin  # only then it is clear which tick it shows
+        look = self._look()
+        return [(self._tick_before(look.end_ns), look.value)]
 
     def _tick_before(self, t_ns: int) -> int:
         return self._tick_ns + int((t_ns - self._tick_ns) // self._period_ns * self._period_ns)
@@ -238,45 +260,26 @@ class TickReader:
 
     def _remember(self, value: int) -> None:
         if self._board:
-            _known[self._board] = KnownTicks(self._period_ns, self._anchor_ns, self._tick_ns, value)
+            _known[self._board] = KnownTicks(self._period_ns, self._anchor_ns, self._tick_ns, value, self.call_ns)
 
     def _next_due_ns(self) -> int:
         """When the next tick is expected that can still be waited for."""
-        ahead = (self._clock.now_ns() - self._tick_ns + MARGIN_NS) // self._period_ns + 1
+        ahead = (self._clock.now_ns() - self._tick_ns + MARGIN_NS + self.call_ns) // self._period_ns + 1
         return self._tick_ns + int(ahead * self._period_ns)
 
-    def _wait_for_change(self, before: int, until_ns: int) -> Looks[Tick | None]:
-        """Look every millisecond until the counter moves; its tick lies between the last two looks."""
-        looked = self._clock.now_ns()
-        while looked < until_ns and not self._is_over_by(looked):
-            yield looked + POLL_NS
-            value = self._read()
-            now = self._clock.now_ns()
-            if value != before:
-                return Tick(looked, now, value)
-            looked = now
+    def _wait_for_change(self, last: Look, until_ns: int) -> Looks[Tick | None]:
+        """Look every millisecond, or more seldom at a slow driver, until the counter moves."""
+        while last.end_ns < until_ns and not self._is_over_by(last.end_ns):
+            yield last.end_ns + gap_ns(self.call_ns)
+            look = self._look()
+            if look.value != last.value:
+                return Tick(last.begin_ns, look.end_ns, look.value, sharp_ns(self.call_ns))
+            last = look
         return None
 
-
-class Tick(NamedTuple):
-    """A tick, somewhere between two looks at the counter.
-
-    Attributes:
-        early_ns: after the last look that saw the old value (CLOCK_MONOTONIC).
-        late_ns: after the first that saw the new one.
-        value: the new value.
-    """
-
-    early_ns: int
-    late_ns: int
-    value: int
-
-    @property
-    def middle_ns(self) -> int:
-        """The best guess of when it was."""
-        return (self.early_ns + self.late_ns) // 2
-
-    @property
-    def sharp(self) -> bool:
-        """Whether the two looks lie close together."""
-        return self.late_ns - self.early_ns <= SHARP_NS
+    def _look(self) -> Look:
+        begin_ns = self._clock.now_ns()
+        value = self._read()
+        look = Look(begin_ns, self._clock.now_ns(), value)
+        self._calls.append(look.end_ns - begin_ns)
+        return look

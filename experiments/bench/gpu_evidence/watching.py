@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lightning_watt.sources.ticks import Tick
+from lightning_watt.sources.nvidia.looks import Tick
 
 
 def watch(read: Callable[[], int], seconds: float, pause_s: float) -> tuple[list[Tick], int]:

@@ -127,6 +127,8 @@ class Board:
         samples_jitter_ms: each sample comes up to this much late, by a fixed pseudo-random sequence.
         samples_window_ms: a sample is the average over this window that ends at it; 0 is the instant.
         samples_buffer: how many samples the driver keeps.
+        stamps: what the samples' time stamps count from: "unix", 1970; "boot", when the machine was started, without the
+            time that it slept (a "clock_step" fault is such a sleep, for one that counts it).
         power_usage: whether `nvmlDeviceGetPowerUsage` is supported.
         power_window_ms: its averaging window (1 s on most boards since Ampere); 0 is the instant.
         power_period_ms: how often that sensor (and fields 185, 186) is refreshed; 0 is always.
@@ -161,6 +163,7 @@ class Board:
     samples_jitter_ms: float = 0.0
     samples_window_ms: float = 0.0
     samples_buffer: int = 120
+    stamps: Literal["unix", "boot"] = "unix"
     power_usage: bool = True
     power_window_ms: float = 1000.0
     power_period_ms: float = 0.0
@@ -208,6 +211,7 @@ class Board:
             "samples_jitter_ns": _ns(self.samples_jitter_ms),
             "samples_window_ns": _ns(self.samples_window_ms),
             "samples_buffer": self.samples_buffer,
+            "stamps_since_boot": int(self.stamps == "boot"),
             "usage": int(self.power_usage),
             "usage_window_ns": _ns(self.power_window_ms),
             "usage_period_ns": _ns(self.power_period_ms),

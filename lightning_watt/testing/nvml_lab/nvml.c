@@ -423,8 +423,9 @@ EXPORT nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, unsigned *mode
 
 /* ---- energy and power ---- */
 
-static int64_t realtime_us(const Board *b, int64_t t_ns) {
-    int64_t ns = scenario->t0_ns + t_ns + scenario->realtime_offset_ns;
+/* A time stamp: microseconds since 1970, or of CLOCK_MONOTONIC. */
+static int64_t stamp_us(const Board *b, int64_t t_ns, int since_boot) {
+    int64_t ns = scenario->t0_ns + t_ns + (since_boot ? 0 : scenario->realtime_offset_ns);
     for (size_t i = 0; i < b->faults.count; i++)
         if (b->faults.items[i].kind == FAULT_CLOCK && b->faults.items[i].from_ns <= t_ns)
             ns += (int64_t)b->faults.items[i].value;
@@ -474,7 +475,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvm
     REQUIRE(fields && count > 0, INVALID_ARGUMENT);
     for (int i = 0; i < count; i++) {
         int64_t t_ns = now_ns();
-        fields[i].timestamp = realtime_us(b, t_ns);
+        fields[i].timestamp = stamp_us(b, t_ns, 0);
         fields[i].latencyUsec = 1;
         fields[i].nvmlReturn = h.mig < 0 ? field_value(b, t_ns, &fields[i]) : NOT_SUPPORTED;
     }
@@ -495,11 +496,11 @@ EXPORT nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, int type, unsigned
     int64_t oldest = newest - b->samples_buffer + 1;
     unsigned taken = 0;
     for (int64_t k = oldest < 0 ? 0 : oldest; k <= newest && taken < *count; k++) {
-        int64_t at_ns = board_sample_ns(b, k), stamp_us = realtime_us(b, at_ns);
-        if (stamp_us <= (int64_t)last_seen_us) continue;
+        int64_t at_ns = board_sample_ns(b, k), stamp = stamp_us(b, at_ns, (int)b->stamps_since_boot);
+        if (stamp <= (int64_t)last_seen_us) continue;
         for (size_t i = 0; i < b->faults.count; i++)
-            if (b->faults.items[i].kind == FAULT_SAMPLE_TIME && fault_active(&b->faults.items[i], at_ns)) stamp_us = 0;
-        samples[taken].timeStamp = (unsigned long long)stamp_us;
+            if (b->faults.items[i].kind == FAULT_SAMPLE_TIME && fault_active(&b->faults.items[i], at_ns)) stamp = 0;
+        samples[taken].timeStamp = (unsigned long long)stamp;
         samples[taken].sampleValue = (nvmlValue_t){.ullVal = 0};
         samples[taken++].sampleValue.uiVal = (unsigned)board_sample_mw(b, at_ns);
     }

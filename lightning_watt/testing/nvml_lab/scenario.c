@@ -154,7 +154,7 @@ static const struct {
     KEY(field_186),         KEY(field_191),         KEY(module_extra_mw),   KEY(limit_mw),
     KEY(limit_min_mw),      KEY(limit_max_mw),      KEY(mig_mode),          KEY(architecture),
     KEY(cc_major),          KEY(cc_minor),          KEY(memory_bytes),      KEY(persistence),
-    KEY(virtualization),
+    KEY(virtualization),    KEY(stamps_since_boot),
 };
 
 static const char *const FAULT_WORDS[] = {

@@ -57,6 +57,7 @@ typedef struct {
     /* Each of these is one `key integer` line of the scenario; see README.md. */
     int64_t counter_period_ns, counter_phase_ns, counter_lag_ns, counter_gain_ppm, counter_start_mj;
     int64_t samples_period_ns, samples_phase_ns, samples_jitter_ns, samples_window_ns, samples_buffer;
+    int64_t stamps_since_boot; /* power samples carry CLOCK_MONOTONIC, as if the machine had never slept */
     int64_t usage, usage_period_ns, usage_window_ns, sensor_gain_ppm;
     int64_t field_83, field_185, field_186, field_191, module_extra_mw;
     int64_t limit_mw, limit_min_mw, limit_max_mw;

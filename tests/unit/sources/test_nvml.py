@@ -12,14 +12,19 @@ import numpy as np
 import pynvml
 import pytest
 
+from lightning_watt import EnergyMeter
 from lightning_watt.errors import ArgumentError, SourceUnavailable
+from lightning_watt.meter import timeline
+from lightning_watt.sources import discover as discovering
 from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
 from lightning_watt.sources.discover import board_uuids
 from lightning_watt.sources.nvidia.gains import gain_of
+from lightning_watt.sources.nvidia.looks import SHARP_NS
 from lightning_watt.sources.nvml import RETRY_NS, NvmlSource
 from lightning_watt.sources.nvml_boards import remedy_for
-from lightning_watt.sources.ticks import SHARP_NS
-from lightning_watt.testing import UNKNOWN, Board, Fault, constant
+from lightning_watt.sources.rapl import RaplSource
+from lightning_watt.sources.ticks import TickReader
+from lightning_watt.testing import UNKNOWN, Board, Fault, constant, steps
 from lightning_watt.testing.doubles import MS, S
 from tests.unit.lab_boards import AGE_S, machine, opened
 
@@ -58,6 +63,7 @@ def test_a_device_says_what_it_is():
         gain=gain,
         max_power_w=1400,
         gain_source=gain_source,
+        samples_clock="realtime",
     )
 
 
@@ -227,6 +233,130 @@ def test_a_driver_that_does_not_start_says_why_and_the_remedy(code, words):
 def test_a_machine_without_boards_says_so():
     with machine(), pytest.raises(SourceUnavailable, match="shows no board"):
         opened("all")
+
+
+# ---- boards of which NVML tells nothing ----
+
+
+SILENT = {"counter_ms": None, "samples_ms": None, "power_usage": False}
+
+
+def denied(*functions: str) -> list[Fault]:
+    return [Fault("error", function=function, code=4) for function in functions]
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_board_that_tells_no_power_is_left_out_and_the_others_are_measured(required, by_name):
+    """A vGPU and a Jetson: NVML starts and lists them, and answers nothing that is about energy."""
+    with machine(Board(**SILENT, name="Orin (nvgpu)"), Board()) as lab:
+        names = [lab.uuid(0), lab.uuid(1)] if by_name else "all"
+        source = NvmlSource(names, at_ticks=False, required=required)
+        [device] = source.open(HOST_CLOCK)
+        [reason] = source.left_out
+        assert [type(reading) for reading in source.read()] == [Reading]
+        assert device.label == "gpu1"
+        assert reason.device == lab.uuid(0)
+    assert reason.why == "gpu0 (Orin (nvgpu)) tells neither its energy nor its power: Not Supported."
+    assert "on its host" in reason.remedy
+    assert "ZeusSource" in reason.remedy
+
+
+def test_where_no_board_tells_its_power_nvml_is_not_there():
+    with machine(Board(**SILENT)):
+        with pytest.raises(SourceUnavailable, match=r"gpu0 .* tells neither its energy nor its power"):
+            opened()
+        with pytest.raises(pynvml.NVMLError_Uninitialized):
+            pynvml.nvmlDeviceGetCount()
+
+
+def test_a_board_that_this_user_may_not_ask_says_so():
+    with machine(Board(faults=denied(ENERGY, SAMPLES, USAGE))), pytest.raises(SourceUnavailable) as caught:
+        opened()
+    assert "Insufficient Permissions" in caught.value.why
+    assert "/dev/nvidia*" in caught.value.remedy
+
+
+def test_a_counter_that_this_user_may_not_read_is_in_the_note():
+    with machine(Board(faults=denied(ENERGY))):
+        _, [device] = opened()
+    assert device.source == "nvml-power"
+    assert "may not be read (Insufficient Permissions)" in device.note
+    assert "/dev/nvidia*" in device.note
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(denied("*")[0], "Insufficient Permissions"), (Fault("lost"), "GPU is lost")],
+    ids=["denied", "lost"],
+)
+def test_a_mask_that_names_a_board_that_does_not_answer_does_not_hide_why(monkeypatch, fault, words):
+    uuids = ("GPU-aaaa1111", "GPU-bbbb2222")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(uuids))
+    with machine(Board(uuid=uuids[0], faults=[fault]), Board(uuid=uuids[1])):
+        source, [device] = opened("visible")
+    assert device.uuid == uuids[1]
+    [reason] = source.left_out
+    assert uuids[0] in reason.why
+    assert words in reason.why
+    assert remedy_for(pynvml.NVMLError(15 if words == "GPU is lost" else 4)) in reason.remedy
+
+
+def test_an_estimate_takes_the_place_of_boards_that_tell_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(discovering, "RaplSource", lambda: RaplSource(tmp_path))
+    with machine(Board(**SILENT, virtualization=2)), EnergyMeter(gpus="all") as meter:
+        deadline = time.process_time() + 0.05
+        while time.process_time() < deadline:
+            pass
+    assert [device.source for device in meter.devices] == ["estimate"]
+    assert meter.joules > 0
+    assert meter.missing[0].why.startswith("gpu0 (")
+    assert list(meter.complaints) == []
+
+
+@pytest.mark.parametrize("samples_ms", [20, None])
+def test_a_board_asleep_at_no_power_is_no_fault(samples_ms, monkeypatch):
+    """A laptop's, between two uses: its counter rests because it draws nothing."""
+    monkeypatch.setattr(timeline, "STANDSTILL_S", 0.3)
+    power = steps([(AGE_S + 0.3, 60), (0.9, 0), (1000.0, 60)])
+    board = Board(power=power, counter_ms=20, samples_ms=samples_ms, samples_window_ms=0, power_window_ms=0)
+    with machine(board) as lab, EnergyMeter(gpus="all", interval=0.1) as meter:
+        time.sleep(1.6)
+        meter.stop()
+        truth_j = lab.true_joules(0, meter.total.start_mark.t_ns, meter.total.end_mark.t_ns)
+    assert list(meter.complaints) == []
+    assert meter.joules == pytest.approx(truth_j, abs=max(1.5, meter.total.boundary_j))
+
+
+def test_a_counter_that_stands_still_while_the_board_draws_is_one(monkeypatch):
+    monkeypatch.setattr(timeline, "STANDSTILL_S", 0.3)
+    with machine(Board(power=constant(60), faults=[Fault("stuck", at_s=AGE_S)])), EnergyMeter("all", interval=0.1) as meter:
+        time.sleep(1.0)
+    assert "stands still" in "".join(meter.complaints)
+
+
+# ---- slow drivers ----
+
+
+@pytest.mark.parametrize(("call_ms", "counter_ms"), [(2, 20), (2.6, 100), (10, 100)])
+def test_a_slow_driver_is_read_at_its_ticks_too(call_ms, counter_ms):
+    slow = Fault("hang", function=ENERGY, delay_ms=call_ms)
+    with machine(Board(power=constant(200), counter_ms=counter_ms, faults=[slow])) as lab:
+        source = NvmlSource("all")
+        source.open(HOST_CLOCK)
+        readings = source.read() + source.read()
+        ticks = source._boards[0]._ticks
+        assert isinstance(ticks, TickReader)
+        if ticks.period_s is None:
+            pytest.skip("this machine was too busy to see ticks")
+        assert ticks.period_s == pytest.approx(counter_ms / 1000, rel=0.25)
+        assert ticks.call_ns == pytest.approx(call_ms * MS, rel=0.5)
+        for reading in readings:
+            assert isinstance(reading, Reading)
+            true_uj = lab.boards[0].counter_start_mj * 1000 + lab.true_joules(0, lab.t0_ns, reading.t_ns) * 1e6
+            assert abs(reading.energy_uj - true_uj) / 200e6 <= reading.blur_s + 0.0035 or reading.t_ns == readings[0].t_ns
+        assert readings[-1].blur_s < 0.04
+        source.close()
 
 
 # ---- boards that cannot be had ----

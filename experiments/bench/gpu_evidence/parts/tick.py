@@ -11,7 +11,7 @@ from experiments.bench.gpu_evidence.bench import Bench
 from experiments.bench.gpu_evidence.figures import histogram, number, spread, table
 from experiments.bench.gpu_evidence.load import steady
 from experiments.bench.gpu_evidence.watching import watch
-from lightning_watt.sources.ticks import Tick
+from lightning_watt.sources.nvidia.looks import Tick
 
 TITLE = "Update period of the counter"
 LIMIT_S = 25.0
