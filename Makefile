@@ -36,7 +36,7 @@ bench: install ## what the callback costs, how true a batch's joules are, and bo
 	$(PY) -m experiments.bench.peers
 
 gpu-evidence: install ## on a machine with a GPU: what it says about the rules of measuring (8 minutes)
-	$(PY) -m experiments.bench.gpu_evidence --parts latency,tick,timestamp,samples,bias,sum,sync,fidelity,overhead
+	$(PY) -m experiments.bench.gpu_evidence --parts latency,tick,timestamp,samples,lag,bias,sum,sync,fidelity,overhead
 
 gpu-families: install ## on a machine with a GPU: the eight families at small, a minute each
 	$(PY) -m experiments.bench.gpu_evidence --parts families --limit 560

@@ -23,6 +23,7 @@ from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvidia.gains import gain_of
 from lightning_watt.sources.nvidia.looks import Looks, Turn, run_together
 from lightning_watt.sources.nvidia.samples import UNLIKELY_W, PowerSamples
+from lightning_watt.sources.nvidia.seen import tick_seen_s
 from lightning_watt.sources.nvml_boards import (
     HIDDEN,
     NAME,
@@ -182,7 +183,7 @@ class _Board:
             source="nvml-counter" if self._has_counter else "nvml-power",
             gain=gain,
             gain_source=gain_source,
-            tick_s=0.0 if self._has_counter else POWER_DUE_S,
+            tick_s=tick_seen_s(board.name) if self._has_counter else POWER_DUE_S,
             max_power_w=self._max_power_w(),
             note=" ".join(part for part in notes if part),
             samples_clock=self._power.clock_name if self._has_samples else "",

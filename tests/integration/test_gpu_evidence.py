@@ -16,15 +16,18 @@ import torch
 
 from experiments.bench.gpu_evidence import __main__ as command
 from experiments.bench.gpu_evidence.bench import Bench
-from experiments.bench.gpu_evidence.board import Field
+from experiments.bench.gpu_evidence.board import Field, open_board
 from experiments.bench.gpu_evidence.evidence import Evidence, OutOfTime, limited
 from experiments.bench.gpu_evidence.load import BATCH_S, HEAVY, LIGHT
-from experiments.bench.gpu_evidence.parts import NAMES, bias, families, fidelity, part, samples, sync, timestamp
+from experiments.bench.gpu_evidence.parts import NAMES, bias, families, fidelity, lag, part, samples, sync, timestamp
+from experiments.bench.gpu_evidence.row import main as add_rows
+from experiments.bench.gpu_evidence.row import row_of
 from experiments.bench.gpu_evidence.summary import summary
 from experiments.bench.kinds import regress
 from lightning_watt.meter.timeline import Timeline
 from lightning_watt.sources.base import Device, Reading
-from lightning_watt.testing import Board, Lab, constant, steps
+from lightning_watt.sources.nvidia.seen import FILE, seen_boards
+from lightning_watt.testing import Board, Fault, Lab, constant, square, steps
 from tests.integration.tiny import ROOT
 
 WATTS, TICK_MS, SAMPLES_MS, BUFFER = 250.0, 50.0, 20.0, 120
@@ -102,6 +105,26 @@ class TestRun:
         assert quiet["spacing_ms"]["median"] == pytest.approx(SAMPLES_MS, rel=0.01)
         assert "does not follow" in run.samples["response"]["why"]
 
+    def test_the_board_has_its_row(self, run, tmp_path):
+        """As the summary shows it, and as the library reads it from its file."""
+        row = row_of(run.content)
+        assert (row.name, row.driver, row.samples_clock) == (run.content["about"]["gpu"], "570.86.10", "realtime")
+        assert row.counter_tick_ms == pytest.approx(TICK_MS, rel=0.03)
+        assert row.samples_ms == pytest.approx(SAMPLES_MS, rel=0.01)
+        assert row.samples_kept == BUFFER
+        assert [row.counter_at_1, row.counter_at_10, row.counter_at_100] == [pytest.approx(1.0, abs=0.02)] * 3
+        assert 0 < row.call_idle_ms < 1
+        assert row.call_busy_ms > 0
+        assert row.counter_lag_ms is row.samples_window_ms is None  # its power is constant
+        file = tmp_path / "boards.csv"
+        file.write_text(FILE.read_text())
+        assert add_rows([str(run.directory / "evidence.json")] * 2, file) == 0
+        [again] = [one for one in seen_boards(file) if one.name == row.name]
+        assert again.counter_tick_ms == pytest.approx(row.counter_tick_ms, rel=1e-3)
+        assert (again.driver, again.samples_clock, again.source) == (row.driver, row.samples_clock, row.source)
+        assert len(seen_boards(file)) == len(seen_boards()) + 1
+        assert "counter_tick_ms" in (run.directory / "README.md").read_text()
+
     def test_the_lab_has_no_bias(self, run):
         busy = [row for row in run.bias["rates"] if row["state"] == "busy"]
         assert [row["pause_s"] for row in busy] == list(bias.PAUSES_S)
@@ -142,6 +165,62 @@ class TestRun:
             assert row["n"] == len(run.overhead["rounds"]) >= 2
             assert row["median"] > 0
             assert (row["hook_us"]["n"] > 0) is name.startswith("Watt")
+
+
+def test_the_counters_lag_behind_the_load_is_found(tmp_path):
+    """The board's power follows the lab's clock, and so does the plan of the load."""
+    lag_ms = 60.0
+    high_low = square(300, 80, 2 * lag.PERIOD_S)
+    board = Board(power=high_low, counter_ms=20, counter_lag_ms=lag_ms)
+    lab = Lab([board], t0_ns=time.monotonic_ns() - 18 * round(lag.PERIOD_S * 1e9))
+    found = {}
+    with lab.running(), open_board() as opened:
+        begin_ns = lab.t0_ns + 20 * round(lag.PERIOD_S * 1e9)
+        lag.run(Bench(opened, tmp_path, scale=0.3, begin_ns=begin_ns), found)
+    assert found["lag_ms"] == pytest.approx(lag_ms, abs=15)  # a look each 5 ms, on a machine that may be busy
+    assert (found["heavy_w"], found["light_w"]) == (pytest.approx(300, rel=0.1), pytest.approx(80, rel=0.2))
+    assert "follows the load after" in lag.summarise(found)[0]
+
+
+@pytest.mark.parametrize(("clock", "slept_s"), [("boottime", None), ("", -500.0)], ids=["since boot", "of no clock"])
+def test_stamps_since_boot_are_told_and_laid_over_the_load(tmp_path, monkeypatch, clock, slept_s):
+    monkeypatch.setattr(bias, "PAUSES_S", (0.1,))
+    faults = [] if slept_s is None else [Fault("clock_step", seconds=slept_s)]
+    board = Board(power=constant(WATTS), counter_ms=TICK_MS, samples_ms=SAMPLES_MS, stamps="boot", faults=faults)
+    lab = Lab([board], t0_ns=time.monotonic_ns() - 10**10)
+    looked, biased = {}, {}
+    with lab.running(), open_board() as opened:
+        bench = Bench(opened, tmp_path, scale=0.05)
+        samples.run(bench, looked)
+        if clock:
+            bias.run(bench, biased)
+    assert looked["clock"] == clock
+    assert f"clock: {clock or 'none that this machine has'}." in "\n".join(samples.summarise(looked))
+    if clock:
+        assert 0 <= looked["under load"]["age_ms"]["median"] <= SAMPLES_MS * 3
+        assert looked["under load"]["spacing_ms"]["median"] == pytest.approx(SAMPLES_MS, rel=0.01)
+        assert all(row["samples_w"] == pytest.approx(WATTS, rel=0.001) for row in biased["rates"])
+
+
+@pytest.mark.parametrize(("window_ms", "spacing_ms"), [(25, 100), (100, 100), (1000, 100), (10, 20)])
+def test_the_window_of_the_samples_comes_out_of_those_in_between(window_ms, spacing_ms):
+    edges = [(i * 1_500_000 + 7_000 * i, LIGHT if i % 2 == 0 else HEAVY) for i in range(60)] + [(60 * 1_507_000, "end")]
+
+    def shown(us):  # the mean of 80 and 300 W over the window that ends there
+        at = np.linspace(us - window_ms * 1000, us, 101)
+        heavy = (np.maximum(at, 0) // 1_507_000).astype(int) % 2 == 1
+        return 1000 * float(np.where(heavy, 300, 80).mean())
+
+    line = [(us, shown(us)) for us in range(3_000, 60 * 1_507_000, spacing_ms * 1000)]
+    found = samples.response(edges, line)
+    assert found["window_ms"] == pytest.approx(window_ms, rel=0.2)
+
+
+def test_evidence_that_is_none_makes_no_row(tmp_path, capsys):
+    (tmp_path / "evidence.json").write_text("[]")
+    assert add_rows([], tmp_path / "boards.csv") == add_rows([str(tmp_path / "evidence.json")], tmp_path / "boards.csv") == 2
+    assert "not all evidence" in capsys.readouterr().err
+    assert not (tmp_path / "boards.csv").exists()
 
 
 @pytest.mark.slow

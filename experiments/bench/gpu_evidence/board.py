@@ -9,10 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from lightning_watt.sources.base import HOST_CLOCK, boot_ns
+from lightning_watt.sources.nvidia.samples import BOOTTIME, MONOTONIC, PowerSamples
 
 POWER_SAMPLES = 0
 """`NVML_TOTAL_POWER_SAMPLES` of nvml.h."""
@@ -69,7 +73,7 @@ class Board:
         return [Field(int(f.nvmlReturn), int(f.timestamp), int(f.latencyUsec), _value(self.nvml, f)) for f in found]
 
     def samples(self, after_us: int = 0) -> list[tuple[int, int]]:
-        """The driver's power samples younger than `after_us`, as (microseconds since 1970, milliwatts), oldest first.
+        """The driver's power samples younger than `after_us`, as (microseconds of `now_us`, milliwatts), oldest first.
 
         Raises:
             NVMLError: any error of pynvml except NOT_FOUND, which gives an empty list.
@@ -79,6 +83,16 @@ class Board:
         except self.nvml.NVMLError_NotFound:
             return []
         return sorted((int(s.timeStamp), int(s.sampleValue.uiVal)) for s in raw)
+
+    @cached_property
+    def samples_clock(self) -> str:
+        """The clock of the samples' stamps: `realtime`, `boottime` or `monotonic`; empty if none fits."""
+        return PowerSamples(self.nvml, self.handle, HOST_CLOCK).clock_name
+
+    def now_us(self) -> int:
+        """Microseconds by the clock of the samples' stamps."""
+        clocks = {BOOTTIME: lambda: boot_ns(HOST_CLOCK), MONOTONIC: time.monotonic_ns}
+        return clocks.get(self.samples_clock, time.time_ns)() // 1000
 
     def about(self) -> dict[str, Any]:
         """The board's own data; an entry that it does not answer holds the reason as text."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.bench.gpu_evidence import evidence
+from experiments.bench.gpu_evidence.figures import number, table
 from experiments.bench.gpu_evidence.load import HEAVY, LIGHT
 from experiments.bench.gpu_evidence.parts import NAMES, part
+from experiments.bench.gpu_evidence.row import row_of
+from lightning_watt.sources.nvidia.seen import COLUMNS
 
 NAME = "README.md"
 
@@ -24,6 +27,7 @@ def summary(content: dict[str, Any]) -> str:
         "",
         f"Raw numbers of every part: `{evidence.NAME}`.",
     ]
+    lines += ["", *_row(content)]
     for name in NAMES:
         if name in parts:
             lines += ["", *_section(name, parts[name])]
@@ -31,6 +35,21 @@ def summary(content: dict[str, Any]) -> str:
     if absent:
         lines += ["", f"Not asked for: {', '.join(absent)}."]
     return "\n".join(lines) + "\n"
+
+
+def _row(content: dict[str, Any]) -> list[str]:
+    """The board's row of the library's file, as a table."""
+    try:
+        row = row_of(content)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        return [f"The findings make no row of `boards.csv` ({error!r})."]
+    known = {name: value for name in COLUMNS if (value := getattr(row, name)) is not None}
+    cells = [value if isinstance(value, str) else number(value) for value in known.values()]
+    return [
+        "In short, as `python -m experiments.bench.gpu_evidence.row` puts it into the library:",
+        "",
+        *table(list(known), [cells]),
+    ]
 
 
 def _section(name: str, one: dict[str, Any]) -> list[str]:

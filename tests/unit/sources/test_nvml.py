@@ -343,12 +343,15 @@ def test_a_slow_driver_is_read_at_its_ticks_too(call_ms, counter_ms):
     slow = Fault("hang", function=ENERGY, delay_ms=call_ms)
     with machine(Board(power=constant(200), counter_ms=counter_ms, faults=[slow])) as lab:
         source = NvmlSource("all")
-        source.open(HOST_CLOCK)
-        readings = source.read() + source.read()
-        ticks = source._boards[0]._ticks
-        assert isinstance(ticks, TickReader)
-        if ticks.period_s is None:
-            pytest.skip("this machine was too busy to see ticks")
+        for _ in range(5):  # this machine may be too busy to see ticks
+            source.open(HOST_CLOCK)
+            readings = source.read() + source.read()
+            ticks = source._boards[0]._ticks
+            assert isinstance(ticks, TickReader)
+            if ticks.period_s is not None:
+                break
+            source.close()
+        assert ticks.period_s is not None
         assert ticks.period_s == pytest.approx(counter_ms / 1000, rel=0.25)
         assert ticks.call_ns == pytest.approx(call_ms * MS, rel=0.5)
         for reading in readings:

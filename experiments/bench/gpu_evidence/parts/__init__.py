@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 from experiments.bench.gpu_evidence.bench import Bench
 
-NAMES = ("latency", "tick", "timestamp", "samples", "bias", "sum", "sync", "fidelity", "overhead", "families")
+NAMES = ("latency", "tick", "timestamp", "samples", "lag", "bias", "sum", "sync", "fidelity", "overhead", "families")
 """In the order in which they run: what asks least of the machine comes first."""
 
 

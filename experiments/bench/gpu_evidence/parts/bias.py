@@ -100,7 +100,7 @@ def rates(segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _segment(bench: Bench, pause_s: float) -> dict[str, Any]:
     """Poll for a while; watts by the counter from its first to its last tick, and by the samples in between."""
     board = bench.board
-    offset_ns = time.time_ns() - time.monotonic_ns()
+    offset_ns = board.now_us() * 1000 - time.monotonic_ns()
     first = next_tick(board.counter_mj)
     if first is None:
         raise NotPossibleError("the counter did not move for half a second, so there are no sharp edges.")

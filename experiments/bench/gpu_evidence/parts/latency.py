@@ -47,7 +47,7 @@ def _calls(board: Board) -> dict[str, Callable[[], Any]]:
     return {
         "nvmlDeviceGetTotalEnergyConsumption": board.counter_mj,
         "nvmlDeviceGetPowerUsage": board.power_mw,
-        "nvmlDeviceGetSamples, last second": lambda: board.samples(time.time_ns() // 1000 - 1_000_000),
+        "nvmlDeviceGetSamples, last second": lambda: board.samples(board.now_us() - 1_000_000),
         "nvmlDeviceGetSamples, all": board.samples,
         "nvmlDeviceGetFieldValues, 83": lambda: board.fields([83]),
         "nvmlDeviceGetFieldValues, 83 191 186": lambda: board.fields([83, 191, 186]),

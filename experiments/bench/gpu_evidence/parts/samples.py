@@ -18,6 +18,8 @@ SILENT_S = 4.0
 PERIOD_S, PERIODS = 0.75, 12
 CLEAR_W = 10.0
 UNLIKELY_MW = 10_000_000
+INNER = 0.4
+"""A sample this share of a step or less from its middle is in between, as four fifths of those across a step are."""
 
 
 def run(bench: Bench, found: dict[str, Any]) -> None:
@@ -28,6 +30,7 @@ def run(bench: Bench, found: dict[str, Any]) -> None:
         raise NotPossibleError(f"nvmlDeviceGetSamples is not offered: {error}") from error
     time.sleep(bench.seconds(SILENT_S, 1.0))
     found["after a silence"] = _coverage(bench.board.samples())
+    found["clock"] = bench.board.samples_clock
     edges, samples, ages = _alternate(bench)
     found["under load"] = _coverage(samples) | {"age_ms": spread(ages, 2)}
     found["edges_us"] = [(us - edges[0][0], kind) for us, kind in edges]
@@ -48,6 +51,8 @@ def summarise(found: dict[str, Any]) -> list[str]:
         "", "samples", "reach, s", "spacing, ms: median", "p5", "p95", "max", "age of the newest, ms", "stamp 0", "> 10 kW",
     ]  # fmt: skip
     lines = table(headers, rows)
+    if "clock" in found:
+        lines += ["", f"Their stamps are of the clock: {found['clock'] or 'none that this machine has'}."]
     one = found.get("response", {})
     if "why" in one:
         lines += ["", f"Response to the load: {one['why']}"]
@@ -56,21 +61,22 @@ def summarise(found: dict[str, Any]) -> list[str]:
             "",
             f"Response to the load: {number(one['light_w'])} W light, {number(one['heavy_w'])} W heavy; a rise reaches half "
             f"after {number(one['rise_ms'])} ms and a fall after {number(one['fall_ms'])} ms; "
-            f"{percent(one['settled_share'])} of the samples lie within a tenth of one of the two.",
+            f"{percent(one['settled_share'])} of the samples lie within a tenth of one of the two. Each is averaged over "
+            f"{number(one['window_ms'])} ms at most, the board's own rise and fall included.",
         ]
     return lines
 
 
 def _alternate(bench: Bench) -> tuple[list[tuple[int, str]], list[tuple[int, int]], list[float]]:
-    """Periods of heavy and light load: their edges and the samples, µs since 1970, and the newest ones' ages, ms."""
+    """Periods of heavy and light load: their edges and samples, µs by the samples' clock, and the newest ones' ages, ms."""
     period_ns = round(bench.seconds(PERIOD_S, 0.2) * 1e9)
     edges: list[tuple[int, str]] = []
     samples: dict[int, int] = {}
     ages: list[float] = []
-    last_us = time.time_ns() // 1000
+    last_us = bench.board.now_us()
     for i in range(bench.times(PERIODS, least=4)):
         kind = LIGHT if i % 2 == 0 else HEAVY
-        edges.append((time.time_ns() // 1000, kind))
+        edges.append((bench.board.now_us(), kind))
         until = time.monotonic_ns() + period_ns
         while time.monotonic_ns() < until:
             bench.load.batch(kind)
@@ -78,8 +84,8 @@ def _alternate(bench: Bench) -> tuple[list[tuple[int, str]], list[tuple[int, int
         samples |= dict(bench.board.samples(last_us))
         if samples:
             last_us = max(samples)
-            ages.append((time.time_ns() // 1000 - last_us) / 1000)
-    edges.append((time.time_ns() // 1000, "end"))
+            ages.append((bench.board.now_us() - last_us) / 1000)
+    edges.append((bench.board.now_us(), "end"))
     return edges, sorted(samples.items()), ages
 
 
@@ -103,8 +109,9 @@ def response(edges: list[tuple[int, str]], samples: list[tuple[int, int]]) -> di
         samples: µs and milliwatts.
 
     Returns:
-        Each kind's watts (median of the last third of its periods), and how many ms after an edge the samples cross the
-        middle; or `why` this is not known.
+        Each kind's watts (median of the last third of its periods), how many ms after an edge the samples cross the
+        middle, and over how many ms each is averaged: a sample shows a step in between as long as its window lies across it,
+        so the window is the samples in between an edge has, times their spacing. Or `why` this is not known.
     """
     ends: dict[str, list[float]] = {HEAVY: [], LIGHT: []}
     periods = list(pairwise(edges))[1:]  # the first follows an unknown load
@@ -121,6 +128,8 @@ def response(edges: list[tuple[int, str]], samples: list[tuple[int, int]]) -> di
         crossed = [us for us, mw in samples if start <= us < end and (mw / 1000 > middle) == (kind == HEAVY)]
         if crossed:
             delays[kind].append((crossed[0] - start) / 1000)
+    between = sum(abs(mw / 1000 - middle) < INNER * (heavy - light) for us, mw in samples if us >= periods[0][0][0])
+    spacing_ms = float(np.median(np.diff([us for us, _ in samples]))) / 1000
     settled = [min(abs(mw / 1000 - heavy), abs(mw / 1000 - light)) < near for _, mw in samples]
     return {
         "heavy_w": heavy,
@@ -128,4 +137,5 @@ def response(edges: list[tuple[int, str]], samples: list[tuple[int, int]]) -> di
         "rise_ms": float(np.median(delays[HEAVY])) if delays[HEAVY] else None,
         "fall_ms": float(np.median(delays[LIGHT])) if delays[LIGHT] else None,
         "settled_share": float(np.mean(settled)),
+        "window_ms": between / len(periods) * spacing_ms / (2 * INNER),
     }
