@@ -303,7 +303,7 @@ def test_a_mask_that_names_a_board_that_does_not_answer_does_not_hide_why(monkey
 
 
 def test_an_estimate_takes_the_place_of_boards_that_tell_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(discovering, "RaplSource", lambda: RaplSource(tmp_path))
+    monkeypatch.setattr(discovering, "RaplSource", lambda **options: RaplSource(tmp_path, **options))
     with machine(Board(**SILENT, virtualization=2)), EnergyMeter(gpus="all") as meter:
         deadline = time.process_time() + 0.05
         while time.process_time() < deadline:
