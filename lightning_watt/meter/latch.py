@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -73,6 +74,9 @@ class EndingClock:
         self.unix_ns = clock.unix_ns
         self.boot_ns = partial(boot_ns, clock)
         self.clock = clock
+        # A replay's own clock also passes where a thread waits.
+        self.steady_s: Callable[[], float] = getattr(clock, "steady_s", monotonic)
+        self.latch: Callable[[], Latch] = getattr(clock, "latch", Latch)
         self._woken = Latch()
 
     def sleep(self, seconds: float) -> None:

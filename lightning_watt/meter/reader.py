@@ -101,7 +101,7 @@ class Measurement:
         # A thread can take each of these locks again: a signal handler may ask in the middle of anything.
         self._lock = threading.RLock()
         self._settled = threading.Condition(threading.RLock())
-        self._wake, self._stop, self._over = Latch(), Latch(), Latch()
+        self._wake, self._stop, self._over = (self._clock.latch() for _ in range(3))
         self._thread: Reader | None = None
         self._pid = os.getpid()
 
@@ -226,12 +226,13 @@ class Measurement:
 
     def _run(self, abandoned: Callable[[], bool] | None, on_abandoned: Callable[[], None] | None) -> None:
         opened, leaves, thread = self._opened, False, threading.current_thread()
-        due_s = monotonic()
+        steady_s = self._clock.steady_s
+        due_s = steady_s()
         try:
             while True:
                 self._wake.clear()  # before looking at the flag, so that a stop in between still wakes the wait below
                 stopping = self._stop.is_set()
-                read_s = monotonic()
+                read_s = steady_s()
                 try:
                     for source, devices in opened:
                         labels = [device.label for device in devices]
@@ -258,8 +259,8 @@ class Measurement:
                     continue
                 if read_s >= due_s:  # a reading that was asked for does not put off the next that is due
                     due_s = read_s + self.interval_s
-                self._wake.wait(max(0.0, due_s - monotonic()))
-                self._stop.wait(max(0.0, read_s + MIN_READ_GAP_S - monotonic()))
+                self._wake.wait(max(0.0, due_s - steady_s()))
+                self._stop.wait(max(0.0, read_s + MIN_READ_GAP_S - steady_s()))
         finally:
             self._finish(opened, on_abandoned if leaves else None, leaves=leaves)
 

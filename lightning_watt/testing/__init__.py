@@ -27,6 +27,7 @@ Examples:
 from lightning_watt.sources.replay import ReplaySource
 from lightning_watt.testing.doubles import AbsentSource, FakeClock, ScriptedSource
 from lightning_watt.testing.nvml_lab import (
+    BOARDS,
     GPU_IS_LOST,
     UNKNOWN,
     Board,
@@ -34,13 +35,16 @@ from lightning_watt.testing.nvml_lab import (
     Fault,
     Lab,
     LabError,
+    ReplayClock,
     constant,
+    named,
     ramp,
     square,
     steps,
 )
 
 __all__ = [
+    "BOARDS",
     "GPU_IS_LOST",
     "UNKNOWN",
     "AbsentSource",
@@ -50,9 +54,11 @@ __all__ = [
     "Fault",
     "Lab",
     "LabError",
+    "ReplayClock",
     "ReplaySource",
     "ScriptedSource",
     "constant",
+    "named",
     "ramp",
     "square",
     "steps",

@@ -120,7 +120,7 @@ def test_an_unknown_board_is_refused_in_setup_with_those_that_are_there(ptl, tmp
     with pytest.raises(ValueError, match=r"gpus: .*Boards here: ") as caught:
         trained.fit(module(ptl), loader(2), loader(1))
     for index in range(2):
-        assert f"{index}: {lab.uuid(index)} (NVIDIA Lab Board)" in str(caught.value)
+        assert f"{index}: {lab.uuid(index)} ({lab.boards[index].name})" in str(caught.value)
 
 
 @pytest.mark.parametrize("shortened", [None, 12])

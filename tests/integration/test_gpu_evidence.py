@@ -74,7 +74,7 @@ class TestRun:
 
     def test_the_summary_names_the_gpu_the_driver_the_versions_and_the_command(self, run):
         text = (run.directory / "README.md").read_text()
-        for word in ("NVIDIA Lab Board", "570.86.10", torch.__version__.split("+")[0], "--scale 0.05"):
+        for word in (Board().name, "570.86.10", torch.__version__.split("+")[0], "--scale 0.05"):
             assert word in text
         assert [line for line in text.splitlines() if line.startswith("## ")] == [
             f"## {part(name).TITLE}" for name in MEASURED

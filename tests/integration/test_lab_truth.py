@@ -119,7 +119,7 @@ def test_each_board_is_true(run):
         device = run.record.energy.by_device[label]
         assert device.joules == pytest.approx(run.lab.true_joules(index, run.begin_ns, run.end_ns), rel=0.005)
         assert (device.uuid, device.source, device.provenance) == (run.lab.uuid(index), "nvml-counter", "measured")
-        assert device.tick_s == pytest.approx(0.1, rel=0.05)
+        assert device.tick_s == pytest.approx(0.02, rel=0.05)
 
 
 @pytest.mark.parametrize("when", ["record", "last"])

@@ -14,12 +14,16 @@ Two boards, a square wave and one that is lost after two seconds:
         subprocess.run([sys.executable, "train.py"], env=lab.env())  # the same boards on the same timeline
 """
 
-from lightning_watt.testing.nvml_lab.boards import GPU_IS_LOST, UNKNOWN, Board, Fault
+from lightning_watt.testing.nvml_lab.boards import Board
 from lightning_watt.testing.nvml_lab.build import LabError
+from lightning_watt.testing.nvml_lab.clock import ReplayClock
 from lightning_watt.testing.nvml_lab.curve import Curve, constant, ramp, square, steps
+from lightning_watt.testing.nvml_lab.faults import GPU_IS_LOST, UNKNOWN, Fault
 from lightning_watt.testing.nvml_lab.lab import Lab
+from lightning_watt.testing.nvml_lab.named import BOARDS, named
 
 __all__ = [
+    "BOARDS",
     "GPU_IS_LOST",
     "UNKNOWN",
     "Board",
@@ -27,7 +31,9 @@ __all__ = [
     "Fault",
     "Lab",
     "LabError",
+    "ReplayClock",
     "constant",
+    "named",
     "ramp",
     "square",
     "steps",

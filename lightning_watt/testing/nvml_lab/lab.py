@@ -19,9 +19,11 @@ import numpy as np
 import pynvml
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_watt.testing.nvml_lab.boards import Board, Fault, symbol
+from lightning_watt.testing.nvml_lab.boards import Board
 from lightning_watt.testing.nvml_lab.build import Built, LabError, build
+from lightning_watt.testing.nvml_lab.clock import UNIX_OFFSET_NS, ReplayClock
 from lightning_watt.testing.nvml_lab.curve import PJ_PER_J
+from lightning_watt.testing.nvml_lab.faults import Fault, symbol
 
 SCENARIO_VARIABLE = "NVML_LAB_SCENARIO"
 # pynvml keeps its library, its init count and its function pointers in these module globals.
@@ -43,6 +45,7 @@ class Lab:
         driver: the driver version.
         t0_ns: time zero in nanoseconds of CLOCK_MONOTONIC (`time.monotonic_ns`); one in the past gives the
             boards a history. None is the moment of first use.
+        clock: a replay's clock instead of the machine's; only for this process. Time zero is then on it.
         start: "now" fixes time zero when the scenario is written; "first_init" when the first process calls
             `nvmlInit`, so that an import that takes seconds does not eat the scenario's first events.
 
@@ -69,6 +72,7 @@ class Lab:
         init_error: int = 0,
         driver: str = "570.86.10",
         t0_ns: int | None = None,
+        clock: ReplayClock | None = None,
         start: str = "now",
     ) -> None:
         if start not in ("now", "first_init"):
@@ -79,6 +83,7 @@ class Lab:
         self._init_error = init_error
         self._driver = driver
         self._t0_ns = t0_ns
+        self._clock = clock
         self._start = start
         self._scenario: Path | None = None
         self._library: Any = None
@@ -125,12 +130,18 @@ class Lab:
             state = {name: getattr(pynvml, name) for name in _PYNVML_STATE}
             self._library = ctypes.CDLL(str(built.in_process))
             self._library.nvmlLabForgetCalls()
+            cell = ctypes.c_longlong.in_dll(self._library, "nvmlLabClockNs")
+            if self._clock is not None:
+                self._clock.hold(cell)
             os.environ.update(variables)
             for name, value in zip(_PYNVML_STATE, (self._library, 0, {}), strict=True):
                 setattr(pynvml, name, value)
             try:
                 yield self
             finally:
+                if self._clock is not None:
+                    self._clock.hold(ctypes.c_longlong())
+                    cell.value = 0
                 # Every nvmlInit that was left open, ours or the code's under test.
                 while self._library.nvmlShutdown() == pynvml.NVML_SUCCESS:
                     pass
@@ -225,14 +236,15 @@ class Lab:
             weakref.finalize(self, _remove, directory, os.getpid())
             path = Path(directory) / "scenario.txt"
             if self._t0_ns is None and self._start == "now":
-                self._t0_ns = time.monotonic_ns()
+                self._t0_ns = self._clock.now_ns() if self._clock is not None else time.monotonic_ns()
             path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
             self._scenario = path
         return self._scenario
 
     def _lines(self) -> list[str]:
         # One offset for all processes: a step of the machine's own clock then changes nothing in the lab.
-        lines = [f"realtime_offset_ns {time.time_ns() - time.monotonic_ns()}", f"driver {self._driver}"]
+        offset_ns = time.time_ns() - time.monotonic_ns() if self._clock is None else UNIX_OFFSET_NS
+        lines = [f"realtime_offset_ns {offset_ns}", f"driver {self._driver}"]
         if self._t0_ns is not None:
             lines.append(f"t0 {self._t0_ns}")
         if self._init_error:

@@ -132,7 +132,13 @@ static void count_call(int function) {
     pthread_mutex_unlock(&threads_lock);
 }
 
-static int64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC) - scenario->t0_ns; }
+/* The present on a clock of the test's own, which moves by what calls take; 0: the machine's clock. */
+EXPORT _Atomic int64_t nvmlLabClockNs;
+
+static int64_t now_ns(void) {
+    int64_t own_ns = nvmlLabClockNs;
+    return (own_ns ? own_ns : clock_ns(CLOCK_MONOTONIC)) - scenario->t0_ns;
+}
 
 static void scan_faults(const Faults *faults, int function, int64_t t_ns, int64_t *sleep_ns, nvmlReturn_t *code) {
     for (size_t i = 0; i < faults->count; i++) {
@@ -144,15 +150,18 @@ static void scan_faults(const Faults *faults, int function, int64_t t_ns, int64_
 }
 
 static void sleep_for(int64_t ns) {
+    if (nvmlLabClockNs) {
+        nvmlLabClockNs += ns;
+        return;
+    }
     struct timespec left = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
     while (nanosleep(&left, &left)) {
     }
 }
 
 /* Sleeps and fails as the scenario says. Called with the lock held, and returns with it held. */
-static nvmlReturn_t faults(int function, const Faults *of) {
-    if (!of->count) return SUCCESS;
-    int64_t sleep_ns = 0;
+static nvmlReturn_t faults(int function, const Faults *of, int64_t sleep_ns) {
+    if (!of->count && !sleep_ns) return SUCCESS;
     nvmlReturn_t code = SUCCESS;
     scan_faults(of, function, now_ns(), &sleep_ns, &code);
     if (sleep_ns > 0) {
@@ -166,9 +175,21 @@ static nvmlReturn_t faults(int function, const Faults *of) {
     return code;
 }
 
+/* A call finds its answer in the middle of the time that it takes; the second half of it is left. */
+static _Thread_local int64_t left_ns;
+
 static nvmlReturn_t leave(nvmlReturn_t code) {
+    int64_t ns = left_ns;
+    left_ns = 0;
     pthread_rwlock_unlock(&state_lock);
+    if (ns > 0) sleep_for(ns);
     return code;
+}
+
+/* Half of what this call takes: 0.7 to 1.3 times the board's mean. */
+static int64_t half_call_ns(int function, const Board *b) {
+    if (b->call_ns <= 0) return 0;
+    return b->call_ns * (int64_t)(700 + mixed(call_counts[function]) % 601) / 2000;
 }
 
 /* On success the lock is held and the caller ends with leave(). */
@@ -177,11 +198,11 @@ static nvmlReturn_t enter(int function) {
     pthread_rwlock_rdlock(&state_lock);
     if (!users) return leave(UNINITIALIZED);
     if (scenario->missing[function]) return leave(FUNCTION_NOT_FOUND);
-    nvmlReturn_t code = faults(function, &scenario->faults);
+    nvmlReturn_t code = faults(function, &scenario->faults, 0);
     return code == SUCCESS ? SUCCESS : leave(code);
 }
 
-static nvmlReturn_t enter_device(int function, nvmlDevice_t device, Handle *handle, const Board **board) {
+static nvmlReturn_t enter_device(int function, nvmlDevice_t device, Handle *handle, Board **board) {
     nvmlReturn_t code = enter(function);
     if (code != SUCCESS) return code;
     size_t at = (size_t)((uintptr_t)device - (uintptr_t)handles);
@@ -191,7 +212,9 @@ static nvmlReturn_t enter_device(int function, nvmlDevice_t device, Handle *hand
     if (handle->board >= scenario->board_count) return leave(INVALID_ARGUMENT);
     *board = &scenario->boards[handle->board];
     if (handle->mig >= (*board)->mig_count) return leave(INVALID_ARGUMENT);
-    code = faults(function, &(*board)->faults);
+    int64_t half_ns = half_call_ns(function, *board);
+    code = faults(function, &(*board)->faults, half_ns);
+    left_ns = half_ns;
     return code == SUCCESS ? SUCCESS : leave(code);
 }
 
@@ -202,7 +225,7 @@ static nvmlReturn_t enter_device(int function, nvmlDevice_t device, Handle *hand
     } while (0)
 #define DEVICE_CALL(function, device)                                                                                  \
     Handle h;                                                                                                          \
-    const Board *b;                                                                                                    \
+    Board *b;                                                                                                          \
     do {                                                                                                               \
         nvmlReturn_t entered = enter_device(FN_##function, device, &h, &b);                                            \
         if (entered != SUCCESS) return entered;                                                                        \
@@ -325,7 +348,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetCount(unsigned *count) { return nvmlDeviceGetCo
 
 static nvmlReturn_t leave_handle(nvmlDevice_t *device, int function, int board, int mig) {
     REQUIRE(device, INVALID_ARGUMENT);
-    nvmlReturn_t code = faults(function, &scenario->boards[board].faults);
+    nvmlReturn_t code = faults(function, &scenario->boards[board].faults, 0);
     if (code == SUCCESS) *device = &handles[board][1 + mig];
     return leave(code);
 }
@@ -432,11 +455,6 @@ static int64_t stamp_us(const Board *b, int64_t t_ns, int since_boot) {
     return ns / 1000;
 }
 
-static int64_t sensor_mw(const Board *b, int64_t t_ns, int64_t window_ns) {
-    if (b->usage_period_ns > 0 && t_ns > 0) t_ns = t_ns / b->usage_period_ns * b->usage_period_ns;
-    return board_average_mw(b, t_ns, window_ns) * b->sensor_gain_ppm / 1000000;
-}
-
 EXPORT nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *energy_mj) {
     DEVICE_CALL(nvmlDeviceGetTotalEnergyConsumption, device);
     REQUIRE(energy_mj, INVALID_ARGUMENT);
@@ -448,10 +466,10 @@ EXPORT nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, uns
 EXPORT nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned *power_mw) {
     DEVICE_CALL(nvmlDeviceGetPowerUsage, device);
     REQUIRE(h.mig < 0 && b->usage, NOT_SUPPORTED);
-    return leave_number(power_mw, sensor_mw(b, now_ns(), b->usage_window_ns));
+    return leave_number(power_mw, board_usage_mw(b, now_ns(), b->usage_window_ns));
 }
 
-static nvmlReturn_t field_value(const Board *b, int64_t t_ns, nvmlFieldValue_t *field) {
+static nvmlReturn_t field_value(Board *b, int64_t t_ns, nvmlFieldValue_t *field) {
     int energy = field->fieldId == FIELD_ENERGY_TOTAL || field->fieldId == FIELD_ENERGY;
     int average = field->fieldId == FIELD_POWER_AVERAGE;
     if (!energy && !average && field->fieldId != FIELD_POWER_INSTANT) return NOT_SUPPORTED;
@@ -466,7 +484,8 @@ static nvmlReturn_t field_value(const Board *b, int64_t t_ns, nvmlFieldValue_t *
     int module = field->scopeId == SCOPE_MODULE && b->module_extra_mw >= 0;
     if (field->scopeId != SCOPE_GPU && !module) return NOT_SUPPORTED;
     field->valueType = VALUE_UNSIGNED_INT;
-    field->value.uiVal = (unsigned)(sensor_mw(b, t_ns, average ? 1000000000 : 0) + (module ? b->module_extra_mw : 0));
+    int64_t power_mw = board_usage_mw(b, t_ns, average ? 1000000000 : b->samples_window_ns);
+    field->value.uiVal = (unsigned)(power_mw + (module ? b->module_extra_mw : 0));
     return SUCCESS;
 }
 
@@ -510,7 +529,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, int type, unsigned
 
 EXPORT nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, unsigned *low, unsigned *high) {
     DEVICE_CALL(nvmlDeviceGetPowerManagementLimitConstraints, device);
-    REQUIRE(h.mig < 0, NOT_SUPPORTED);
+    REQUIRE(h.mig < 0 && b->limit_mw >= 0, NOT_SUPPORTED);
     REQUIRE(low && high, INVALID_ARGUMENT);
     *low = (unsigned)b->limit_min_mw;
     *high = (unsigned)b->limit_max_mw;
@@ -519,7 +538,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t de
 #define LIMIT(function, value)                                                                                         \
     EXPORT nvmlReturn_t function(nvmlDevice_t device, unsigned *limit_mw) {                                            \
         DEVICE_CALL(function, device);                                                                                 \
-        REQUIRE(h.mig < 0, NOT_SUPPORTED);                                                                             \
+        REQUIRE(h.mig < 0 && b->limit_mw >= 0, NOT_SUPPORTED);                                                         \
         return leave_number(limit_mw, b->value);                                                                       \
     }
 LIMIT(nvmlDeviceGetEnforcedPowerLimit, limit_mw)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,11 +86,51 @@ int64_t board_average_mw(const Board *b, int64_t t_ns, int64_t window_ns) {
 
 /* ---- what the board shows of it ---- */
 
+uint64_t mixed(uint64_t number) {
+    uint64_t z = number * 0x9E3779B97F4A7C15u + 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+/* The time of tick or sample number k, which comes up to `jitter_ns` late. */
+static int64_t time_of(int64_t k, int64_t phase_ns, int64_t period_ns, int64_t jitter_ns) {
+    return phase_ns + k * period_ns + (jitter_ns > 0 ? (int64_t)(mixed((uint64_t)k) % (uint64_t)jitter_ns) : 0);
+}
+
+static int64_t counter_tick_ns(const Board *b, int64_t k) {
+    return time_of(k, b->counter_phase_ns, b->counter_period_ns, b->counter_jitter_ns);
+}
+
+/* The last tick at or before t; -1 before the first. */
+static int64_t counter_tick(const Board *b, int64_t t_ns) {
+    if (t_ns < b->counter_phase_ns) return -1;
+    int64_t k = (t_ns - b->counter_phase_ns) / b->counter_period_ns;
+    while (k >= 0 && counter_tick_ns(b, k) > t_ns) k--;
+    return k;
+}
+
+/* What has been counted by tick k: the truth, or what a sensor saw that looks for a while before each tick. */
+static picojoules_t counted_pj(Board *b, int64_t k) {
+    if (k < 0) return 0;
+    if (b->counter_window_ns <= 0) return board_energy_pj(b, counter_tick_ns(b, k));
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    if (k < b->summed_tick) b->summed_tick = 0, b->summed_pj = 0;
+    while (b->summed_tick < k) {
+        int64_t before_ns = counter_tick_ns(b, b->summed_tick), at_ns = counter_tick_ns(b, ++b->summed_tick);
+        b->summed_pj += (picojoules_t)board_average_mw(b, at_ns, b->counter_window_ns) * (at_ns - before_ns);
+    }
+    picojoules_t pj = b->summed_pj;
+    pthread_mutex_unlock(&lock);
+    return pj;
+}
+
 int fault_active(const Fault *f, int64_t t_ns) {
     return t_ns >= f->from_ns && (f->to_ns == FOREVER || t_ns < f->to_ns);
 }
 
-uint64_t board_counter_mj(const Board *b, int64_t t_ns) {
+uint64_t board_counter_mj(Board *b, int64_t t_ns) {
     int64_t reset_ns = -1;
     for (size_t i = 0; i < b->faults.count; i++) {
         const Fault *f = &b->faults.items[i];
@@ -103,13 +144,14 @@ uint64_t board_counter_mj(const Board *b, int64_t t_ns) {
         const Fault *f = &b->faults.items[i];
         if (f->kind == FAULT_RESET && f->from_ns <= t_ns && f->from_ns > reset_ns) reset_ns = f->from_ns;
     }
-    int64_t tick_ns = t_ns - b->counter_lag_ns - b->counter_phase_ns;
-    tick_ns = tick_ns < 0 ? 0 : tick_ns / b->counter_period_ns * b->counter_period_ns + b->counter_phase_ns;
-    picojoules_t pj = board_energy_pj(b, tick_ns);
+    int64_t tick = counter_tick(b, t_ns - b->counter_lag_ns);
+    picojoules_t pj = counted_pj(b, tick);
     int64_t mj = b->counter_start_mj;
     if (reset_ns >= 0) {
         /* Between the reset and the next tick the counter reads 0. */
-        pj = tick_ns > reset_ns ? pj - board_energy_pj(b, reset_ns) : 0;
+        int exact = b->counter_window_ns <= 0, after = tick >= 0 && counter_tick_ns(b, tick) > reset_ns;
+        picojoules_t before = exact ? board_energy_pj(b, reset_ns) : counted_pj(b, counter_tick(b, reset_ns));
+        pj = after ? pj - before : 0;
         mj = 0;
     }
     mj += (int64_t)(pj * b->counter_gain_ppm / 1000000 / 1000000000);
@@ -121,15 +163,13 @@ uint64_t board_counter_mj(const Board *b, int64_t t_ns) {
 }
 
 int64_t board_sample_ns(const Board *b, int64_t k) {
-    int64_t t_ns = b->samples_phase_ns + k * b->samples_period_ns;
-    if (b->samples_jitter_ns > 0) {
-        /* splitmix64 of k: every process sees the same uneven spacing. */
-        uint64_t z = (uint64_t)k * 0x9E3779B97F4A7C15u + 0x9E3779B97F4A7C15u;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-        t_ns += (int64_t)((z ^ (z >> 31)) % (uint64_t)b->samples_jitter_ns);
-    }
-    return t_ns;
+    return time_of(k, b->samples_phase_ns, b->samples_period_ns, b->samples_jitter_ns);
+}
+
+int64_t board_usage_mw(const Board *b, int64_t t_ns, int64_t window_ns) {
+    int64_t since_ns = t_ns - b->usage_phase_ns;
+    if (b->usage_period_ns > 0 && since_ns > 0) t_ns -= since_ns % b->usage_period_ns;
+    return board_average_mw(b, t_ns, window_ns) * b->sensor_gain_ppm / 1000000;
 }
 
 int64_t board_sample_mw(const Board *b, int64_t t_ns) {
@@ -137,7 +177,7 @@ int64_t board_sample_mw(const Board *b, int64_t t_ns) {
         const Fault *f = &b->faults.items[i];
         if (f->kind == FAULT_SAMPLE_RAW && fault_active(f, t_ns)) return (int64_t)f->value;
     }
-    return board_average_mw(b, t_ns, b->samples_window_ns) * b->sensor_gain_ppm / 1000000;
+    return board_average_mw(b, t_ns - b->samples_lag_ns, b->samples_window_ns) * b->sensor_gain_ppm / 1000000;
 }
 
 /* ---- the file ---- */
@@ -154,7 +194,8 @@ static const struct {
     KEY(field_186),         KEY(field_191),         KEY(module_extra_mw),   KEY(limit_mw),
     KEY(limit_min_mw),      KEY(limit_max_mw),      KEY(mig_mode),          KEY(architecture),
     KEY(cc_major),          KEY(cc_minor),          KEY(memory_bytes),      KEY(persistence),
-    KEY(virtualization),    KEY(stamps_since_boot),
+    KEY(virtualization),    KEY(stamps_since_boot), KEY(counter_jitter_ns), KEY(counter_window_ns),
+    KEY(samples_lag_ns),    KEY(usage_phase_ns),    KEY(call_ns),
 };
 
 static const char *const FAULT_WORDS[] = {
@@ -218,7 +259,7 @@ static int take_board(Parser *p) {
     Scenario *s = p->scenario;
     if (s->board_count == MAX_BOARDS) return wrong(p, "more than %d boards", MAX_BOARDS);
     Board *b = p->board = &s->boards[s->board_count++];
-    snprintf(b->name, TEXT, "NVIDIA Lab Board");
+    snprintf(b->name, TEXT, "a board without a name");
     snprintf(b->uuid, TEXT, "GPU-1ab00000-0000-4000-8000-%012x", s->board_count - 1);
     snprintf(b->pci, TEXT, "00000000:%02X:00.0", s->board_count);
     b->counter_gain_ppm = b->sensor_gain_ppm = 1000000;
@@ -308,8 +349,8 @@ static int check_board(const Parser *p, const Board *b) {
     if (b->loop.total_ns <= 0) return wrong(p, "board `%s` has no `loop` segment", b->uuid);
     if (b->counter_period_ns < 0 || b->samples_period_ns < 0 || b->usage_period_ns < 0 || b->samples_buffer < 1)
         return wrong(p, "board `%s`: a period below 0, or a sample buffer below 1", b->uuid);
-    if (b->samples_jitter_ns > b->samples_period_ns)
-        return wrong(p, "board `%s`: samples_jitter_ns above samples_period_ns", b->uuid);
+    if (b->samples_jitter_ns > b->samples_period_ns || b->counter_jitter_ns > b->counter_period_ns)
+        return wrong(p, "board `%s`: a jitter above its period", b->uuid);
     return 1;
 }
 

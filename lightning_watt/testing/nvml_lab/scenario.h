@@ -55,14 +55,19 @@ typedef struct {
     unsigned pids[MAX_PIDS];
     size_t pid_count;
     /* Each of these is one `key integer` line of the scenario; see README.md. */
-    int64_t counter_period_ns, counter_phase_ns, counter_lag_ns, counter_gain_ppm, counter_start_mj;
-    int64_t samples_period_ns, samples_phase_ns, samples_jitter_ns, samples_window_ns, samples_buffer;
+    int64_t counter_period_ns, counter_phase_ns, counter_jitter_ns, counter_lag_ns, counter_gain_ppm, counter_start_mj;
+    int64_t counter_window_ns; /* 0: it counts the truth; else each tick adds the mean over this window x the time since the last */
+    int64_t samples_period_ns, samples_phase_ns, samples_jitter_ns, samples_window_ns, samples_lag_ns, samples_buffer;
     int64_t stamps_since_boot; /* power samples carry CLOCK_MONOTONIC, as if the machine had never slept */
-    int64_t usage, usage_period_ns, usage_window_ns, sensor_gain_ppm;
+    int64_t usage, usage_period_ns, usage_phase_ns, usage_window_ns, sensor_gain_ppm;
+    int64_t call_ns; /* how long a call takes */
     int64_t field_83, field_185, field_186, field_191, module_extra_mw;
-    int64_t limit_mw, limit_min_mw, limit_max_mw;
+    int64_t limit_mw, limit_min_mw, limit_max_mw; /* limit_mw -1: it knows of none */
     int64_t mig_mode; /* -1: the board knows no MIG; 0: off; 1: on */
     int64_t architecture, cc_major, cc_minor, memory_bytes, persistence, virtualization;
+    /* Where the sum of a counter with a window stands. */
+    int64_t summed_tick;
+    picojoules_t summed_pj;
 } Board;
 
 typedef struct {
@@ -85,7 +90,9 @@ int fault_active(const Fault *fault, int64_t t_ns);
 
 int64_t board_power_mw(const Board *board, int64_t t_ns);                      /* at an instant */
 int64_t board_average_mw(const Board *board, int64_t t_ns, int64_t window_ns); /* over a window that ends at t */
-uint64_t board_counter_mj(const Board *board, int64_t t_ns);                   /* what the counter reads */
+int64_t board_usage_mw(const Board *board, int64_t t_ns, int64_t window_ns);   /* the same, as its sensor shows it */
+uint64_t mixed(uint64_t number);                                                /* splitmix64: the same in every process */
+uint64_t board_counter_mj(Board *board, int64_t t_ns);                         /* what the counter reads */
 int64_t board_sample_ns(const Board *board, int64_t k);                        /* when sample k was taken */
 int64_t board_sample_mw(const Board *board, int64_t t_ns);                     /* what a sample taken at t carries */
 

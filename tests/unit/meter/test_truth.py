@@ -14,9 +14,9 @@ from lightning_watt.testing import Board, constant, ramp, square
 from tests.unit.meter.made import aged, on_all_boards, readers
 
 BOARDS = {
-    "100 ms counter and samples": Board(power=square(300, 80, 0.81)),
+    "100 ms counter and samples": Board(power=square(300, 80, 0.81), counter_ms=100),
     "20 ms counter and samples": Board(power=square(320, 60, 0.53), counter_ms=20, counter_phase_ms=7),
-    "100 ms counter, no samples": Board(power=ramp(80, 300, 16), samples_ms=None, counter_phase_ms=40),
+    "100 ms counter, no samples": Board(power=ramp(80, 300, 16), samples_ms=None, counter_ms=100, counter_phase_ms=40),
     "samples, no counter": Board(power=square(250, 90, 0.67), counter_ms=None),
     "power only": Board(power=ramp(100, 300, 20), counter_ms=None, samples_ms=None, power_window_ms=0),
 }

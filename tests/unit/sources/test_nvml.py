@@ -405,7 +405,7 @@ def test_a_board_that_cannot_be_had_is_left_out_where_nobody_named_it(fault, wor
     assert device.uuid == lab.uuid(0)
     assert missing in reason.why
     assert words in reason.why
-    assert f"Boards here: 0: {lab.uuid(0)} (NVIDIA Lab Board)" in reason.why
+    assert f"Boards here: 0: {lab.uuid(0)} ({Board().name})" in reason.why
     assert reason.remedy
 
 
