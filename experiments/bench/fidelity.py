@@ -1,156 +1,190 @@
-"""How true each batch's joules are: the meter against the lab's known power curve, for every batch.
+"""How true a window's joules are, from a batch of 8 ms to a minute, on boards as they were published.
 
-Twelve boards are measured at once: power that changes every 0.4 s, every 2 s and with every batch; counters of 20 and
-100 ms; with and without the driver's power samples. Batches of 2, 10, 50 and 200 ms, one length after the other. Beside it
-stands a raw counter read at both ends of each batch, as a window of other tools does it. Then heavy and light
-batches in random order, whose mean powers a regression separates, and a picture of batches against the truth.
+Each board of `cases` is replayed over made power curves, and over recorded ones where these are at hand. Beside the meter
+stand three simple ways: a straight line between reads a second apart (CodeCarbon's), the counter at both edges (Zeus's), and
+the polled power that nvidia-smi shows. Every goal is checked in every cell.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from itertools import product
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pynvml
 from tabulate import tabulate
 
 from experiments.bench.about import RESULTS, about
-from experiments.bench.cases import HIGH_W, LOW_W, MIXED_LENGTH_S, SECONDS, Case, Result
-from experiments.bench.kinds import regress
+from experiments.bench.cases import BOARDS, FED, board
+from experiments.bench.curves import RECORDED, made, recorded
+from experiments.bench.goals import Cell, length, verdicts
+from experiments.bench.replay import WINDOWS_S, replay
 from experiments.bench.truth_figure import draw
-from lightning_watt import EnergyMeter
-from lightning_watt.testing import Lab
+from lightning_watt.testing import Curve, named
 
-BATCHES_S = (0.002, 0.01, 0.05, 0.2)
-MIXED_S = (0.01, 0.05)
-WINDOWS_S = (0.2, 0.5, 1.0, 2.0)
-GAIN = 0.05
+SECONDS = 75.0
 
-PAGE = """# How true a batch's joules are
+PAGE = """# How true a window's joules are
 
 `python -m experiments.bench.fidelity` on {about}.
 
-The NVML lab's square wave of 300 and 80 W; 20 ms power samples; reads 1 s apart. `error a batch` is the mean absolute error
-over the mean batch. `raw read` is the counter read at both ends of every batch.
+The meter is replayed on a clock of its own, {seconds:g} s for each board and curve, over the lab's boards (as published;
+their counters add up the truth, unless it says otherwise). Curves: {curves}.
+All numbers are percent of the mean window; every cell is in [{csv}]({csv}). There are up to 400 windows of each length;
+those of a minute are 20 that overlap, so their percentages are coarse.
+
+## Goals
+
+{verdicts}
+
+## Errors
+
+Median error, the median over the curves: ours / straight line between reads / counter at the edges / nvidia-smi.
+
+{errors}
+
+## What is stated
+
+95 % of the errors are below the first number; the median ±; the truth is inside it in so many percent of the windows, over
+the curves / in the worst curve. The ± is that of the edges: the part of the board's scale comes on top.
+
+{stated}
+{recorded}
+## Each window against the truth
+
+Windows of 40 ms, bursts of load. Above: joules over time, the truth in grey. Below: what the meter stated for a window over
+what it truly used; on the line both are equal.
+
+![Stated over true joules of every window](fidelity.png)
+"""
+
+OF_RECORDINGS = """
+## Recorded curves, each on the board that it was recorded from
+
+Ours / line / counter / nvidia-smi; then the median ± and how many percent it covers. Also in the tables above.
 
 {table}
-
-## Each batch against the truth
-
-Batches of 10 ms on a 100 ms counter, power that changes every 0.4 s. Above: joules over time, the truth in grey. Below: what
-the meter stated for a batch over what it truly used; on the line both are equal. The stated ± has to hold even if power
-alternates between two samples, so it is far wider than the error if it does not.
-
-![Stated over true joules of every batch](fidelity.png)
-
-## The mean of each kind
-
-Heavy (300 W) and light (80 W) batches, in turn or at random, {length_s:g} s of them. Where they come faster than the sensor,
-a batch's own joules are its neighbours' mean; the kinds' mean power is then found by least squares over windows of batches,
-as far as the windows hold them in different shares. Errors of the heavy / the light kind's mean power.
-
-{kinds}
 """
 
 
-CASES = [Case(*case) for case in product(("0.4 s", "2 s", "each batch"), (20, 100), (True, False))]
-MIXED = [Case(*case) for case in product(("each batch", "at random"), (20, 100), (True, False))]
-DRAWN = [Case("levels", 100, True), Case("levels", 100, False)]
+def measure(
+    cases: Mapping[str, tuple[str, Mapping[str, Any]]],
+    curves: Mapping[str, Curve],
+    seconds: float = SECONDS,
+    windows_s: tuple[float, ...] = WINDOWS_S,
+) -> list[Cell]:
+    """Every board of `cases` over every curve."""
+    cells: list[Cell] = []
+    for number, (name, case) in enumerate(cases.items()):
+        for curve, power in curves.items():
+            run = replay(board(case, power), seconds, windows_s, seed=number)
+            row = run.replayed.values()
+            cells += [Cell(name, curve, found, run.calls_a_second, has_goals=name not in FED) for found in row]
+    return cells
 
 
-def measure(cases: Sequence[Case], batch_s: float, seconds: float = SECONDS) -> list[Result]:
-    """Batches of one length on all boards at once."""
-    lab = Lab([case.board(batch_s) for case in cases])
-    with lab.running():
-        meter = EnergyMeter(gpus="all")
-        with meter:
-            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(cases))]
-            time.sleep(1.5)
-            # Batches begin with the lab's own periods, so that "each batch" is heavy and light in turn.
-            period_ns = round(2 * batch_s * 1e9)
-            start = lab.t0_ns + ((time.monotonic_ns() - lab.t0_ns) // period_ns + 2) * period_ns
-            marks, raw = [], []
-            for k in range(round(seconds / batch_s) + 1):
-                due = start + round(k * batch_s * 1e9)
-                time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
-                marks.append(meter.mark())
-                raw.append([pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000 for handle in handles])
-        energy = np.stack([mark.energy_uj for mark in marks if mark.energy_uj is not None]) / 1e6
-        edges = np.stack([mark.edge_uj for mark in marks if mark.edge_uj is not None]) / 1e6
-        times = np.asarray([mark.t_ns for mark in marks], dtype=np.int64)
-        ours, read = np.diff(energy, axis=0), np.diff(np.asarray(raw), axis=0)
-        boundary = np.minimum(np.hypot(edges[1:], edges[:-1]), ours)
-        stated = np.hypot(boundary, GAIN * ours)
-        results = []
-        for i, case in enumerate(cases):
-            truth = np.diff(lab.true_energy(i, times))
-            whole = lab.true_joules(i, int(times[0]), int(times[-1]))
-            when = ((times[:-1] - times[0]) / 1e9, np.diff(times) / 1e9)
-            row = (*when, truth, ours[:, i], stated[:, i], read[:, i], float(ours[:, i].sum()), whole)
-            results.append(Result(case, batch_s, *row))
-        return results
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{100 * value:.3g}" if value >= 0.001 else f"{100 * value:.2f}"
 
 
-def table(results: list[Result]) -> str:
-    """The results as a Markdown table."""
-    rows = [
-        [
-            f"{1000 * r.batch_s:g}",
-            r.case.changes,
-            r.case.counter_ms,
-            "yes" if r.case.samples else "no",
-            f"{r.error:.1%}",
-            f"{r.within:.0%}",
-            f"{r.epoch_error:+.2%}",
-            f"{r.raw_error:.0%}",
-            f"{r.raw_zeros:.0%}",
-        ]
-        for r in results
+def _four(cells: Sequence[Cell]) -> str:
+    ways = [
+        [c.found.error(way) for way in (c.found.ours_j, c.found.line_j, c.found.counter_j, c.found.smi_j)] for c in cells
     ]
-    headers = [
-        "batch, ms", "power changes", "counter, ms", "samples", "error a batch", "truth within ±", "epoch total",
-        "raw read: error", "raw read: 0 J",
-    ]  # fmt: skip
-    return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return " / ".join(_percent(float(value)) for value in np.median(ways, axis=0))
 
 
-def kinds(results: Sequence[Result]) -> str:
-    """How well a regression over windows finds the mean heavy and the mean light batch, as a Markdown table."""
+def _stated(cells: Sequence[Cell]) -> str:
+    error, plus = (
+        np.median([v(c) for c in cells]) for v in (lambda c: c.found.error(c.found.ours_j, 95), lambda c: c.found.stated)
+    )
+    covered = [c.found.coverage for c in cells]
+    return f"{_percent(float(error))} ± {_percent(float(plus))}, {100 * np.mean(covered):.0f} / {100 * min(covered):.0f}"
+
+
+def table(cells: Sequence[Cell], cell_text: Any) -> str:
+    """Boards by lengths of window, as a Markdown table."""
+    lengths = list(dict.fromkeys(cell.found.window_s for cell in cells))
     rows = []
-    for r in results:
-        heavy = r.true_j / r.seconds > (HIGH_W + LOW_W) / 2
-        truth = [float(r.true_j[chosen].sum() / r.seconds[chosen].sum()) for chosen in (heavy, ~heavy)]
-        plain = [float(r.ours_j[chosen].sum() / r.seconds[chosen].sum()) for chosen in (heavy, ~heavy)]
-        fits = [regress(heavy, r.ours_j, r.seconds, window_s) for window_s in WINDOWS_S]
-        found = ["not separated" if fit is None else _errors([fit["heavy_w"], fit["light_w"]], truth) for fit in fits]
-        what = [f"{1000 * r.batch_s:g}", r.case.changes, r.case.counter_ms, "yes" if r.case.samples else "no"]
-        rows.append([*what, _errors(plain, truth), *found])
-    headers = ["batch, ms", "heavy or light", "counter, ms", "samples", "batches' own mean"]
-    headers += [f"regression, {window_s:g} s" for window_s in WINDOWS_S]
+    for name in dict.fromkeys(cell.board for cell in cells):
+        mine = [cell for cell in cells if cell.board == name]
+        calls = max(cell.calls_a_second for cell in mine)
+        rows.append([name, f"{calls:.1f}", *(cell_text([c for c in mine if c.found.window_s == w]) for w in lengths)])
+    headers = ["board", "calls/s", *map(length, lengths)]
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
 
-def _errors(found: Sequence[float], truth: Sequence[float]) -> str:
-    return " / ".join(f"{value / true - 1:+.1%}" for value, true in zip(found, truth, strict=True))
+def of_recordings(cells: Sequence[Cell]) -> str:
+    """The recorded curves on their own boards; nothing where there are none."""
+    own = [c for c in cells if c.curve.endswith(", recorded") and c.board.lower().replace(" ", "") == c.curve.split()[0]]
+    if not own:
+        return ""
+    lengths = list(dict.fromkeys(cell.found.window_s for cell in own))
+    rows = []
+    for curve in dict.fromkeys(cell.curve for cell in own):
+        by_length = {cell.found.window_s: cell for cell in own if cell.curve == curve}
+        texts = [f"{_four([c])}; ± {_percent(c.found.stated)}, {100 * c.found.coverage:.0f}" for c in by_length.values()]
+        rows.append([curve.removesuffix(", recorded"), *texts])
+    text = tabulate(rows, headers=["curve", *map(length, lengths)], tablefmt="github", disable_numparse=True)
+    return OF_RECORDINGS.format(table=text)
+
+
+def all_cells(cells: Sequence[Cell]) -> str:
+    """Every cell, as CSV; shares of the mean window."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    names = ("ours", "ours_95", "stated", "coverage", "line", "counter", "nvidia_smi")
+    lines.writerow(["board", "curve", "window_s", "windows", *names, "missed"])
+    for cell in cells:
+        r = cell.found
+        numbers = (
+            r.error(r.ours_j),
+            r.error(r.ours_j, 95),
+            r.stated,
+            r.coverage,
+            *map(r.error, (r.line_j, r.counter_j, r.smi_j)),
+        )
+        shown = [f"{number:.5f}" for number in numbers]
+        lines.writerow([cell.board, cell.curve, r.window_s, len(r.true_j), *shown, " ".join(cell.missed())])
+    return text.getvalue()
+
+
+def page(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> str:
+    """The page."""
+    return PAGE.format(
+        about=about(),
+        seconds=SECONDS,
+        curves="; ".join(curves),
+        csv="fidelity.csv",
+        verdicts="\n".join(verdicts(cells)),
+        errors=table(cells, _four),
+        stated=table(cells, _stated),
+        recorded=of_recordings(cells),
+    )
 
 
 def main() -> None:
-    """Measure everything, print the tables, and write them with the picture."""
-    results = [result for batch_s in BATCHES_S for result in measure(CASES, batch_s)]
-    mixed = [result for batch_s in MIXED_S for result in measure(MIXED, batch_s, MIXED_LENGTH_S)]
-    with_samples, without = measure(DRAWN, 0.01)
-    text = PAGE.format(
-        about=about(),
-        table=table(results),
-        length_s=MIXED_LENGTH_S,
-        kinds=kinds(mixed),
+    """Replay everything, print the page, and write it with the picture; exit status 1 where a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--recorded", type=Path, default=RECORDED, help="a folder with recorded curves (default: %(default)s)"
     )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fidelity.md").write_text(text)
-    (RESULTS / "fidelity.png").write_bytes(draw(with_samples, without))
+    parser.add_argument("--into", type=Path, default=RESULTS, help="where to write the page (default: %(default)s)")
+    chosen = parser.parse_args()
+    curves = {**made(), **recorded(chosen.recorded)}
+    cells = measure({**BOARDS, **FED}, curves)
+    picture = [replay(named(name, power=curves["bursts"]), 12.0, (0.04,)).replayed[0.04] for name in ("V100", "A100")]
+    text = page(cells, curves)
+    chosen.into.mkdir(exist_ok=True, parents=True)
+    (chosen.into / "fidelity.md").write_text(text)
+    (chosen.into / "fidelity.csv").write_text(all_cells(cells))
+    (chosen.into / "fidelity.png").write_bytes(draw(*picture))
     print(text)
+    sys.exit(any("**missed**" in line for line in verdicts(cells)))
 
 
 if __name__ == "__main__":

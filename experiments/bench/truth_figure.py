@@ -1,4 +1,4 @@
-"""Each batch's stated joules against its true ones: with the driver's samples, without, and by a raw counter read."""
+"""Each window's stated joules against its true ones: on two boards, and by raw counter reads."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from experiments.bench.cases import Result
+from experiments.bench.replay import Replayed
 from experiments.report.figures.style import COLOURS, GREY, new_figure, saved, settings
 
 SHOWN_S = 3.0
 """So many seconds of the trace are drawn."""
 
 
-def draw(with_samples: Result, without: Result) -> bytes:
-    """Three columns: ours with power samples, ours by the counter alone, a raw read; a PNG.
+def draw(v100: Replayed, a100: Replayed) -> bytes:
+    """Three columns: ours on a V100, ours on an A100, the A100's counter read at both edges; a PNG.
 
     Args:
-        with_samples: a board whose driver keeps power samples; its raw reads are the third column.
-        without: the same board without them.
+        v100: a board whose sensor looks every 20 ms.
+        a100: one whose sensor looks 25 of every 100 ms; its counter reads are the third column.
     """
-    raw = (with_samples.raw_j, np.zeros_like(with_samples.raw_j))
+    raw = (a100.counter_j, np.zeros_like(a100.counter_j))
     columns = (
-        ("lightning_watt, power samples", with_samples, (with_samples.ours_j, with_samples.stated_j), COLOURS[0]),
-        ("lightning_watt, counter alone", without, (without.ours_j, without.stated_j), COLOURS[2]),
-        ("counter read at every batch", with_samples, raw, COLOURS[1]),
+        ("lightning_watt, V100", v100, (v100.ours_j, v100.stated_j), COLOURS[0]),
+        ("lightning_watt, A100", a100, (a100.ours_j, a100.stated_j), COLOURS[2]),
+        ("A100, counter read at both edges", a100, raw, COLOURS[1]),
     )
     with settings():
         figure = new_figure(10.5, 6.0)
@@ -35,23 +35,23 @@ def draw(with_samples: Result, without: Result) -> bytes:
             error = np.abs(stated - result.true_j).mean() / result.true_j.mean()
             trace.set_title(f"{title}: {error:.0%} off")
         # A raw read of a batch that holds a tick lies far above; the axis follows the truth.
-        high = 2.2 * float(max(with_samples.true_j.max(), without.true_j.max()))
+        high = 2.2 * float(max(v100.true_j.max(), a100.true_j.max()))
         traces[0].set_ylim(0, high)
         clouds[0].set_ylim(0, high)
         above = float((raw[0] > high).mean())
         if above:
             clouds[2].set_title(f"{above:.0%} of the reads lie above this frame", fontsize=8, color=GREY)
         traces[0].legend(loc="upper right", ncols=3)
-        traces[0].set_ylabel("energy a batch (J)")
-        clouds[0].set_ylabel("stated energy a batch (J)")
+        traces[0].set_ylabel("energy a window (J)")
+        clouds[0].set_ylabel("stated energy a window (J)")
         for axes in traces:
             axes.set_xlabel("time (s)")
         for axes in clouds:
-            axes.set_xlabel("true energy a batch (J)")
+            axes.set_xlabel("true energy a window (J)")
         return saved(figure, "png")
 
 
-def _trace(axes: Axes, result: Result, stated: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
+def _trace(axes: Axes, result: Replayed, stated: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
     shown = result.begins_s < SHOWN_S
     t = result.begins_s[shown]
     low, high = np.maximum(stated - plus, 0)[shown], (stated + plus)[shown]
@@ -60,7 +60,7 @@ def _trace(axes: Axes, result: Result, stated: NDArray[np.float64], plus: NDArra
     axes.step(t, stated[shown], where="post", color=colour, linewidth=0.9, label="stated")
 
 
-def _cloud(axes: Axes, result: Result, stated: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
+def _cloud(axes: Axes, result: Replayed, stated: NDArray[np.float64], plus: NDArray[np.float64], colour: str) -> None:
     most = float(result.true_j.max()) * 1.05
     axes.plot([0, most], [0, most], color=GREY, linewidth=1, zorder=1)
     some = slice(None, None, 7)  # a bar for every batch would hide the batches
