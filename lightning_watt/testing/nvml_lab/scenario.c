@@ -349,7 +349,8 @@ static int check_board(const Parser *p, const Board *b) {
     if (b->loop.total_ns <= 0) return wrong(p, "board `%s` has no `loop` segment", b->uuid);
     if (b->counter_period_ns < 0 || b->samples_period_ns < 0 || b->usage_period_ns < 0 || b->samples_buffer < 1)
         return wrong(p, "board `%s`: a period below 0, or a sample buffer below 1", b->uuid);
-    if (b->samples_jitter_ns > b->samples_period_ns || b->counter_jitter_ns > b->counter_period_ns)
+    if ((b->samples_period_ns && b->samples_jitter_ns > b->samples_period_ns) ||
+        (b->counter_period_ns && b->counter_jitter_ns > b->counter_period_ns))
         return wrong(p, "board `%s`: a jitter above its period", b->uuid);
     return 1;
 }
