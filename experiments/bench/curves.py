@@ -13,6 +13,7 @@ RECORDED = Path(__file__).parents[3] / "shared" / "reference" / "boards"
 """Beside the project, not in it: see its README for what was recorded, by whom, and how."""
 LENGTH_S = 40.0
 """A made curve repeats after about this long."""
+ALTERNATING = "alternating 52 ms"
 
 
 def recorded(folder: Path = RECORDED) -> dict[str, Curve]:
@@ -31,7 +32,7 @@ def made(seed: int = 0) -> Mapping[str, Curve]:
     """Curves like those, made: alternating in 52 ms, a step, a training, and bursts."""
     chance = random.Random(seed)
     return {
-        "alternating 52 ms": _alternating(chance),
+        ALTERNATING: _alternating(chance),
         "step": _step(chance),
         "training": _training(chance),
         "bursts": _bursts(chance),

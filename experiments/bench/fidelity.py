@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from experiments.bench.about import RESULTS, about
 from experiments.bench.cases import BOARDS, FED, board
-from experiments.bench.curves import RECORDED, made, recorded
+from experiments.bench.curves import ALTERNATING, RECORDED, made, recorded
 from experiments.bench.goals import Cell, length, verdicts
 from experiments.bench.replay import WINDOWS_S, replay
 from experiments.bench.truth_figure import draw
@@ -46,6 +46,10 @@ those of a minute are 20 that overlap, so their percentages are coarse.
 Median error, the median over the curves: ours / straight line between reads / counter at the edges / nvidia-smi.
 
 {errors}
+
+The same over the made load that alternates in 52 ms, where sensors that look now and then see something else than there was:
+
+{aliased}
 
 ## What is stated
 
@@ -162,6 +166,7 @@ def page(cells: Sequence[Cell], curves: Mapping[str, Curve]) -> str:
         csv="fidelity.csv",
         verdicts="\n".join(verdicts(cells)),
         errors=table(cells, _four),
+        aliased=table([cell for cell in cells if cell.curve == ALTERNATING], _four),
         stated=table(cells, _stated),
         recorded=of_recordings(cells),
     )

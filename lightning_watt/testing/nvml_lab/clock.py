@@ -37,8 +37,8 @@ class ReplayClock:
         >>> clock = ReplayClock()
         >>> lab = Lab([named("A100", power=constant(200))], clock=clock)
         >>> with lab.running(), EnergyMeter(sources=[NvmlSource()], clock=clock) as meter:
-        ...     clock.run_for(3600)
-        >>> round(meter.joules / 3600)
+        ...     clock.run_for(60)
+        >>> round(meter.joules / 60)
         200
     """
 

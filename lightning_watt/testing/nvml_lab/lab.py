@@ -103,7 +103,12 @@ class Lab:
 
         `torch` in that process believes in the boards too when it counts devices through NVML: pass
         `accelerator="cpu"` there.
+
+        Raises:
+            LabError: this lab is on a replay's clock, which no other process can see.
         """
+        if self._clock is not None:
+            raise LabError("A replay's clock is this process's own: give the Lab none for other processes.")
         return os.environ | self._variables(build())
 
     @contextmanager
@@ -124,7 +129,7 @@ class Lab:
             raise LabError("Another lab is running in this process; NVML has room for one.")
         try:
             variables = self._variables(built)
-            if not children:
+            if not children or self._clock is not None:
                 variables = {SCENARIO_VARIABLE: variables[SCENARIO_VARIABLE]}
             before = {name: os.environ.get(name) for name in variables}
             state = {name: getattr(pynvml, name) for name in _PYNVML_STATE}

@@ -1,4 +1,4 @@
-"""Random sensors, replayed: the curve goes through the counter exactly, shares sum to it."""
+"""Random sensors, replayed: the curve goes through the counter exactly, shares sum to it, and the ± holds the truth."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from experiments.bench.replay import replay
 from lightning_watt import EnergyMeter
 from lightning_watt.meter.marks import Mark
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
@@ -17,6 +19,7 @@ from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.testing import Board, Curve, Lab, ReplayClock, square, steps
 
 S = 1_000_000_000
+SECONDS = 24.0
 
 
 @st.composite
@@ -98,3 +101,12 @@ def test_shares_sum_to_the_counter_exactly(board: Board, seed: int, at_s: list[f
     assert len(shares) == len(edges) - 1
     assert min(shares) >= 0
     assert sum(shares) / 1e6 == total.joules
+
+
+@pytest.mark.xfail(reason="The ± takes samples for what was between them; see the goals that fidelity misses.", strict=False)
+@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
+@given(sensors(), st.integers(0, 99))
+def test_the_uncertainty_holds_the_truth(board: Board, seed: int) -> None:
+    run = replay(board, SECONDS, (0.04, 0.4, 3.0), seed=seed)
+    for found in run.replayed.values():
+        assert found.coverage >= 0.9, f"{found.window_s} s: ± {found.stated:.1%}, 95 % {found.error(found.ours_j, 95):.1%}"

@@ -294,6 +294,8 @@ def test_calls_take_time_and_answer_in_the_middle_of_it():
         assert 7e6 <= took_ns <= 13e6
         assert read_mj == lab.counter_mj(0, before_ns + took_ns // 2)
     assert clock.now_ns() == before_ns + took_ns  # it stands where it stood
+    with pytest.raises(LabError, match="this process's own"):
+        lab.env()
     with opened(Board(call_ms=2)) as (_, [h]):  # on the machine's clock the caller waits
         before_ns = time.monotonic_ns()
         ENERGY(h)
