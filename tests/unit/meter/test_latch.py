@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
-from lightning_watt.meter.latch import EndingClock
+from lightning_watt.meter.latch import EndingClock, Latch
 from lightning_watt.sources.base import HOST_CLOCK, end_of
+from lightning_watt.testing import ReplayClock
 from lightning_watt.testing.doubles import FakeClock, S
 
 
@@ -35,3 +36,12 @@ def test_a_tests_own_clock_goes_on_by_itself():
     clock.sleep(5)
     assert fake.now_ns() - began_ns == 3 * S
     assert end_of(fake) is None
+
+
+def test_a_clock_of_its_own_also_passes_where_threads_wait():
+    replayed, machine = ReplayClock(), EndingClock(HOST_CLOCK)
+    ending = EndingClock(replayed)
+    assert ending.steady_s() == replayed.now_ns() / 1e9
+    assert type(ending.latch()) is type(replayed.latch())
+    assert isinstance(machine.latch(), Latch)
+    assert abs(machine.steady_s() - time.monotonic()) < 60
