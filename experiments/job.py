@@ -30,6 +30,7 @@ class Outcome:
         metrics: what it measured, by name.
         parts: the phases that it consisted of, in order.
         note: a sentence about how it went.
+        model: what was run, if the name of its config group does not say it.
     """
 
     directory: Path
@@ -37,6 +38,7 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, "Outcome"] = field(default_factory=dict)
     note: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,11 @@ class Job:
         Raises:
             DataMissingError: if the data is not on this machine.
         """
-        _, size = size_of(self.cfg)
         settings = dict(self.cfg.data)
         augment = settings.pop("augment").get(phase or "none")
         with_captions = settings.pop("with_captions", {})
         data = instantiate(settings, _partial_=True, _convert_="all")(
-            image_size=size.image_size,
+            image_size=size_of(self.cfg).image_size,
             batch_size=recipe.batch_size if recipe else self.cfg.eval_batch_size,
             num_workers=self.cfg.num_workers,
             seed=self.cfg.seed,
@@ -143,7 +144,7 @@ class Job:
             module: what is run; its `watt_model_info` says which model, phase, data and scale.
             recipe: how it is trained; None: it is not.
         """
-        info = {name: module.watt_model_info[name] for name in LOGGED_INFO}
+        info = {name: module.watt_model_info[name] for name in LOGGED_INFO if name in module.watt_model_info}
         settings = {"seed": self.cfg.seed, "precision": self.cfg.trainer.precision, "device": self.cfg.device.accelerator}
         recipe_settings = {"recipe": dataclasses.asdict(recipe)} if recipe else {}
         if trainer.is_global_zero:

@@ -6,24 +6,34 @@ from typing import Any
 import timm
 import torch
 from omegaconf import DictConfig, OmegaConf
+from timm.data import resolve_data_config
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.base import ImageData
-from experiments.zoo import Family, Size, family_of
+from experiments.zoo import ANY, Size, family_of, known_facts, pretraining_of, published_config
 
 
-def size_of(cfg: DictConfig) -> tuple[Family, Size]:
-    """The family and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes."""
-    family = family_of(cfg.model.family)
-    size = family.size(cfg.scale.name)
-    named = cfg.model.timm_name and cfg.model.timm_name != size.timm_name
+def size_of(cfg: DictConfig) -> Size:
+    """The model and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes.
+
+    Raises:
+        UnknownModelError: if timm has no such model.
+    """
+    chosen = cfg.model
+    if chosen.family == ANY:
+        size = Size(chosen.timm_name, published_config(chosen.timm_name).input_size[-1])
+    else:
+        size = family_of(chosen.family).size(cfg.scale.name)
+    named = chosen.timm_name and chosen.timm_name != size.timm_name
+    if named:
+        published_config(chosen.timm_name)  # raises if there is none
     options = {} if named else dict(size.options)  # another model's options would not fit
-    return family, Size(
-        timm_name=cfg.model.timm_name or size.timm_name,
-        image_size=cfg.model.image_size or size.image_size,
-        options=options | OmegaConf.to_container(cfg.model.options, resolve=True),
+    return Size(
+        timm_name=chosen.timm_name or size.timm_name,
+        image_size=chosen.image_size or size.image_size,
+        options=options | OmegaConf.to_container(chosen.options, resolve=True),
     )
 
 
@@ -42,14 +52,39 @@ def build_model(
     Returns:
         The model, in channels-last layout if the config asks for it.
     """
-    family, size = size_of(cfg)
-    options = dict(size.options)
-    if family.takes_image_size:
-        options["img_size"] = size.image_size
+    size = size_of(cfg)
+    options: dict[str, Any] = {"in_chans": in_chans, "num_classes": num_classes, **size.options}
+    options |= _image_size_option(size)
     if drop_path:
         options["drop_path_rate"] = drop_path
-    model = timm.create_model(size.timm_name, pretrained=pretrained, in_chans=in_chans, num_classes=num_classes, **options)
+    model = timm.create_model(size.timm_name, pretrained=pretrained, **options)
     return model.to(memory_format=torch.channels_last) if cfg.channels_last else model
+
+
+def _image_size_option(size: Size) -> dict[str, int]:
+    """The argument that builds a model for the image size; none if it is the model's own, or its constructor takes none."""
+    if size.image_size == published_config(size.timm_name).input_size[-1]:
+        return {}
+    option = {"img_size": size.image_size}
+    try:
+        with torch.device("meta"):  # without memory and without random numbers
+            timm.create_model(size.timm_name, **size.options, **option)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        return {}  # most convolutional models: any size will do
+    return option
+
+
+def input_of(cfg: DictConfig) -> dict[str, Any]:
+    """How the published weights of the config's model see an image: `mean`, `std`, `interpolation` and `crop_pct`."""
+    config = resolve_data_config(pretrained_cfg=published_config(size_of(cfg).timm_name).to_dict())
+    return {
+        "mean": [float(value) for value in config["mean"]],
+        "std": [float(value) for value in config["std"]],
+        "interpolation": config["interpolation"],
+        "crop_pct": config["crop_pct"],
+    }
 
 
 def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
@@ -58,7 +93,7 @@ def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
     It runs on the meta device, so it costs no arithmetic, with attention spelled out, since torch's counter does
     not know every fused kernel.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
+    ghost = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
     image = torch.empty(1, in_chans, image_size, image_size, device="meta")
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ghost(image)
@@ -66,20 +101,19 @@ def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
 
 
 def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -> dict[str, Any]:
-    """What the run record and the checkpoint hold about the model, as plain values."""
-    family, size = size_of(cfg)
+    """What the run record and the checkpoint hold about the model, as plain values; what is not known is left out."""
+    size = size_of(cfg)
+    facts = known_facts(cfg.model.family, size.timm_name)
     return {
-        "name": f"{family.name} ({size.timm_name})",
-        "family": family.name,
+        "name": f"{facts['family']} ({size.timm_name})",
+        "model": cfg.model.family,
         "timm_name": size.timm_name,
-        "year": family.year,
-        "paper": family.paper,
-        "arxiv": family.arxiv,
-        "licence": family.licence,
-        "pretraining": family.pretraining,
+        **facts,
+        "pretraining": pretraining_of(cfg.model.family),
         "phase": phase,
         "scale": cfg.scale.name,
         "data": data.name,
+        "input": data.input,
         "num_classes": data.num_classes,
         "image_size": size.image_size,
         "params": sum(parameter.numel() for parameter in model.parameters()),

@@ -75,6 +75,8 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "checkpoint": str(outcome.checkpoint) if outcome.checkpoint else None,
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
     }
+    if outcome.model:
+        plain["timm_name"] = outcome.model
     if outcome.note:
         plain["note"] = outcome.note
     if outcome.parts:

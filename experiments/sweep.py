@@ -8,15 +8,26 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from typing_extensions import override
 
 from experiments.outcome import NAME
+from experiments.zoo import ANY
 from lightning_watt import energy_of, read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.units import digits
 
 COLUMNS = ("model", "on", "phase", "top-1", "own J", "± J", "with inherited", "J/image", "status")
+OF_INFERENCE = ("model", "on", "top-1", "top-5", "J/image", "Wh/1000 images", "images/s", "own J", "± J", "status")
+"""The columns of a sweep that does nothing but inference."""
+METRICS = {
+    "top-1": "test_acc",
+    "top-5": "test_top5",
+    "J/image": "joules_per_image",
+    "Wh/1000 images": "wh_per_1000_images",
+    "images/s": "images_per_second",
+}
+"""Which metric stands in a column."""
 WIDTH = 110  # where the output is no terminal
 
 
@@ -42,12 +53,19 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
     Args:
         outcomes: what `save_outcome` wrote, read back.
     """
-    table = Table(*COLUMNS, title="The sweep")
+    columns = OF_INFERENCE if {outcome["phase"] for outcome in outcomes} == {"inference"} else COLUMNS
+    table = Table(*(Column(column, no_wrap=column == "model") for column in columns), title="The sweep")
     for outcome in outcomes:
-        about = [str(outcome["model"]), f"{outcome['data']}, {outcome['scale']}"]
+        about = {"model": _model(outcome), "on": f"{outcome['data']}, {outcome['scale']}", "status": outcome["status"]}
         for phase, run in _runs(outcome["phase"], outcome):
-            table.add_row(*about, phase, *_figures(run), outcome["status"])
+            row = about | {"phase": phase} | _figures(run)
+            table.add_row(*(row[column] for column in columns))
     return table
+
+
+def _model(outcome: dict[str, Any]) -> str:
+    """A job's model: timm's name of it where `model=timm`."""
+    return str(outcome.get("timm_name", ANY) if outcome["model"] == ANY else outcome["model"])
 
 
 def _runs(phase: str, outcome: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -58,8 +76,8 @@ def _runs(phase: str, outcome: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
         yield phase, outcome
 
 
-def _figures(run: dict[str, Any]) -> list[str]:
-    """A run's accuracy and energies as the table shows them; a dash for what there is not."""
+def _figures(run: dict[str, Any]) -> dict[str, str]:
+    """A run's metrics and energies by their columns; a dash for what there is not."""
     metrics = run.get("metrics", {})
     own = spread = carried = "-"
     try:
@@ -68,9 +86,8 @@ def _figures(run: dict[str, Any]) -> list[str]:
         carried = digits(energy_of(run["directory"]).total_j)
     except (KeyError, TypeError, RecordError):
         pass  # a run without energy: watt=none, nothing to measure with, or it failed before it began
-    shown = [metrics.get("test_acc"), metrics.get("joules_per_image")]
-    accuracy, per_image = ("-" if value is None else digits(value) for value in shown)
-    return [accuracy, own, spread, carried, per_image]
+    shown = {column: "-" if metrics.get(name) is None else digits(metrics[name]) for column, name in METRICS.items()}
+    return shown | {"own J": own, "± J": spread, "with inherited": carried}
 
 
 def _job_number(file: Path) -> int:

@@ -18,7 +18,8 @@ State = Mapping[str, torch.Tensor]
 
 KEY = "zoo"  # where our checkpoints keep the timm model's own state and what it is
 WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")  # how published files nest a state
-MADE_WITH = (("model", "family"), ("scale", "scale"), ("data", "data"))  # how to ask for the same model again
+MADE_WITH = {"model": "model", "model.timm_name": "timm_name", "scale": "scale", "data": "data"}
+"""How to ask for the same model again: the config's keys, and the checkpoint's."""
 LISTED = 4  # names that an error spells out of each kind of difference
 
 
@@ -128,7 +129,7 @@ def load_weights(model: nn.Module, weights: Weights, *, head: bool, match: str =
         given = {name: value for name, value in given.items() if name not in fresh}
     difference = _difference(given, wanted)
     if difference:
-        made_for = " ".join(f"{key}={weights.info[name]}" for key, name in MADE_WITH if name in weights.info)
+        made_for = " ".join(f"{key}={weights.info[name]}" for key, name in MADE_WITH.items() if name in weights.info)
         raise WeightsError(
             f"The weights in {weights.file} do not fit this model: {difference}. "
             + (f"They were made with {made_for}; ask for the same. " if made_for else "")

@@ -1,8 +1,11 @@
-"""The eight model families of the study: paper, year, licence, and which timm model stands for each scale."""
+"""The eight model families of the study, what stands for each at each scale, and what timm knows of all other models."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import timm
 
 SCALES = ("tiny", "small", "paper")
 
@@ -34,7 +37,6 @@ class Family:
         licence: licence of the weights that timm loads for the `paper` scale, as timm states it (an SPDX name).
         pretraining: "supervised", "masked pixels", "masked tokens" or "image and text".
         sizes: what stands for the family at each scale.
-        takes_image_size: whether timm's model is built for one image size (transformers are).
     """
 
     name: str
@@ -44,7 +46,6 @@ class Family:
     licence: str
     pretraining: str
     sizes: Mapping[str, Size]
-    takes_image_size: bool = False
 
     def size(self, scale: str) -> Size:
         """What stands for the family at `scale`.
@@ -116,7 +117,6 @@ _FAMILIES = (
             "small": Size("vit_tiny_patch16_224", 64, {"patch_size": 8}),
             "paper": Size("vit_base_patch16_224", 224),
         },
-        takes_image_size=True,
     ),
     Family(
         "swin",
@@ -134,7 +134,6 @@ _FAMILIES = (
             "small": Size("swin_tiny_patch4_window7_224", 64, {"window_size": 4, "patch_size": 2}),
             "paper": Size("swin_base_patch4_window7_224", 224),
         },
-        takes_image_size=True,
     ),
     Family(
         "beit",
@@ -152,7 +151,6 @@ _FAMILIES = (
             ),
             "paper": Size("beit_base_patch16_224", 224),
         },
-        takes_image_size=True,
     ),
     Family(
         "mae",
@@ -166,7 +164,6 @@ _FAMILIES = (
             "small": Size("vit_tiny_patch16_224", 64, {"patch_size": 8}),
             "paper": Size("vit_base_patch16_224.mae", 224),
         },
-        takes_image_size=True,
     ),
     Family(
         "clip",
@@ -180,11 +177,17 @@ _FAMILIES = (
             "small": Size("vit_tiny_patch16_224", 64, {"patch_size": 8}),
             "paper": Size("vit_base_patch16_clip_224", 224),
         },
-        takes_image_size=True,
     ),
 )
 
 ZOO: Mapping[str, Family] = {family.name: family for family in _FAMILIES}
+ANY = "timm"
+"""What `model=` is called for the models that the study does not list."""
+CLOSE = 5  # names that an error offers
+
+
+class UnknownModelError(ValueError):
+    """Timm has no model, or no weights, of a name; the message has the nearest names."""
 
 
 def family_of(name: str) -> Family:
@@ -200,3 +203,83 @@ def family_of(name: str) -> Family:
     if name not in ZOO:
         raise ValueError(f"model={name} is not one of the study's families: {', '.join(ZOO)}")
     return ZOO[name]
+
+
+def pretraining_of(name: str) -> str:
+    """How `model=name` is pretrained: as its family, or with labels."""
+    return "supervised" if name == ANY else family_of(name).pretraining
+
+
+def published_config(timm_name: str) -> Any:
+    """Timm's own configuration of a model: its input, its normalisation, its weights and their licence.
+
+    Args:
+        timm_name: a name of timm's, with or without the tag of some weights ("resnet50", "resnet50.a1_in1k").
+
+    Raises:
+        UnknownModelError: if timm has no such model, or it has no such weights.
+
+    Example:
+        >>> published_config("resnet50.a1_in1k").input_size
+        (3, 224, 224)
+    """
+    architecture, _, tag = timm_name.partition(".")
+    if not timm.is_model(architecture):
+        raise UnknownModelError(
+            f"timm {timm.__version__} has no model {architecture!r}. {_close(architecture, timm.list_models())}"
+        )
+    tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
+        raise UnknownModelError(f"timm {timm.__version__} has no weights {tag!r} for {architecture}. {_close(tag, tags)}")
+    return timm.get_pretrained_cfg(timm_name)
+
+
+def known_facts(family_name: str, timm_name: str) -> dict[str, Any]:
+    """What is known of a model: `family`, `year`, `paper`, `arxiv`, `licence`; what nobody knows is left out.
+
+    Args:
+        family_name: what `model=` said.
+        timm_name: the model that is run. If it is not one of the family's, what is known is what timm says: the module that
+            it is in, and the paper that timm names for its weights, which few have.
+
+    Example:
+        >>> known_facts("resnet", "resnet50")["year"], known_facts("timm", "test_vit2")
+        (2015, {'family': 'vision_transformer', 'licence': 'apache-2.0'})
+    """
+    own = ZOO.get(family_name)
+    if own is not None and _architecture(timm_name) in {_architecture(size.timm_name) for size in own.sizes.values()}:
+        facts = {"year": own.year, "paper": own.paper, "arxiv": own.arxiv, "licence": own.licence}
+        return {"family": own.name, **facts}
+    config = published_config(timm_name)
+    arxiv = _first(config.paper_ids).removeprefix("arXiv:")
+    facts = {
+        "family": _module(timm_name),
+        "year": 2000 + int(arxiv[:2]) if arxiv[:4].isdigit() else None,
+        "paper": _first(config.paper_name),
+        "arxiv": arxiv,
+        "licence": config.license,
+    }
+    if own is not None and facts["family"] == _module(own.size("paper").timm_name):
+        facts["family"] = own.name
+    return {name: value for name, value in facts.items() if value}
+
+
+def _architecture(timm_name: str) -> str:
+    """A timm name without the tag of its weights."""
+    return timm_name.partition(".")[0]
+
+
+def _module(timm_name: str) -> str:
+    """The module of timm that a model is in: "resnet", "vision_transformer"."""
+    return timm.model_entrypoint(_architecture(timm_name)).__module__.rpartition(".")[2]
+
+
+def _first(texts: Any) -> str:
+    """The first of some texts, or the only one; empty if there is none."""
+    return str(texts if isinstance(texts, str) else next(iter(texts or ()), ""))
+
+
+def _close(name: str, names: list[str]) -> str:
+    """Offer the names that are most like one."""
+    close = difflib.get_close_matches(name, names, CLOSE, cutoff=0.5) or [other for other in names if name in other][:CLOSE]
+    return f"Did you mean {', '.join(close)}?" if close else f"timm.list_models('*{name[:4]}*') lists what there is."

@@ -1,9 +1,17 @@
-"""Augmentation of a whole batch of tensors at once, each image with its own draw."""
+"""Augmentation: of a whole batch of tensors at once, each image with its own draw, and of pictures one by one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from timm.data import create_transform
+from timm.data.transforms import str_to_pil_interp
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
+from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip
+from torchvision.transforms.v2 import RandomShortestSize
+
+STATED_FOR = 224  # side, in pixels, of the pictures that papers state their sizes for
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,33 @@ class RandomAffine:
         ]
         grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def augmentation(image_size: int, seen: Mapping[str, Any], options: Mapping[str, Any]) -> Compose:
+    """The transform from a PIL picture to an augmented, normalised tensor.
+
+    Args:
+        image_size: side of the result, in pixels.
+        seen: `mean`, `std` and `interpolation`, if the options do not have their own; `crop_pct` does not matter here.
+        options: arguments of `timm.data.create_transform`. With `shorter_side`, two lengths for pictures of 224 px, the
+            picture is resized so that its shorter side is a random length from the first to the second, and a square is cut
+            out at random, in place of timm's crop of random area and shape.
+
+    Example:
+        >>> from PIL import Image
+        >>> transform = augmentation(8, {"mean": [0.5] * 3, "std": [0.5] * 3}, {"shorter_side": [256, 480]})
+        >>> transform(Image.new("RGB", (40, 30))).shape
+        torch.Size([3, 8, 8])
+    """
+    given = {name: value for name, value in seen.items() if name != "crop_pct"} | dict(options)
+    sides = given.pop("shorter_side", None)
+    crop, colours, to_tensor = create_transform(image_size, is_training=True, separate=True, **given)
+    if sides is not None:
+        lengths = sorted({round(side * image_size / STATED_FOR) for side in range(sides[0], sides[1] + 1)})
+        resampling = str_to_pil_interp(given.get("interpolation", "bilinear"))
+        mirror = RandomHorizontalFlip(given.get("hflip", 0.5))
+        crop = Compose([RandomShortestSize(lengths, interpolation=resampling), RandomCrop(image_size), mirror])
+    return Compose([*crop.transforms, *colours.transforms, *to_tensor.transforms])
 
 
 def _around_zero(count: int) -> torch.Tensor:

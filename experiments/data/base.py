@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import center_crop
 
 Augment = Callable[[torch.Tensor], torch.Tensor]
 
@@ -31,7 +32,11 @@ class ImageData(pl.LightningDataModule):
         augment: applied to training batches only (float, normalised, NCHW); None: no augmentation.
         mean: channel means to subtract, for values in [0, 1]; None: the data set's own.
         std: channel deviations to divide by; None: the data set's own.
+        interpolation: how pictures are resized: "bilinear" or "bicubic".
+        crop_pct: share of the resized picture's side that the central crop keeps, for validation and test, as weights of
+            timm's ask for; 1 keeps all; None: the data set's own. Pictures kept as tensors are cropped so for training too.
         num_workers: processes of each loader; 0 loads in the training process.
+        pin_memory: whether batches are put into pinned memory; None: if there is a GPU to copy them to.
         seed: decides the validation split, and nothing else.
 
     Subclasses set `name`, `num_classes`, `in_chans` and `class_names` (one per class, as a prompt can hold them),
@@ -44,6 +49,7 @@ class ImageData(pl.LightningDataModule):
     class_names: tuple[str, ...]
     default_mean: tuple[float, ...] = (0.5,)
     default_std: tuple[float, ...] = (0.5,)
+    default_crop_pct: float = 1.0
 
     def __init__(
         self,
@@ -53,7 +59,10 @@ class ImageData(pl.LightningDataModule):
         augment: Augment | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        interpolation: str = "bilinear",
+        crop_pct: float | None = None,
         num_workers: int = 0,
+        pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -62,11 +71,29 @@ class ImageData(pl.LightningDataModule):
         self.augment = augment
         self.mean = tuple(mean or self.default_mean)
         self.std = tuple(std or self.default_std)
+        self.interpolation = interpolation
+        self.crop_pct = crop_pct or self.default_crop_pct
         self.num_workers = num_workers
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.seed = seed
         self.train_set: Dataset | None = None
         self.val_set: Dataset | None = None
         self.test_set: Dataset | None = None
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What a model that was trained on these pictures has to be given again: arguments of the data module."""
+        return {
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+            "crop_pct": self.crop_pct,
+        }
+
+    @property
+    def resized(self) -> int:
+        """Side to which a picture is resized before its centre is cut out, in pixels."""
+        return round(self.image_size / self.crop_pct)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, augmented batches; the last, smaller batch is dropped."""
@@ -91,7 +118,7 @@ class ImageData(pl.LightningDataModule):
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pin_memory,
             collate_fn=_as_it_is if getattr(dataset, "gives_batches", False) else None,
             **options,
         )
@@ -147,11 +174,12 @@ class InMemoryData(ImageData):
         pixels = images.expand(-1, self.in_chans, -1, -1).float() / 255
         pixels = F.interpolate(
             pixels,
-            size=(self.image_size, self.image_size),
-            mode="bilinear",
+            size=(self.resized, self.resized),
+            mode=self.interpolation,
             antialias=True,
             align_corners=False,
         )
+        pixels = center_crop(pixels, [self.image_size, self.image_size])
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, features
 from torch.utils.data import Dataset
+from torchvision.transforms.functional import center_crop
 
 from experiments.data.base import Augment, DataMissingError, ImageData, stratified_split
 
@@ -188,7 +189,8 @@ class EmojiData(ImageData):
         emoji = self._emoji()
         index = {name: label for label, name in enumerate(self.class_names)}
         labels = torch.tensor([index[self._class_of(item)] for item in emoji])
-        pictures = draw_emoji([item.text for item in emoji], self.font_path, self.image_size).float() / 255
+        pictures = draw_emoji([item.text for item in emoji], self.font_path, self.resized).float() / 255
+        pictures = center_crop(pictures, [self.image_size, self.image_size])
         alpha = pictures[:, 3:]
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         images = (pictures[:, :3] * alpha + self.background * (1 - alpha) - mean) / std

@@ -10,6 +10,7 @@ from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import find_classes
 
+from experiments.data.augment import augmentation
 from experiments.data.base import DataMissingError, ImageData, stratified_split
 
 LISTED = 4  # classes that an error spells out
@@ -36,6 +37,7 @@ class ImageFolders(ImageData):
     # ImageNet's mean and deviation, as timm and torchvision use them (timm.data.IMAGENET_DEFAULT_MEAN).
     default_mean = (0.485, 0.456, 0.406)
     default_std = (0.229, 0.224, 0.225)
+    default_crop_pct = 0.875  # timm.data.DEFAULT_CROP_PCT: 224 of 256 px
 
     def __init__(
         self,
@@ -93,5 +95,6 @@ class ImageFolders(ImageData):
 
     def _transform(self, *, training: bool) -> Any:
         """Timm's transform from a PIL picture to a normalised tensor."""
-        options = self.transform_options if training else None
-        return create_transform(self.image_size, is_training=training, mean=self.mean, std=self.std, **(options or {}))
+        if training and self.transform_options is not None:
+            return augmentation(self.image_size, self.input, self.transform_options)
+        return create_transform(self.image_size, **self.input)

@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from experiments.modules.recipe import Recipe
 
+TOP = 5  # a second accuracy: whether the true class is among so many
+
 
 class Classifier(pl.LightningModule):
     """A timm model with a classifier, trained by cross entropy.
@@ -23,7 +25,8 @@ class Classifier(pl.LightningModule):
         num_classes: how many classes there are.
         linear_probe: train the classifier only; the rest stays as it is, in eval mode.
 
-    It logs `train_loss`, `val_loss`, `val_acc` and `test_acc`; accuracies are top-1, in [0, 1].
+    It logs `train_loss`, `val_loss`, `val_acc` and `test_acc`, which are top-1, and `test_top5` if there are more than five
+    classes; accuracies are in [0, 1].
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, num_classes: int, *, linear_probe: bool = False) -> None:
@@ -33,6 +36,7 @@ class Classifier(pl.LightningModule):
         self.linear_probe = linear_probe
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_top5 = MulticlassAccuracy(num_classes, top_k=TOP, average="micro") if num_classes > TOP else None
         self.mixup = self._mixup(num_classes)
         if linear_probe:
             self.model.requires_grad_(False)
@@ -69,8 +73,12 @@ class Classifier(pl.LightningModule):
     @override
     def test_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
         images, labels = batch
-        self.test_accuracy(self.model(images), labels)
+        logits = self.model(images)
+        self.test_accuracy(logits, labels)
         self.log("test_acc", self.test_accuracy)
+        if self.test_top5 is not None:
+            self.test_top5(logits, labels)
+            self.log("test_top5", self.test_top5)
 
     @override
     def configure_optimizers(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Inference: top-1 on the test set, and what an image costs, measured until the measurement's edges weigh little."""
+"""Inference: accuracy on the test set, and what an image costs, measured until the measurement's edges weigh little."""
 
 import torch
 from hydra.utils import instantiate
@@ -6,70 +6,78 @@ from torch import nn
 
 from experiments.data.base import ImageData
 from experiments.job import Job, Outcome
-from experiments.models import build_model, compile_model, model_info
+from experiments.models import build_model, compile_model, model_info, size_of
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.modules.zero_shot import ZeroShotClassifier
 from experiments.phases.measure import Goal, Repeated, Stopwatch, repeat, test_once
 from experiments.phases.pretrain import self_supervised
+from experiments.phases.start import SCRATCH, build_published, read_start, seen_by, start_name
 from experiments.settings import settings_of
-from experiments.weights import Weights, WeightsError, load_weights, read_weights
-from experiments.zoo import family_of
+from experiments.weights import Weights, WeightsError, load_weights
+from experiments.zoo import pretraining_of, published_config
 from lightning_watt import EnergyMeter
 from lightning_watt.units import wh
 
 
-def inference(job: Job, *, boundary_share: float = 0.02, min_seconds: float = 5.0, max_seconds: float = 60.0) -> Outcome:
-    """Test a finetuned model, or CLIP's towers by the names of the classes, and measure joules per image.
+def inference(
+    job: Job, *, boundary_share: float = 0.02, min_seconds: float = 5.0, max_seconds: float = 60.0, match: str = "names"
+) -> Outcome:
+    """Test a model with a classifier, or CLIP's towers by the names of the classes, and measure joules per image.
 
     The test set is gone through again, more often, until the energy at the two edges of the measurement, which may belong to
     what came before or after, is a small share of the whole, or the time is up.
 
     Args:
-        job: the config and the directory; `checkpoint` is a run with a classifier.
+        job: the config and the directory; `checkpoint` is a run with a classifier, a file of weights, or "scratch" for
+            random ones, which tell no classes apart but cost the same; or `pretrained` asks for timm's published weights.
         boundary_share: the edges' largest share of the measured energy.
         min_seconds: the shortest that a measurement may be: power sensors show only part of what happens, and 5 s is what
             Yang et al. (arXiv 2312.02741) found to bring errors from 39 % down to 5 %.
         max_seconds: the longest that all repetitions may take together; the first pass is always made.
+        match: "names", or "order" for files with other names for the same layers.
 
     Returns:
-        `test_acc`, `joules_per_image`, `wh_per_1000_images`, `images_per_second`, `joules_per_gflop`, `boundary_share`,
-        `passes`; its note says what ended the repetitions. Without energy (watt=none) only what needs none.
+        `test_acc` and, with more than five classes, `test_top5`, both in [0, 1]; `joules_per_image`, `wh_per_1000_images`,
+        `images_per_second`, `joules_per_gflop`, `boundary_share`, `passes`; its note says what ended the repetitions.
+        Without energy (watt=none) only what needs none.
 
     Raises:
-        WeightsError: if there is no checkpoint, it has no classifier, or it does not fit.
+        WeightsError: if there are no weights, they have no classifier or one for other classes, or they do not fit.
     """
-    if job.start is None:
-        raise WeightsError("Inference needs a finetuned run: checkpoint=RUN_DIRECTORY, or a .ckpt of it.")
-    weights = read_weights(job.start)
-    data = job.data()
-    model = _classifier(job, weights, data)
+    weights = read_start(job, "Inference needs a trained model")
+    data = job.data(**seen_by(job, weights))
+    model = _classifier(job, weights, data, match)
     info = model_info(job.cfg, model, data, "inference") | settings_of(job.cfg, "inference")
+    info["start"] = start_name(job, weights)
     compile_model(model, job.cfg)
     module = Classifier(model, Recipe(), data.num_classes)
     module.watt_model_info = info
-    module.watt_inherits = [str(weights.run)] if weights.run else []
+    module.watt_inherits = [str(weights.run)] if weights is not None and weights.run else []
     stopwatch = Stopwatch()
     trainer = job.trainer(callbacks=[stopwatch])
     job.log_config(trainer, module)
     loader = data.test_dataloader()
     if not job.cfg.watt:
         metrics = test_once(trainer, module, Repeated(loader, 1))
-        return Outcome(job.directory, None, metrics | {"images_per_second": len(data.test_set) / stopwatch.seconds})
+        metrics |= {"images_per_second": stopwatch.images / stopwatch.seconds}
+        return Outcome(job.directory, None, metrics, model=info["timm_name"])
     with _meter(job) as meter:
         stopwatch.meter = meter
         goal = Goal(boundary_share, min_seconds, max_seconds)
         metrics, passes, note = repeat(trainer, module, loader, stopwatch, goal)
-        images = passes * len(data.test_set)
-        metrics |= _per_image(stopwatch, images, info["gflops_per_sample"]) | {"passes": passes}
-    return Outcome(job.directory, None, metrics, note=note)
+        metrics |= _per_image(stopwatch, info["gflops_per_sample"]) | {"passes": passes}
+    return Outcome(job.directory, None, metrics, note=note, model=info["timm_name"])
 
 
-def _classifier(job: Job, weights: Weights, data: ImageData) -> nn.Module:
-    """Build what the weights are of: a finetuned model, or CLIP's towers with the classes' names as classifier."""
-    zero_shot = weights.has_head is False and family_of(job.cfg.model.family).pretraining == "image and text"
+def _classifier(job: Job, weights: Weights | None, data: ImageData, match: str) -> nn.Module:
+    """Build what the weights are of: a model with its classifier, or CLIP's towers with the classes' names as classifier."""
+    if weights is None:
+        return _without_checkpoint(job, data)
+    pretraining = pretraining_of(job.cfg.model.family)
+    zero_shot = weights.has_head is False and pretraining == "image and text"
     model = build_model(job.cfg, in_chans=data.in_chans, num_classes=0 if zero_shot else data.num_classes)
-    load_weights(model, weights, head=not zero_shot)
+    load_weights(model, weights, head=not zero_shot, match=match)
     if not zero_shot:
         return model
     clip = self_supervised(job, model, Recipe(), data)
@@ -77,13 +85,28 @@ def _classifier(job: Job, weights: Weights, data: ImageData) -> nn.Module:
     return ZeroShotClassifier(clip, data.class_names)
 
 
-def _per_image(stopwatch: Stopwatch, images: int, gflops: float) -> dict[str, float]:
+def _without_checkpoint(job: Job, data: ImageData) -> nn.Module:
+    """Build a model with timm's published weights, or with random ones."""
+    if not job.cfg.pretrained:
+        return build_model(job.cfg, in_chans=data.in_chans, num_classes=data.num_classes)
+    name = size_of(job.cfg).timm_name
+    known = published_config(name).num_classes
+    if known != data.num_classes:
+        raise WeightsError(
+            f"timm's weights for {name} tell {known} classes apart, and data={data.name} has {data.num_classes}, so their "
+            "accuracy would say nothing. Give the data they were trained for (data=image_folder data.root=IMAGENET), "
+            f"finetune them first (phase=finetune pretrained=true), or measure the energy alone (checkpoint={SCRATCH})."
+        )
+    return build_published(job, in_chans=data.in_chans, num_classes=known)
+
+
+def _per_image(stopwatch: Stopwatch, gflops: float) -> dict[str, float]:
     """The last measurement per image."""
-    joules = stopwatch.joules / images
+    joules = stopwatch.joules / stopwatch.images
     return {
         "joules_per_image": joules,
         "wh_per_1000_images": wh(1000 * joules),
-        "images_per_second": images / stopwatch.seconds,
+        "images_per_second": stopwatch.images / stopwatch.seconds,
         "joules_per_gflop": joules / gflops,
         "boundary_share": stopwatch.share,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.data import extract_batch_size
 from typing_extensions import override
 
 from lightning_watt import EnergyMeter
@@ -41,7 +42,7 @@ class Repeated:
 
 
 class Stopwatch(Callback):
-    """Measures a test epoch, from its first batch to the end of the device's work on its last.
+    """Measures a test epoch, from its first batch to the end of the device's work on its last, and counts its images.
 
     Args:
         meter: a running meter; None: only the time is measured.
@@ -50,16 +51,24 @@ class Stopwatch(Callback):
     def __init__(self, meter: EnergyMeter | None = None) -> None:
         self.meter = meter
         self.seconds = math.nan
+        self.images = 0
         self._measuring = ExitStack()
         self._window: Window | None = None
         self._started = 0.0
 
     @override
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.images = 0
         _synchronise(pl_module.device)
         self._started = time.perf_counter()
         if self.meter is not None:
             self._window = self._measuring.enter_context(self.meter.window("inference"))
+
+    @override
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *loader: int
+    ) -> None:
+        self.images += trainer.world_size * extract_batch_size(batch)
 
     @override
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

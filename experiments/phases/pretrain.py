@@ -10,7 +10,7 @@ from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.settings import options_of, recipe_of, settings_of
 from experiments.weights import CarryWeights
-from experiments.zoo import family_of
+from experiments.zoo import pretraining_of
 
 
 def pretrain(job: Job) -> Outcome:
@@ -25,7 +25,7 @@ def pretrain(job: Job) -> Outcome:
         Where it all is, and the metrics of the held-out test set.
     """
     recipe = recipe_of(job.cfg, "pretrain")
-    pretraining = family_of(job.cfg.model.family).pretraining
+    pretraining = pretraining_of(job.cfg.model.family)
     supervised = pretraining == "supervised"
     data = job.data(recipe, "pretrain", captions=pretraining == "image and text")
     model = build_model(
@@ -64,7 +64,7 @@ def self_supervised(
     """
     # Imported here: lightly and open_clip take seconds to import, which a supervised run need not spend.
     options = options_of(job.cfg, "pretraining")
-    pretraining = family_of(job.cfg.model.family).pretraining
+    pretraining = pretraining_of(job.cfg.model.family)
     if pretraining == "masked pixels":
         from experiments.modules.mae import MAEPretrain
 
@@ -80,7 +80,7 @@ def self_supervised(
 
 def _tokenizer(job: Job, backbone: nn.Module) -> tuple[pl.LightningModule, Outcome] | None:
     """Train the tokenizer that BEiT's targets come from; None for families without one."""
-    if family_of(job.cfg.model.family).pretraining != "masked tokens":
+    if pretraining_of(job.cfg.model.family) != "masked tokens":
         return None
     from experiments.modules.visual_tokenizer import VisualTokenizer
 

@@ -151,7 +151,7 @@ def test_clip_says_how_well_it_finds_held_out_captions(tmp_path: Path) -> None:
         (["phase=finetune"], "pretrained=true"),
         (["phase=finetune", "checkpoint=nowhere"], "nowhere does not exist"),
         (["phase=finetune", "checkpoint=scratch", "pretrained=true"], "two starts"),
-        (["phase=inference"], "needs a finetuned run"),
+        (["phase=inference"], "needs a trained model"),
     ],
 )
 def test_a_missing_start_is_said_before_training(overrides: list[str], said: str, tmp_path: Path) -> None:

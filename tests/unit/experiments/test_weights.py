@@ -56,7 +56,7 @@ def test_foreign_names_are_matched_by_order() -> None:
 def test_what_differs_is_named() -> None:
     state = vit(patch_size=4).state_dict()
     state["extra"] = state.pop("norm.weight")
-    info = {"family": "mae", "scale": "tiny", "data": "digits"}
+    info = {"model": "mae", "scale": "tiny", "data": "digits"}
     with pytest.raises(WeightsError) as raised:
         load_weights(vit(), Weights(state, Path("last.ckpt"), info=info), head=False)
     said = str(raised.value)

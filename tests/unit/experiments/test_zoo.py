@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 
-from experiments.zoo import SCALES, ZOO, family_of
+from experiments.zoo import SCALES, ZOO, UnknownModelError, family_of, known_facts, published_config
 
 
 def test_the_eight_families_in_the_studys_order() -> None:
@@ -45,3 +45,34 @@ def test_years_are_those_of_the_arxiv_numbers() -> None:
 def test_an_unknown_family_names_the_known() -> None:
     with pytest.raises(ValueError, match="resnet, efficientnet"):
         family_of("alexnet")
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "known"),
+    [
+        ("vit", "vit_base_patch16_224", {"family": "vit", "year": 2020, "arxiv": "2010.11929"}),
+        ("resnet", "resnet50.a1_in1k", {"family": "resnet", "year": 2015, "arxiv": "1512.03385"}),
+        ("timm", "convnextv2_atto", {"family": "convnext", "year": 2023, "arxiv": "2301.00808"}),
+        # Not ResNet's paper and year, though it is in the same module; the paper that timm names is of these weights.
+        ("resnet", "resnet34.a1_in1k", {"family": "resnet", "year": 2021, "arxiv": "2110.00476"}),
+        ("resnet", "resnext50_32x4d.tv_in1k", {"family": "resnet", "year": None, "arxiv": None}),
+        ("resnet", "test_vit2", {"family": "vision_transformer", "year": None, "arxiv": None, "paper": None}),
+    ],
+)
+def test_a_model_has_no_paper_that_is_not_its_own(family: str, name: str, known: dict[str, object]) -> None:
+    facts = known_facts(family, name)
+    assert {key: facts.get(key) for key in known} == known
+    assert all(facts.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet5O", "no model 'resnet5O'. Did you mean resnet50"),
+        ("vit_base_patch16_224.augreg2_in21k", "no weights .* Did you mean .*augreg2_in21k_ft_in1k"),
+        ("q", "no model 'q'"),
+    ],
+)
+def test_an_unknown_name_gets_the_close_ones(name: str, said: str) -> None:
+    with pytest.raises(UnknownModelError, match=said):
+        published_config(name)

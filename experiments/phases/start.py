@@ -1,0 +1,74 @@
+"""What a phase starts from: a run of this project, a file of weights, timm's published ones, or random ones."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from experiments.job import Job
+from experiments.models import build_model, input_of
+from experiments.weights import Weights, WeightsError, read_weights
+
+SCRATCH = "scratch"
+
+
+def read_start(job: Job, purpose: str) -> Weights | None:
+    """Read what the job starts from.
+
+    Args:
+        job: the config; `checkpoint` or `pretrained` says what it starts from.
+        purpose: what the weights are needed for, as the error says it.
+
+    Returns:
+        The weights of the checkpoint; None if timm brings them, or nothing is wanted.
+
+    Raises:
+        WeightsError: if nothing is named, or two things are, or what is named cannot be read.
+    """
+    if job.start is not None and job.cfg.pretrained:
+        raise WeightsError("checkpoint= and pretrained=true name two starts; give one of them.")
+    if job.start is None and not job.cfg.pretrained:
+        raise WeightsError(
+            f"{purpose}: checkpoint=RUN_DIRECTORY (or a .ckpt, or a file of weights), pretrained=true for timm's published "
+            f"ones, or checkpoint={SCRATCH} for random weights."
+        )
+    return None if job.start in (None, SCRATCH) else read_weights(job.start)
+
+
+def start_name(job: Job, weights: Weights | None) -> str:
+    """Say what the job starts from; where that is a run of this project, its lineage says more."""
+    if weights is None:
+        return "timm's weights" if job.cfg.pretrained else SCRATCH
+    return "another run" if weights.run else f"the file {weights.file.name}"
+
+
+def seen_by(job: Job, weights: Weights | None) -> Mapping[str, Any]:
+    """How the weights see an image, as arguments of the data module: as they were trained.
+
+    Weights of this project say it themselves. Timm says it for its own, and for a file of the same model.
+    """
+    if weights is None:
+        return input_of(job.cfg) if job.cfg.pretrained else {}
+    if weights.info:
+        return weights.info.get("input", {})
+    return input_of(job.cfg)
+
+
+def build_published(job: Job, **options: Any) -> nn.Module:
+    """Build the model with timm's published weights.
+
+    Args:
+        job: the config.
+        **options: arguments of `build_model`.
+
+    Raises:
+        WeightsError: if there are none, or they are not to be had.
+    """
+    try:
+        return build_model(job.cfg, pretrained=True, **options)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"timm's published weights could not be had ({type(error).__name__}: {error}). They come over the network, "
+            "exist for most of timm's models but not for the study's tiny ones, and are kept in the Hugging Face cache; "
+            "offline, give a file as checkpoint=FILE."
+        ) from error
