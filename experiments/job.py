@@ -1,22 +1,29 @@
 """One job of the study: its config, its directory, and the Trainers, data and callbacks made from them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import inspect
+import math
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.tuner import Tuner
 
 from experiments.data.base import ImageData
-from experiments.models import size_of
+from experiments.models import OWN, size_of
+from experiments.modules.batches import BatchError, Split, largest_fitting, split_batch
 from experiments.modules.recipe import Recipe
+from experiments.settings import world_size
 
+FIND = "find"
+"""What `micro_batch=` is called to be found."""
 LOGGED_INFO = ("family", "timm_name", "phase", "data", "scale", "image_size", "params", "gflops_per_sample")
 
 
@@ -69,7 +76,7 @@ class Job:
     def data(
         self, recipe: Recipe | None = None, phase: str | None = None, *, captions: bool = False, **options: Any
     ) -> ImageData:
-        """Build the data module, at the model's image size, and read the data.
+        """Build the data module, the user's own too, at the model's image size, and read the data.
 
         Args:
             recipe: gives the batch size; None: `eval_batch_size`.
@@ -81,12 +88,16 @@ class Job:
             DataMissingError: if the data is not on this machine.
         """
         settings = dict(self.cfg.data)
+        batch_size = self.split(recipe).micro if recipe else self.cfg.eval_batch_size
+        if not issubclass(get_class(settings["_target_"]), ImageData):
+            return self._own_data(settings, batch_size)
         augment = settings.pop("augment").get(phase or "none")
         with_captions = settings.pop("with_captions", {})
         data = instantiate(settings, _partial_=True, _convert_="all")(
             image_size=size_of(self.cfg).image_size,
-            batch_size=recipe.batch_size if recipe else self.cfg.eval_batch_size,
+            batch_size=batch_size,
             num_workers=self.cfg.num_workers,
+            pin_memory=self.cfg.pin_memory,
             seed=self.cfg.seed,
             augment=instantiate(augment, _convert_="all") if augment else None,
             **(with_captions if captions else {}),
@@ -94,6 +105,39 @@ class Job:
         )
         data.setup()
         return data
+
+    def _own_data(self, settings: dict[str, Any], batch_size: int) -> pl.LightningDataModule:
+        """Build a data module of the user's own, with what its constructor takes of what the config says besides.
+
+        Raises:
+            TypeError: if it is none, or does not say what a model of the study needs to know.
+        """
+        target = get_class(settings["_target_"])
+        if not issubclass(target, pl.LightningDataModule):
+            raise TypeError(f"data._target_={settings['_target_']} is no LightningDataModule of pytorch_lightning.")
+        offered = {"batch_size": batch_size, "num_workers": self.cfg.num_workers, "seed": self.cfg.seed}
+        offered["image_size"] = size_of(self.cfg).image_size
+        taken = {name: offered[name] for name in inspect.signature(target).parameters if name in offered}
+        data = instantiate(taken | settings, _convert_="all")
+        missing = [name for name in ("num_classes", "in_chans") if not hasattr(data, name)]
+        if missing and self.cfg.model.family != OWN:
+            raise TypeError(
+                f"{target.__name__} has no {' and no '.join(missing)}, which model={self.cfg.model.family} is built by: "
+                "set it as an attribute in its constructor or on its class."
+            )
+        for name, value in (("name", target.__name__), ("input", {}), ("class_names", None)):
+            if getattr(data, name, None) is None:
+                setattr(data, name, value)
+        return data
+
+    def split(self, recipe: Recipe) -> Split:
+        """How the recipe's batch is divided over the job's devices and steps.
+
+        Raises:
+            BatchError: if it does not divide.
+        """
+        given = self.cfg.micro_batch
+        return split_batch(recipe, world_size(self.cfg), None if given == FIND else given)
 
     def trainer(self, recipe: Recipe | None = None, callbacks: Sequence[Callback] = ()) -> pl.Trainer:
         """Build the phase's Trainer.
@@ -110,6 +154,7 @@ class Job:
         own: list[Callback] = self._watt()
         if recipe is not None:
             options = {"max_epochs": recipe.epochs, "gradient_clip_val": recipe.clip_grad}
+            options["accumulate_grad_batches"] = self.split(recipe).accumulate
             own += [
                 ModelCheckpoint(self.directory / "checkpoints", filename="last", enable_version_counter=False),
                 LearningRateMonitor(logging_interval="step"),
@@ -128,6 +173,7 @@ class Job:
     ) -> Outcome:
         """Train a module, test it if it can be tested, and say where it is."""
         trainer = self.trainer(recipe, callbacks)
+        self._divide(trainer, module, data, recipe)
         self.log_config(trainer, module, recipe)
         resume = {"ckpt_path": self.cfg.resume, "weights_only": True} if self.cfg.resume else {}
         trainer.fit(module, datamodule=data, **resume)
@@ -135,6 +181,45 @@ class Job:
         if type(module).test_step is not pl.LightningModule.test_step:
             metrics = dict(trainer.test(module, datamodule=data, verbose=False)[0])
         return Outcome(self.directory, self.directory / "checkpoints" / "last.ckpt", metrics)
+
+    def _divide(self, trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, recipe: Recipe) -> None:
+        """Find the device's batch if that is asked for, and let each epoch consist of whole batches of the recipe's size.
+
+        Raises:
+            BatchError: if the batch does not divide, or the training set is smaller than one.
+        """
+        split = self.split(recipe)
+        if self.cfg.micro_batch == FIND:
+            split = self._find(trainer, module, data, split)
+        if split.accumulate > 1 and getattr(module, "compares_pairs", False):
+            raise BatchError(
+                f"{type(module).__name__}'s loss compares all pairs of a batch of {split.total}, which steps of "
+                f"{split.micro} on {split.devices} devices cannot. Take more devices, or a smaller recipe.batch_size."
+            )
+        module.watt_model_info |= {"micro_batch": split.micro, "devices": split.devices, "accumulate": split.accumulate}
+        dataset = getattr(data, "train_set", None)
+        if isinstance(dataset, Sized):
+            steps = split.steps(len(dataset))
+            if self.cfg.trainer.limit_train_batches is None:
+                trainer.limit_train_batches = steps
+
+    def _find(self, trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, split: Split) -> Split:
+        """Let Lightning find what the device's memory holds, and take the largest part of its share that fits.
+
+        What the trials use is in the record's stage `tune`.
+        """
+        if split.devices > 1:
+            raise BatchError(
+                "Lightning finds a batch on one device: run micro_batch=find with device.count=1, then give what it found."
+            )
+        first = min(2, split.total)
+        data.batch_size = first
+        doublings = 1 + math.ceil(math.log2(split.total / first))
+        found = Tuner(trainer).scale_batch_size(module, datamodule=data, init_val=first, max_trials=doublings)
+        data.batch_size = largest_fitting(split.total, found or first)
+        found_split = dataclasses.replace(split, micro=data.batch_size)
+        trainer.accumulate_grad_batches = found_split.accumulate
+        return found_split
 
     def log_config(self, trainer: pl.Trainer, module: pl.LightningModule, recipe: Recipe | None = None) -> None:
         """Give the loggers what makes this run differ from others of a sweep, for TensorBoard's table of hyperparameters.

@@ -14,6 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.data.base import ImageData
 from experiments.zoo import ANY, Size, family_of, known_facts, pretraining_of, published_config
 
+OWN = "own"
+"""What `model=` is called for a LightningModule of the user's own."""
+OWN_KEYS = ("family", "timm_name", "image_size", "options", "recipe")
+"""What the config holds about such a module beside its constructor's arguments."""
+
 
 def size_of(cfg: DictConfig) -> Size:
     """The model and the size that `cfg.model` and `cfg.scale` ask for, with the config's own changes.
@@ -22,6 +27,8 @@ def size_of(cfg: DictConfig) -> Size:
         UnknownModelError: if timm has no such model.
     """
     chosen = cfg.model
+    if chosen.family == OWN:
+        return Size("", chosen.image_size)
     if chosen.family == ANY:
         size = Size(chosen.timm_name, published_config(chosen.timm_name).input_size[-1])
     else:

@@ -10,9 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.modules.recipe import Recipe
 
 # What a run's result depends on, besides its model, recipe and data.
-OF_THE_CONFIG = ("compile", "channels_last", "matmul_precision", "pretrained", "trainer")
+OF_THE_CONFIG = ("compile", "micro_batch", "channels_last", "matmul_precision", "pretrained", "trainer")
 OF_THE_PHASE = ("linear_probe", "match")
 A_PATH = ("root",)
+
+
+def world_size(cfg: DictConfig) -> int:
+    """How many processes train: one for each device of each node."""
+    return int(cfg.device.count) * int(cfg.trainer.get("num_nodes") or 1)
 
 
 def recipe_of(cfg: DictConfig, phase: str) -> Recipe:
@@ -40,14 +45,14 @@ def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
         phase: whose recipe is meant: "pretrain", "finetune", "tokenizer" or "inference", which has none.
 
     Returns:
-        `settings`, eight hexadecimal digits that are equal if the runs differ only in seed, device, workers and paths; and
-        `epochs`, `batch_size` and `lr` where there is a recipe.
+        `settings`, eight hexadecimal digits that are equal if the runs differ only in seed, kind of device, workers and
+        paths; and `epochs`, `batch_size` and `lr` where there is a recipe.
     """
     recipe = asdict(recipe_of(cfg, phase)) if phase in cfg.model.recipe else {}
     model = {key: value for key, value in _plain(cfg.model).items() if key not in ("recipe", "pretraining", "tokenizer")}
     options = {what: options_of(cfg, what) for what in ("pretraining", "tokenizer") if what in cfg.model}
     data = {key: value for key, value in _plain(cfg.data).items() if key not in A_PATH}
-    rest = {key: _plain(cfg[key]) for key in OF_THE_CONFIG if key in cfg}
+    rest = {key: _plain(cfg[key]) for key in OF_THE_CONFIG if key in cfg} | {"world_size": world_size(cfg)}
     asked = cfg.phase.get(phase, cfg.phase)  # a lifecycle holds all three
     rest |= {key: asked[key] for key in OF_THE_PHASE if key in asked}
     text = json.dumps([phase, cfg.scale.name, model, options, recipe, data, rest], sort_keys=True, default=str)

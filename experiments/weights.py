@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 from typing_extensions import override
 
+from experiments.zoo import ANY
 from lightning_watt.record.files import records_in
 
 State = Mapping[str, torch.Tensor]
@@ -34,14 +35,19 @@ class CarryWeights(Callback):
 
     Args:
         info: what the model is (family, timm name, scale, data); plain values only.
+        whole: carry the whole module's state, where there is no timm model in it.
     """
 
-    def __init__(self, info: Mapping[str, Any]) -> None:
+    def __init__(self, info: Mapping[str, Any], *, whole: bool = False) -> None:
         self.info = dict(info)
+        self.whole = whole
 
     @override
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        whole = getattr(pl_module, "model", None)  # a classifier; self-supervised modules have a backbone
+        whole = (
+            pl_module if self.whole else getattr(pl_module, "model", None)
+        )  # a classifier; self-supervised modules have a backbone
+        # A classifier has a model, self-supervised modules have a backbone.
         state = pl_module.backbone_state() if whole is None else whole.state_dict()
         checkpoint[KEY] = {"info": self.info, "has_head": whole is not None, "state": dict(state)}
 
@@ -129,7 +135,12 @@ def load_weights(model: nn.Module, weights: Weights, *, head: bool, match: str =
         given = {name: value for name, value in given.items() if name not in fresh}
     difference = _difference(given, wanted)
     if difference:
-        made_for = " ".join(f"{key}={weights.info[name]}" for key, name in MADE_WITH.items() if name in weights.info)
+        named = weights.info.get("model") == ANY  # by its name; the study's models are not
+        made_for = " ".join(
+            f"{key}={weights.info[name]}"
+            for key, name in MADE_WITH.items()
+            if name in weights.info and (named or name != "timm_name")
+        )
         raise WeightsError(
             f"The weights in {weights.file} do not fit this model: {difference}. "
             + (f"They were made with {made_for}; ask for the same. " if made_for else "")
@@ -137,6 +148,18 @@ def load_weights(model: nn.Module, weights: Weights, *, head: bool, match: str =
             + "The model is set by model=, scale=, model.timm_name and model.options, its channels by data=."
         )
     model.load_state_dict(given, strict=head)
+
+
+def load_whole(module: pl.LightningModule, weights: Weights) -> None:
+    """Load a module of the user's own, strictly.
+
+    Raises:
+        WeightsError: if anything is missing, left over or of another shape; it names what differs.
+    """
+    difference = _difference(weights.state, module.state_dict())
+    if difference:
+        raise WeightsError(f"The weights in {weights.file} do not fit {type(module).__name__}: {difference}.")
+    module.load_state_dict(weights.state)
 
 
 def head_names(model: nn.Module) -> frozenset[str]:

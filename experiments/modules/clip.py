@@ -62,6 +62,8 @@ class CLIPPretrain(pl.LightningModule):
         torch.Size([3, 2])
     """
 
+    compares_pairs = True  # so that a batch cannot be taken in steps
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -40,7 +40,7 @@ class Recipe:
         drop_path: rate of stochastic depth (arXiv 1603.09382), given to the timm model.
         clip_grad: largest gradient norm; None: not clipped.
         epochs: epochs that the phase lasts.
-        batch_size: images per step and device.
+        batch_size: images of one update, over all devices and accumulated steps.
 
     Raises:
         ValueError: if a value is outside what it can be.
@@ -111,8 +111,7 @@ class Recipe:
         Returns:
             The dict of optimiser and scheduler that Lightning expects.
         """
-        effective = self.batch_size * trainer.accumulate_grad_batches * trainer.world_size
-        lr = self.peak_lr(effective)
+        lr = self.peak_lr(self.batch_size)
         optimizer = create_optimizer_v2(
             parameters, lr=lr, layer_decay=self.layer_decay, weight_decay=self.weight_decay, **self._options()
         )

@@ -3,6 +3,7 @@
 from experiments.job import Job, Outcome
 from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
+from experiments.phases.own import is_own, train_own
 from experiments.phases.start import build_published, read_start, seen_by, start_name
 from experiments.settings import recipe_of, settings_of
 from experiments.weights import CarryWeights, load_weights
@@ -23,8 +24,10 @@ def finetune(job: Job, *, linear_probe: bool = False, match: str = "names") -> O
     Raises:
         WeightsError: if there are no weights to start from, or they do not fit.
     """
-    recipe = recipe_of(job.cfg, "finetune")
     weights = read_start(job, "Finetuning needs weights to start from")
+    if is_own(job.cfg):
+        return train_own(job, "finetune", weights)
+    recipe = recipe_of(job.cfg, "finetune")
     data = job.data(recipe, "finetune", **seen_by(job, weights))
     build = build_published if job.cfg.pretrained else lambda job, **options: build_model(job.cfg, **options)
     model = build(job, in_chans=data.in_chans, num_classes=data.num_classes, drop_path=recipe.drop_path)

@@ -1,5 +1,6 @@
 """Inference: accuracy on the test set, and what an image costs, measured until the measurement's edges weigh little."""
 
+import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from torch import nn
@@ -11,10 +12,11 @@ from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.modules.zero_shot import ZeroShotClassifier
 from experiments.phases.measure import Goal, Repeated, Stopwatch, repeat, test_once
+from experiments.phases.own import is_own, own_module
 from experiments.phases.pretrain import self_supervised
 from experiments.phases.start import SCRATCH, build_published, read_start, seen_by, start_name
 from experiments.settings import settings_of
-from experiments.weights import Weights, WeightsError, load_weights
+from experiments.weights import Weights, WeightsError, load_weights, load_whole
 from experiments.zoo import pretraining_of, published_config
 from lightning_watt import EnergyMeter
 from lightning_watt.units import wh
@@ -46,13 +48,9 @@ def inference(
         WeightsError: if there are no weights, they have no classifier or one for other classes, or they do not fit.
     """
     weights = read_start(job, "Inference needs a trained model")
-    data = job.data(**seen_by(job, weights))
-    model = _classifier(job, weights, data, match)
-    info = model_info(job.cfg, model, data, "inference") | settings_of(job.cfg, "inference")
+    module, data = (_own if is_own(job.cfg) else _module)(job, weights, match)
+    info = module.watt_model_info
     info["start"] = start_name(job, weights)
-    compile_model(model, job.cfg)
-    module = Classifier(model, Recipe(), data.num_classes)
-    module.watt_model_info = info
     module.watt_inherits = [str(weights.run)] if weights is not None and weights.run else []
     stopwatch = Stopwatch()
     trainer = job.trainer(callbacks=[stopwatch])
@@ -61,13 +59,33 @@ def inference(
     if not job.cfg.watt:
         metrics = test_once(trainer, module, Repeated(loader, 1))
         metrics |= {"images_per_second": stopwatch.images / stopwatch.seconds}
-        return Outcome(job.directory, None, metrics, model=info["timm_name"])
+        return Outcome(job.directory, None, metrics, model=info.get("timm_name", ""))
     with _meter(job) as meter:
         stopwatch.meter = meter
         goal = Goal(boundary_share, min_seconds, max_seconds)
         metrics, passes, note = repeat(trainer, module, loader, stopwatch, goal)
-        metrics |= _per_image(stopwatch, info["gflops_per_sample"]) | {"passes": passes}
-    return Outcome(job.directory, None, metrics, note=note, model=info["timm_name"])
+        metrics |= _per_image(stopwatch, info.get("gflops_per_sample")) | {"passes": passes}
+    return Outcome(job.directory, None, metrics, note=note, model=info.get("timm_name", ""))
+
+
+def _module(job: Job, weights: Weights | None, match: str) -> tuple[pl.LightningModule, ImageData]:
+    """Build what is tested, and the data as its weights see it."""
+    data = job.data(**seen_by(job, weights))
+    model = _classifier(job, weights, data, match)
+    info = model_info(job.cfg, model, data, "inference") | settings_of(job.cfg, "inference")
+    compile_model(model, job.cfg)
+    module = Classifier(model, Recipe(), data.num_classes)
+    module.watt_model_info = info
+    return module, data
+
+
+def _own(job: Job, weights: Weights | None, match: str) -> tuple[pl.LightningModule, pl.LightningDataModule]:
+    """Build a module of the user's own, and its data."""
+    data = job.data()
+    module = own_module(job, data, "inference")
+    if weights is not None:
+        load_whole(module, weights)
+    return module, data
 
 
 def _classifier(job: Job, weights: Weights | None, data: ImageData, match: str) -> nn.Module:
@@ -100,14 +118,15 @@ def _without_checkpoint(job: Job, data: ImageData) -> nn.Module:
     return build_published(job, in_chans=data.in_chans, num_classes=known)
 
 
-def _per_image(stopwatch: Stopwatch, gflops: float) -> dict[str, float]:
+def _per_image(stopwatch: Stopwatch, gflops: float | None) -> dict[str, float]:
     """The last measurement per image."""
     joules = stopwatch.joules / stopwatch.images
+    per_gflop = {"joules_per_gflop": joules / gflops} if gflops else {}
     return {
         "joules_per_image": joules,
         "wh_per_1000_images": wh(1000 * joules),
         "images_per_second": stopwatch.images / stopwatch.seconds,
-        "joules_per_gflop": joules / gflops,
+        **per_gflop,
         "boundary_share": stopwatch.share,
     }
 

@@ -8,6 +8,7 @@ from experiments.job import Job, Outcome
 from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
+from experiments.phases.own import is_own, train_own
 from experiments.settings import options_of, recipe_of, settings_of
 from experiments.weights import CarryWeights
 from experiments.zoo import pretraining_of
@@ -24,6 +25,8 @@ def pretrain(job: Job) -> Outcome:
     Returns:
         Where it all is, and the metrics of the held-out test set.
     """
+    if is_own(job.cfg):
+        return train_own(job, "pretrain")
     recipe = recipe_of(job.cfg, "pretrain")
     pretraining = pretraining_of(job.cfg.model.family)
     supervised = pretraining == "supervised"

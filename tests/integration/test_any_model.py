@@ -117,18 +117,8 @@ def test_a_model_is_built_for_the_image_size_whatever_its_constructor_takes(name
 
 def test_only_the_images_that_ran_are_counted(tmp_path: Path) -> None:
     """With a limit of batches the rest of the test set was counted too, and an image seemed to cost less."""
-    job = Job(
-        composed(
-            "model=timm",
-            "model.timm_name=test_vit",
-            "watt=none",
-            "model.image_size=32",
-            "eval_batch_size=16",
-            *BRIEF,
-            "trainer.limit_test_batches=2",
-        ),
-        tmp_path,
-    )
+    few = ("model.image_size=32", "eval_batch_size=16", "trainer.limit_test_batches=2", "watt=none")
+    job = Job(composed("model=timm", "phase=inference", "model.timm_name=test_vit", *BRIEF, *few), tmp_path)
     data = job.data()
     stopwatch = Stopwatch()
     module = Classifier(build_model(job.cfg, in_chans=1, num_classes=10), Recipe(), 10)

@@ -11,8 +11,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from experiments.run import run as run_study
 from lightning_watt import read_record
+from tests.integration.study import composed
 from tests.integration.tiny import QUIET, ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -91,6 +94,26 @@ def test_the_callback_of_the_hugging_face_example(monkeypatch, capsys):
         callback.on_epoch_end(*given, model=None)
     callback.on_train_end(*given, model=None)
     assert re.findall(rf"^epoch (\d): {JOULES} in [\d.]+ s$", capsys.readouterr().out, re.MULTILINE) == ["0", "1"]
+
+
+def test_study_module(run, tmp_path, monkeypatch, words):
+    """With the arguments that its docstring shows."""
+    words.left = list  # what is said about short runs is other tests' matter
+    monkeypatch.syspath_prepend(EXAMPLES)
+    run("study_module.py")
+    shown = (EXAMPLES / "study_module.py").read_text().split("experiments.run ")[2].split('"""')[0]
+    arguments = shown.replace("\\\n", " ").split()
+    few = ["device=cpu", "recipe.epochs=2", "phase.inference.min_seconds=0.1", "phase.inference.max_seconds=0.2"]
+    (tmp_path / "study").mkdir()
+    outcome = run_study(composed(*arguments, *few), tmp_path / "study")
+    assert outcome.metrics["test_acc"] == outcome.parts["finetune"].metrics["test_acc"] > 0.8
+    model = read_record(tmp_path / "study" / "finetune").model
+    assert (model["family"], model["data"], model["epochs"], model["start"]) == ("Net", "Rows", 2, "another run")
+    assert read_record(tmp_path / "study" / "pretrain").energy.by_stage["train"].samples == 2 * 2048
+    optimizer = torch.load(outcome.checkpoint, weights_only=True)["optimizer_states"][0]
+    assert optimizer["param_groups"][0]["betas"] == (0.9, 0.999)  # the recipe's AdamW
+    with pytest.raises(TypeError, match="Rows has no num_classes and no in_chans"):
+        run_study(composed("model=vit", "data=own", "data._target_=study_module.Rows", *few[:2]), tmp_path)
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)

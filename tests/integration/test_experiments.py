@@ -161,7 +161,7 @@ def test_a_missing_start_is_said_before_training(overrides: list[str], said: str
 
 def test_training_options_are_plain_config(tmp_path: Path) -> None:
     outcome = job(
-        tmp_path, *FEW, "watt=none", "model=swin", "trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=2",
+        tmp_path, *FEW, "watt=none", "model=swin", "trainer.precision=bf16-mixed", "micro_batch=16",
         "channels_last=true", "num_workers=1", "seed=3", "model.recipe.pretrain.tiny.mixup=0.8",
     )  # fmt: skip
     assert 0 <= outcome.metrics["test_acc"] <= 1

@@ -27,14 +27,19 @@ from tests.integration.study import composed, options
 
 pytestmark = pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
 GROUPS = ("model", "phase", "scale", "data", "device", "watt", "study")
-REQUIRED = {"image_folder": ["data.root=somewhere"], "timm": ["model.timm_name=resnet18"]}
+REQUIRED = {
+    "data=image_folder": ["data.root=somewhere"],
+    "data=own": ["data._target_=package.Data"],
+    "model=own": ["model._target_=package.Net", "data._target_=package.Data"],
+    "model=timm": ["model.timm_name=resnet18"],
+}
 """What an option leaves to its user."""
 LAUNCHERS = ("basic", "joblib", "submitit_local", "submitit_slurm", "ray")
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
 def test_option_composes(group: str, option: str) -> None:
-    cfg = composed(f"{group}={option}", *REQUIRED.get(option, []))
+    cfg = composed(f"{group}={option}", *REQUIRED.get(f"{group}={option}", []))
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # every reference leads somewhere
     assert cfg.trainer._target_ == "pytorch_lightning.Trainer"
     assert set(cfg.model) >= {"family", "timm_name", "image_size", "options", "recipe"}
@@ -42,7 +47,7 @@ def test_option_composes(group: str, option: str) -> None:
 
 def test_groups_hold_the_contract() -> None:
     assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "hydra"}
-    assert options("model") == sorted([*ZOO, "timm"])
+    assert options("model") == sorted([*ZOO, "own", "timm"])
     assert options("scale") == sorted(SCALES)
     assert set(options("phase")) == {"pretrain", "finetune", "inference", "lifecycle"}
     assert set(options("data")) >= {"digits", "fashion_mnist", "cifar10", "emoji", "image_folder"}

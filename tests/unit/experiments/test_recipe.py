@@ -50,10 +50,10 @@ def test_exponential_schedule_falls_by_its_rate() -> None:
     assert seen[48] == pytest.approx(0.97**2)
 
 
-def test_rate_grows_with_the_effective_batch() -> None:
-    recipe = Recipe(optimizer="sgd", lr=0.1, lr_batch=256, batch_size=64)
+def test_rate_grows_with_the_batch_and_not_with_the_devices() -> None:
+    recipe = Recipe(optimizer="sgd", lr=0.1, lr_batch=256, batch_size=512)
     made = recipe.configure([torch.nn.Parameter(torch.zeros(2))], trainer(accumulate=2, ranks=4))
-    assert made["optimizer"].param_groups[0]["initial_lr"] == pytest.approx(0.1 * 64 * 2 * 4 / 256)
+    assert made["optimizer"].param_groups[0]["initial_lr"] == pytest.approx(0.2)
 
 
 def test_layer_decay_slows_the_lower_layers() -> None:

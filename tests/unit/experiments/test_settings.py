@@ -29,6 +29,8 @@ def test_seed_machine_and_paths_make_no_difference(same: str) -> None:
         "trainer.precision=bf16-mixed",
         "trainer.limit_train_batches=3",
         "compile=true",
+        "device.count=2",
+        "micro_batch=8",
         "scale=small",
         "data=fashion_mnist",
         "data.rgb=true",
