@@ -63,6 +63,7 @@ def test_a_training_set_smaller_than_a_batch_is_refused() -> None:
         Split(total=32, devices=1, micro=8).steps(31)
 
 
+@pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
 def test_papers_are_computed_as_gpus_do_best(tmp_path: Path) -> None:
     cfg = composed("scale=paper", "device=cpu", "watt=none")
     known = (cfg.trainer.precision, cfg.matmul_precision, cfg.channels_last, cfg.num_workers, cfg.pin_memory)
