@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.tuner import Tuner
 
@@ -99,7 +99,7 @@ class Job:
             num_workers=self.cfg.num_workers,
             pin_memory=self.cfg.pin_memory,
             seed=self.cfg.seed,
-            augment=instantiate(augment, _convert_="all") if augment else None,
+            augment=_augment(augment, recipe),
             **(with_captions if captions else {}),
             **options,
         )
@@ -159,6 +159,8 @@ class Job:
                 ModelCheckpoint(self.directory / "checkpoints", filename="last", enable_version_counter=False),
                 LearningRateMonitor(logging_interval="step"),
             ]
+            if recipe.ema is not None:
+                own.append(EMAWeightAveraging(decay=recipe.ema))
         return instantiate(self.cfg.trainer, _partial_=True, _convert_="all")(
             accelerator=self.cfg.device.accelerator,
             devices=self._devices(),
@@ -249,6 +251,15 @@ class Job:
         if self.cfg.device.accelerator == "cpu" or not self.boards:
             return self.cfg.device.count
         return list(self.boards)
+
+
+def _augment(of_the_data: DictConfig | None, recipe: Recipe | None) -> Any:
+    """The data's own augmentation, or the recipe's with what the data changes in it; None: none."""
+    if of_the_data is None:
+        return None
+    if "_target_" in of_the_data:
+        return instantiate(of_the_data, _convert_="all")
+    return dict(recipe.augment if recipe else {}) | dict(of_the_data)
 
 
 def wants_boards(cfg: DictConfig) -> list[int]:

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.base import ImageData
+from experiments.modules.recipe import Recipe
 from experiments.zoo import ANY, Size, family_of, known_facts, pretraining_of, published_config
 
 OWN = "own"
@@ -45,7 +46,7 @@ def size_of(cfg: DictConfig) -> Size:
 
 
 def build_model(
-    cfg: DictConfig, *, in_chans: int, num_classes: int, pretrained: bool = False, drop_path: float = 0.0
+    cfg: DictConfig, *, in_chans: int, num_classes: int, pretrained: bool = False, recipe: Recipe | None = None
 ) -> nn.Module:
     """Build the timm model that the config asks for.
 
@@ -54,7 +55,7 @@ def build_model(
         in_chans: channels of the images.
         num_classes: outputs of the classifier; 0 leaves the head away.
         pretrained: load timm's published weights (needs them in the local cache, or the network).
-        drop_path: rate of stochastic depth.
+        recipe: its stochastic depth and further arguments for training; None: none.
 
     Returns:
         The model, in channels-last layout if the config asks for it.
@@ -62,8 +63,10 @@ def build_model(
     size = size_of(cfg)
     options: dict[str, Any] = {"in_chans": in_chans, "num_classes": num_classes, **size.options}
     options |= _image_size_option(size)
-    if drop_path:
-        options["drop_path_rate"] = drop_path
+    if recipe is not None:
+        options |= recipe.options
+        if recipe.drop_path:
+            options["drop_path_rate"] = recipe.drop_path
     model = timm.create_model(size.timm_name, pretrained=pretrained, **options)
     return model.to(memory_format=torch.channels_last) if cfg.channels_last else model
 

@@ -49,6 +49,9 @@ class CarryWeights(Callback):
         )  # a classifier; self-supervised modules have a backbone
         # A classifier has a model, self-supervised modules have a backbone.
         state = pl_module.backbone_state() if whole is None else whole.state_dict()
+        if "current_model_state" in checkpoint:  # a moving average is kept, and `state_dict` is its
+            current = {tensor.data_ptr(): name for name, tensor in checkpoint["current_model_state"].items()}
+            state = {name: checkpoint["state_dict"][current[tensor.data_ptr()]] for name, tensor in state.items()}
         checkpoint[KEY] = {"info": self.info, "has_head": whole is not None, "state": dict(state)}
 
 

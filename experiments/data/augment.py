@@ -70,8 +70,8 @@ def augmentation(image_size: int, seen: Mapping[str, Any], options: Mapping[str,
     if sides is not None:
         lengths = sorted({round(side * image_size / STATED_FOR) for side in range(sides[0], sides[1] + 1)})
         resampling = str_to_pil_interp(given.get("interpolation", "bilinear"))
-        mirror = RandomHorizontalFlip(given.get("hflip", 0.5))
-        crop = Compose([RandomShortestSize(lengths, interpolation=resampling), RandomCrop(image_size), mirror])
+        mirrors = [step for step in crop.transforms if isinstance(step, RandomHorizontalFlip)]
+        crop = Compose([RandomShortestSize(lengths, interpolation=resampling), RandomCrop(image_size), *mirrors])
     return Compose([*crop.transforms, *colours.transforms, *to_tensor.transforms])
 
 

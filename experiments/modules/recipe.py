@@ -1,8 +1,8 @@
 """How a model is trained: optimiser, warm-up, schedule, layer decay, mixup, with what the papers' recipes need."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -38,6 +38,10 @@ class Recipe:
         mixup: alpha of mixup (arXiv 1710.09412); 0 switches it off.
         cutmix: alpha of CutMix (arXiv 1905.04899); 0 switches it off.
         drop_path: rate of stochastic depth (arXiv 1603.09382), given to the timm model.
+        augment: arguments of `timm.data.create_transform` for pictures that are read one by one, and `shorter_side` (see
+            `experiments.data.augment.augmentation`); data kept as tensors has its own.
+        options: arguments of `timm.create_model` that belong to the training: dropout, batch norm's momentum.
+        ema: decay of the weights' moving average by update, which is what is tested and kept; None: no average.
         clip_grad: largest gradient norm; None: not clipped.
         epochs: epochs that the phase lasts.
         batch_size: images of one update, over all devices and accumulated steps.
@@ -67,6 +71,9 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     drop_path: float = 0.0
+    augment: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ema: float | None = None
     clip_grad: float | None = None
     epochs: int = 1
     batch_size: int = 64

@@ -30,7 +30,7 @@ def finetune(job: Job, *, linear_probe: bool = False, match: str = "names") -> O
     recipe = recipe_of(job.cfg, "finetune")
     data = job.data(recipe, "finetune", **seen_by(job, weights))
     build = build_published if job.cfg.pretrained else lambda job, **options: build_model(job.cfg, **options)
-    model = build(job, in_chans=data.in_chans, num_classes=data.num_classes, drop_path=recipe.drop_path)
+    model = build(job, in_chans=data.in_chans, num_classes=data.num_classes, recipe=recipe)
     if weights is not None:
         load_weights(model, weights, head=False, match=match)
     module = Classifier(model, recipe, data.num_classes, linear_probe=linear_probe)

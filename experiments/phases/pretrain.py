@@ -35,7 +35,7 @@ def pretrain(job: Job) -> Outcome:
         job.cfg,
         in_chans=data.in_chans,
         num_classes=data.num_classes if supervised else 0,
-        drop_path=recipe.drop_path,
+        recipe=recipe,
     )
     info = model_info(job.cfg, model, data, "pretrain") | settings_of(job.cfg, "pretrain")
     tokenizer = None if supervised else _tokenizer(job, model)

@@ -17,7 +17,6 @@ from torchvision.datasets import CIFAR10
 from experiments.data.base import DataMissingError, ImageData
 from experiments.job import Job
 from experiments.modules.recipe import Recipe
-from experiments.run import CONF
 from tests.integration.study import composed, options, write_images
 
 CIFAR_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -146,16 +145,6 @@ def test_folders_of_other_classes_to_test_on_are_refused(tmp_path: Path) -> None
     (tmp_path / "pictures" / "val" / "red").rename(tmp_path / "pictures" / "val" / "green")
     with pytest.raises(ValueError, match=r"1 only to train on \(red\), 1 only to test on \(green\)"):
         data_of("image_folder", tmp_path, f"data.root={tmp_path}/pictures")
-
-
-def test_image_folder_takes_another_augmentation(tmp_path: Path) -> None:
-    """The override that conf/data/image_folder.yaml gives for MAE leaves crops and mirroring only."""
-    write_images(tmp_path / "pictures")
-    override = next(line for line in (CONF / "data" / "image_folder.yaml").read_text().split() if line.startswith("++data"))
-    cfg = composed("model=mae", "data=image_folder", f"data.root={tmp_path}/pictures", override)
-    data = Job(cfg, tmp_path).data(Recipe(batch_size=4), "pretrain", val_share=0.5)
-    steps = [type(step).__name__ for step in data.train_set.dataset.transform.transforms]
-    assert steps == ["RandomResizedCropAndInterpolation", "RandomHorizontalFlip", "MaybeToTensor", "Normalize"]
 
 
 def test_emoji_bring_captions_where_they_are_asked_for(tmp_path: Path) -> None:
