@@ -194,12 +194,20 @@ def sample_count(trainer: Any) -> Count:
     return SampleCount(expected_of(getattr(combined, "flattened", ())))
 
 
-def model_facts(module: Any) -> dict[str, Any]:
-    """The model's name and size, and what it says about itself in `watt_model_info`."""
+def model_facts(module: Any, datamodule: Any = None) -> dict[str, Any]:
+    """The model's name and size, what it says about itself in `watt_model_info`, and saved hyper-parameters.
+
+    Reports average two runs only if all of this is equal but for the seed.
+    """
     facts: dict[str, Any] = {
         "name": type(module).__name__,
         "params": sum(p.numel() for p in module.parameters() if not _is_lazy(p)),
     }
+    for key, owner in (("hyperparameters", module), ("data_hyperparameters", datamodule)):
+        # As they were saved: the property `hparams` would leave an attribute behind, `hparams_initial` copies.
+        saved = getattr(owner, "__dict__", {}).get("_hparams_initial")
+        if isinstance(saved, Mapping) and saved:
+            facts[key] = Plain().of(saved)
     said = getattr(module, "watt_model_info", None)
     told = Plain().of(said) if isinstance(said, Mapping) else {}
     return facts | (told if isinstance(told, dict) else {"watt_model_info": told})

@@ -220,7 +220,7 @@ class Setup:
     def _open(self, share: Share, own: Sequence[str] = ()) -> Sequence[Device]:
         state, trainer = self._run.state, self._trainer
         state.hardware = facts.hardware_facts(trainer)
-        state.model = facts.model_facts(self._module)
+        state.model = facts.model_facts(self._module, trainer.datamodule)
         state.software = facts.software_facts(trainer)
         state.inherit(facts.inherited_paths(self._module))
         try:

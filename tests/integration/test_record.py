@@ -497,6 +497,29 @@ def test_what_a_model_says_about_itself_is_in_the_record(ptl, tmp_path):
     assert (model["input"], model["dtype"]) == ([8], "torch.float32")
 
 
+def test_saved_hyperparameters_are_facts_of_the_run(ptl, tmp_path):
+    """The module's and the data's."""
+
+    class Saved(type(module(ptl))):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+    class Data(ptl.LightningDataModule):
+        def __init__(self, fold: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+
+        def train_dataloader(self):
+            return loader(3)
+
+    trainer(ptl, tmp_path / "a", steady(), max_epochs=1).fit(Saved(width=3), datamodule=Data(fold=2))
+    model = read_record(tmp_path / "a").model
+    assert (model["hyperparameters"], model["data_hyperparameters"]) == ({"width": 3}, {"fold": 2})
+    trainer(ptl, tmp_path / "b", steady(), max_epochs=1).fit(module(ptl), loader(3))
+    assert "hyperparameters" not in read_record(tmp_path / "b").model
+
+
 def test_without_a_record_no_file_is_written(ptl, tmp_path):
     trained = trainer(ptl, tmp_path, steady(record=False, batches=True), max_epochs=1)
     trained.fit(module(ptl), loader(3), loader(1))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from experiments.report.inputs import clean
 from lightning_watt import read_record
@@ -21,16 +24,34 @@ MOST_CURVE_POINTS: Final = 2000
 MOST_STAGES: Final = 12
 EVALUATING: Final = {"test", "predict"}
 """Stages that an inference run consists of."""
+SEEDS: Final = {"seed", "random_seed", "random_state"}
+"""Facts in which repetitions of one run differ."""
+NO_FACTS: Final = {"name", "params"}
+"""What a record says about every model; two runs may agree in it and still be two experiments."""
+OF_THE_RECIPE: Final = ("world_size", "nodes", "precision")
+OF_THE_MACHINE: Final = ("accelerator", "cpu")
+VERSIONS: Final = ("torch", "cuda")
 
 
 @dataclass(frozen=True)
 class StageUse:
-    """What one stage of a run used: joules and their plus or minus, seconds, samples."""
+    """What one stage of a run used: joules and their plus or minus, seconds, samples, batches."""
 
     joules: float
     uncertainty_j: float
     seconds: float
     samples: int
+    batches: int = 0
+
+
+class EpochUse(NamedTuple):
+    """What one epoch of one stage used, and the accuracy after it in [0, 1]."""
+
+    epoch: int
+    stage: str
+    joules: float
+    seconds: float
+    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -57,9 +78,15 @@ class Run:
         devices: what was measured, e.g. "2 x NVIDIA H100".
         sources: where the joules come from, e.g. "nvml-counter".
         stages: energy by stage.
-        curve: joules spent and accuracy after each epoch.
+        epochs: energy by epoch and stage, in order.
         sam: alpha, beta and unit of the record.
         notes: what was left out of it, and how many warnings it has.
+        boundary_j: the part of the plus or minus that two runs on one board don't share; None if the record does not say.
+        boards: what tells the measured devices from others of their kind; to be compared, never shown.
+        recipe_key: equal in runs that differ at most in seed and machine; empty if the record has no facts to tell by.
+        machine_key: equal in runs on machines of one kind.
+        processes: of the run, on all nodes; None if the record does not say.
+        seed: None if the record does not say.
     """
 
     path: str
@@ -77,9 +104,15 @@ class Run:
     devices: str
     sources: str
     stages: Mapping[str, StageUse]
-    curve: tuple[tuple[float, float], ...]
+    epochs: tuple[EpochUse, ...]
     sam: tuple[float, float, str]
     notes: tuple[str, ...] = ()
+    boundary_j: float | None = None
+    boards: frozenset[str] = frozenset()
+    recipe_key: str = ""
+    machine_key: str = ""
+    processes: int | None = None
+    seed: int | None = None
 
     @property
     def inherited_j(self) -> float:
@@ -107,6 +140,24 @@ class Run:
         if self.phase != "inference" or not samples or not joules:
             return None
         return joules / samples, sum(use.uncertainty_j for use in used) / samples
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """Joules spent and accuracy after each trained epoch; long curves are thinned, their end kept."""
+        spent = 0.0
+        points: list[tuple[float, float]] = []
+        last = None
+        for epoch in self.epochs:
+            spent += epoch.joules
+            # The test stage has another set's accuracy, and comes once.
+            if epoch.accuracy is None or epoch.stage in EVALUATING:
+                continue
+            if points and epoch.epoch == last:
+                points.pop()  # train and validate carry one accuracy; it has cost both
+            points.append((spent, epoch.accuracy))
+            last = epoch.epoch
+        step = -(-len(points) // MOST_CURVE_POINTS) or 1
+        return points[::-1][::step][::-1]
 
     @property
     def top1(self) -> float | None:
@@ -221,9 +272,15 @@ def _run(base: Path, file: Path) -> Run:
         devices=_devices(list(record.energy.by_device.values())),
         sources=clean.text(", ".join(sorted({device.source for device in record.energy.by_device.values()}))),
         stages=_stages(record, notes),
-        curve=tuple(_curve(record)),
+        epochs=tuple(_epochs(record)),
         sam=_sam(record),
         notes=tuple(notes),
+        boundary_j=_boundary(record),
+        boards=_boards(record),
+        recipe_key=_recipe_key(record),
+        machine_key=_machine_key(record),
+        processes=_whole(record.hardware.get("world_size"), 1),
+        seed=_whole(record.model.get("seed"), 0),
     )
 
 
@@ -258,32 +315,66 @@ def _stages(record: Record, notes: list[str]) -> dict[str, StageUse]:
         if joules is None or uncertainty_j is None or seconds is None or samples is None:
             notes.append(f"stage {shown} has impossible numbers and was left out")
         else:
-            found[shown] = StageUse(joules, uncertainty_j, seconds, int(samples))
+            found[shown] = StageUse(joules, uncertainty_j, seconds, int(samples), _whole(use.batches, 0) or 0)
     if len(record.energy.by_stage) > MOST_STAGES:
         notes.append(f"only {MOST_STAGES} of {len(record.energy.by_stage)} stages are shown")
     return found
 
 
-def _curve(record: Record) -> Iterator[tuple[float, float]]:
-    """Joules spent and accuracy after each trained epoch; long curves are thinned, their end kept."""
+def _epochs(record: Record) -> Iterator[EpochUse]:
+    """Every epoch, up to one that has impossible numbers."""
     spent = 0.0
-    points: list[tuple[float, float]] = []
-    last = None
     for epoch in record.epochs:
-        joules = clean.energy(epoch.joules)
-        if joules is None or spent + joules > clean.MOST_JOULES:
+        joules, seconds = clean.energy(epoch.joules), clean.number(epoch.seconds, 0, clean.MOST_COUNT)
+        if joules is None or seconds is None or spent + joules > clean.MOST_JOULES:
             return
         spent += joules
-        accuracy = clean.number(epoch.accuracy, 0, 1)
-        # The test stage has another set's accuracy, and comes once.
-        if accuracy is None or epoch.stage in EVALUATING:
-            continue
-        if points and epoch.epoch == last:
-            points.pop()  # train and validate carry one accuracy; it has cost both
-        points.append((spent, accuracy))
-        last = epoch.epoch
-    step = -(-len(points) // MOST_CURVE_POINTS) or 1
-    yield from points[::-1][::step][::-1]
+        yield EpochUse(
+            epoch.epoch, clean.text(epoch.stage, 20), joules, seconds, clean.number(epoch.accuracy, 0, 1)
+        )
+
+
+def _boundary(record: Record) -> float | None:
+    energy = record.energy
+    told = energy.boundary_j or energy.gain_j or not energy.uncertainty_j
+    return clean.energy(energy.boundary_j) if told else None
+
+
+def _boards(record: Record) -> frozenset[str]:
+    host = record.hardware.get("host")
+    return frozenset(use.uuid or f"{host}/{label}" for label, use in record.energy.by_device.items())
+
+
+def _recipe_key(record: Record) -> str:
+    if not record.model.keys() - NO_FACTS:
+        return ""
+    return _digest([record.model, [record.hardware.get(key) for key in OF_THE_RECIPE]])
+
+
+def _machine_key(record: Record) -> str:
+    kind = [record.hardware.get(key) for key in OF_THE_MACHINE] + [record.software.get(key) for key in VERSIONS]
+    return _digest([kind, _devices(list(record.energy.by_device.values()))])
+
+
+def _digest(facts: Any) -> str:
+    """Eight digits that are equal if the facts are, whatever their seeds; nothing if they are nested without reason."""
+    try:
+        text = json.dumps(_without_seeds(facts), sort_keys=True)
+    except RecursionError:
+        return ""
+    # Where an object lay in memory is no fact.
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", text).encode()).hexdigest()[:8]
+
+
+def _without_seeds(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {key: _without_seeds(value) for key, value in facts.items() if key not in SEEDS}
+    return [_without_seeds(value) for value in facts] if isinstance(facts, list) else facts
+
+
+def _whole(value: object, least: int) -> int | None:
+    number = clean.number(value, least, clean.MOST_COUNT)
+    return None if number is None else int(number)
 
 
 def _sam(record: Record) -> tuple[float, float, str]:
