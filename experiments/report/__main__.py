@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trainings, unread = read_reference(asked.reference)
         for broken in [*found.broken, *unread][:MOST_PRINTED]:
             print(f"not read: {broken.path}: {broken.why}", file=sys.stderr)
-        if not found.runs and not trainings:
+        if not found.runs and not found.failed and not trainings:
             print(
                 f"There is no record (watt.json) below {asked.runs}: run something with WattCallback first.", file=sys.stderr
             )
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for reason in built.without:
         print(f"no figure: {reason}")
-    print(f"{len(found.runs)} runs, {len(found.broken) + len(unread)} not read, {built.figures} figures")
+    jobs = f", {len(found.failed)} jobs that did not complete" if found.failed else ""
+    print(f"{len(found.runs)} runs, {len(found.broken) + len(unread)} not read{jobs}, {built.figures} figures")
     print(f"report       {built.page}")
     print(f"tables       {out / 'tables'}")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from experiments.report import tables
+from experiments.report.cells import Table
 from experiments.report.comparison import Comparison, compare
 from experiments.report.figures import (
     breakeven,
@@ -85,6 +86,8 @@ def write_report(
         for comparison, name in zip(comparisons, _file_names(comparisons), strict=True)
     ]
     closing = [tables.runs(found.runs), tables.household_uses()]
+    if found.failed:
+        closing.insert(0, tables.failed(found.failed))
     broken = [*found.broken, *unread]
     if broken:
         closing.append(tables.unread(broken))
@@ -145,9 +148,9 @@ def _figures(comparison: Comparison, name: str, output: Output) -> list[DrawnFig
 
 
 def _write_tables(
-    comparisons: Sequence[Comparison], sections: Sequence[Section], closing: Sequence[tables.Table], output: Output
+    comparisons: Sequence[Comparison], sections: Sequence[Section], closing: Sequence[Table], output: Output
 ) -> None:
-    by_key: dict[str, list[tuple[str, tables.Table]]] = {}
+    by_key: dict[str, list[tuple[str, Table]]] = {}
     for comparison, section in zip(comparisons, sections, strict=True):
         for table in (*section.tables, *section.more):
             by_key.setdefault(table.key, []).append((comparison.title, table))
@@ -172,6 +175,11 @@ def _facts(found: Found, trainings: Sequence[Training], broken: Sequence[Broken]
             "Estimated energies are not measured. They are computed from busy time and a table value, and may be wrong by "
             "tens of percent. They are drawn hollow or dashed, and ranked apart from measured energies."
         )
+    if found.failed:
+        facts.append(
+            f"{len(found.failed)} job{'s' if len(found.failed) > 1 else ''} of the study did not complete; "
+            "the reasons are below."
+        )
     if trainings:
         facts.append(f"{len(trainings)} trainings were measured by others. They are shown apart, as the reference.")
     if broken:
@@ -183,7 +191,7 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
-def _markdown(facts: Sequence[str], sections: Sequence[Section], closing: Sequence[tables.Table]) -> str:
+def _markdown(facts: Sequence[str], sections: Sequence[Section], closing: Sequence[Table]) -> str:
     parts = [f"# {HEADING}", "", *(f"{escaped(fact)}\n" for fact in facts)]
     for section in sections:
         parts += [f"## {escaped(section.title)}", "", escaped(section.summary), ""]

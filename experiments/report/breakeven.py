@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.certainty import surely_more
+from experiments.report.comparison import Comparison
 from experiments.report.metrics import break_even
+from experiments.report.results import ModelResult
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ def complete(comparison: Comparison) -> list[ModelResult]:
 def repayments(comparison: Comparison) -> list[Repayment]:
     """Every pair of which one is dearer to train and cheaper to run, the soonest repaid first.
 
-    Only models that were trained and ran on the same devices, with energies of the same provenance, are paired: a
-    device's gain error is then the same for both and cancels.
+    Both differences have to be larger than their plus or minus. Only models that were trained and ran on the same devices,
+    with energies of the same provenance, are paired: a device's gain error is then the same for both and cancels.
     """
     found = []
     results = complete(comparison)
@@ -41,8 +43,11 @@ def repayments(comparison: Comparison) -> list[Repayment]:
             alike = (dearer.device, dearer.inference_device, dearer.provenance)
             if alike != (cheaper.device, cheaper.inference_device, cheaper.provenance):
                 continue
+            sure = surely_more(dearer.estimate("train_j"), cheaper.estimate("train_j")) and surely_more(
+                cheaper.estimate("per_sample_j"), dearer.estimate("per_sample_j")
+            )
             inferences = break_even(_pair(dearer, cheaper, "train"), _pair(dearer, cheaper, "run"))
-            if inferences:
+            if inferences and sure:
                 found.append(Repayment(dearer, cheaper, inferences))
     return sorted(found, key=lambda pair: pair.inferences)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_watt import sustainable_accuracy
-from lightning_watt.units import J_PER, EnergyUnit, kwh, wh
+from lightning_watt.units import J_PER, EnergyUnit, kwh
 
 Floats = NDArray[np.float64]
 
@@ -89,11 +89,6 @@ def sam_equation(accuracy: float, energy: Floats, alpha: float, beta: float) -> 
 def in_unit(joules: float, unit: EnergyUnit) -> float:
     """Joules in one of SAM's units."""
     return joules / J_PER[unit]
-
-
-def wh_per_1000(joules_per_sample: float) -> float:
-    """Watt-hours for a thousand inferences (the AI Energy Score's unit)."""
-    return wh(1000 * joules_per_sample)
 
 
 def net_score(accuracy: float | None, params: float | None, gflops: float | None) -> float | None:

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.report.cells import FILES_UNIT, Cell, Table, in_units
 from experiments.report.metrics import Amount
-from experiments.report.tables import MOST_ROWS_SHOWN, Cell, Table
 
+MOST_ROWS_SHOWN = 200
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9]+)?")
 
 
@@ -102,10 +103,11 @@ def _rounded(amount: Amount) -> str:
 
 
 def to_csv(tables: Sequence[tuple[str, Table]]) -> bytes:
-    """Tables of one kind as one CSV, with numbers in full; the first column says which comparison a row is from.
+    """Tables of one kind as one CSV, numbers in full, energies in kWh; the first column says which comparison a row is from.
 
     A column with a plus or minus becomes two. A text that a spreadsheet would take for a formula gets a quote before it.
     """
+    tables = [(data, in_units(table, FILES_UNIT)) for data, table in tables]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     columns = list(dict.fromkeys(column for _, table in tables for column in table.columns))
@@ -158,6 +160,7 @@ def escaped(text: str) -> str:
 
 def to_markdown(table: Table) -> str:
     """A table in Markdown, with its heading and note; long ones are cut, and the CSV has the rest."""
+    table = in_units(table)
     lines = [f"### {escaped(table.title)}", ""]
     if not table.rows:
         return "\n".join([*lines, "Nothing to show.", ""])

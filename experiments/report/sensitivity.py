@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.comparison import Comparison
 from experiments.report.metrics import SamSettings, kendall_tau, ranks, sam
+from experiments.report.results import ModelResult
 from lightning_watt.units import EnergyUnit
 
 ALPHAS: Final = (1.0, 2.0, 5.0, 10.0)

@@ -2,160 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
 
 from experiments.report.breakeven import repayments
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.cells import Cell, Energy, Table
+from experiments.report.certainty import Estimate, places, ratio
+from experiments.report.comparison import Comparison, Recipe, base_device, by_recipe
 from experiments.report.household import USES, as_home, as_kettles
-from experiments.report.inputs.records import Broken, Run
-from experiments.report.metrics import Amount, net_score, ranks, sam_amount, wh_per_1000
+from experiments.report.inputs.frames import runs_frame
+from experiments.report.inputs.records import Broken, FailedJob
+from experiments.report.inputs.run import Run
+from experiments.report.metrics import Amount, net_score, sam_amount
+from experiments.report.results import ModelResult
 from experiments.report.sensitivity import peers, sensitivity, swapped
-from lightning_watt.units import kwh
+from lightning_watt.units import human_energy
 
-Cell = str | int | float | Amount | None
-MOST_ROWS_SHOWN: Final = 200
 MOST_DEVICES: Final = 6
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of plain values.
-
-    Attributes:
-        key: its file's name, without an ending.
-        title: its heading.
-        columns: their headings, with units.
-        rows: one cell a column.
-        note: how to read it.
-        quiet: rows shown in grey: those that are not ranked.
-    """
-
-    key: str
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""
-    quiet: frozenset[int] = frozenset()
 
 
 def models(comparison: Comparison) -> Table:
     """Table 1: what each model is, costs and achieves."""
     settings = comparison.settings
     results = _in_order(comparison)
-    rows = [
-        (
-            result.label,
-            result.state,
-            result.provenance or "no energy",
-            result.year,
-            None if result.params is None else result.params / 1e6,
-            result.gflops,
-            _percent(result),
-            _kwh(result.own_j, None),
-            _kwh(result.train_j, result.train_uncertainty_j),
-            None if result.train_j is None else as_home(result.train_j),
-            _inference(result),
-            sam_amount(result.accuracy, result.own_j, None, settings),
-            sam_amount(result.accuracy, result.own_j, None, settings, shifted=True),
-            sam_amount(result.accuracy, result.train_j, result.train_uncertainty_j, settings),
-            sam_amount(result.accuracy, result.train_j, result.train_uncertainty_j, settings, shifted=True),
-            net_score(result.accuracy, result.params, result.gflops),
-            result.count,
-            None if result.spread_j is None else kwh(result.spread_j),
-        )
-        for result in results
-    ]
-    columns = (
-        "model",
-        "state",
-        "energy is",
-        "year",
-        "parameters (10^6)",
-        "GFLOPs an image",
-        "top-1 (%)",
-        "train, own (kWh)",
-        "train, with inherited (kWh)",
-        "is a UK home's",
-        "inference (Wh per 1,000)",
-        "SAM, own",
-        "SAM shifted, own",
-        "SAM, with inherited",
-        "SAM shifted, with inherited",
-        "NetScore",
-        "runs",
-        "standard deviation over runs (kWh)",
-    )
+    columns: dict[str, Callable[[ModelResult], Cell]] = {
+        "model": lambda one: one.label,
+        "state": lambda one: one.state,
+        "energy is": lambda one: one.provenance or "no energy",
+        "year": lambda one: one.year,
+        "parameters (10^6)": lambda one: None if one.params is None else one.params / 1e6,
+        "GFLOPs an image": lambda one: one.gflops,
+        "top-1 (%)": _percent,
+        "train, own": lambda one: _energy(one.own_j),
+        "train, with inherited": _train,
+        "is a UK home's": lambda one: None if one.train_j is None else as_home(one.train_j),
+        "1,000 inferences": _inference,
+        "SAM, own": lambda one: sam_amount(one.accuracy, one.own_j, None, settings),
+        "SAM shifted, own": lambda one: sam_amount(one.accuracy, one.own_j, None, settings, shifted=True),
+        "SAM, with inherited": lambda one: _amount(one.estimate("sam", settings)),
+        "SAM shifted, with inherited": lambda one: _amount(one.estimate("sam_shifted", settings)),
+        "NetScore": lambda one: net_score(one.accuracy, one.params, one.gflops),
+        "runs": lambda one: one.count,
+        "standard deviation over runs": lambda one: _energy(one.spread_j),
+    }
     note = (
         f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}; empty if it is undefined "
-        f"(at or below 1 {settings.unit}). The ± is the measurement's uncertainty; for top-1 it is the standard deviation "
-        "over runs. Own: only the last training run. With inherited: also the runs that it started from. NetScore: "
+        f"(at or below 1 {settings.unit}). The ± of an energy is the measurement's; that of top-1 is the standard "
+        "deviation over runs; that of SAM has both. Runs are averaged only if their records agree in all but the seed. "
+        "Own: only the last training run. With inherited: also the runs that it started from. NetScore: "
         "20 log10(a² / sqrt(parameters x multiply-adds)), a in percent, parameters in 10^6, multiply-adds in 10^9."
     )
     quiet = frozenset(n for n, result in enumerate(results) if not result.ranked)
-    return Table("table1_models", "Table 1: models", columns, rows, note, quiet)
+    rows = [[cell(result) for cell in columns.values()] for result in results]
+    return Table("table1_models", "Table 1: models", list(columns), rows, note, quiet)
 
 
 def model_ranks(comparison: Comparison) -> Table:
     """Table 1's ranks: separately for each provenance, completed and learnt trainings only."""
     fronts = comparison.pareto()
-    rows: list[Sequence[Cell]] = []
+    by = {
+        "by top-1": ("accuracy", True),
+        "by train energy": ("train_j", False),
+        "by inference energy": ("per_sample_j", False),
+        "by SAM": ("sam", True),
+        "by SAM shifted": ("sam_shifted", True),
+        "by NetScore": ("net_score", True),
+    }
+    frames = []
     for provenance in comparison.provenances():
         group = comparison.ranked(provenance)
-        placed = [
-            ranks([result.accuracy for result in group]),
-            ranks([result.train_j for result in group], high_is_good=False),
-            ranks([result.per_sample_j.value if result.per_sample_j else None for result in group], high_is_good=False),
-            ranks([comparison.sam(result) for result in group]),
-            ranks([comparison.sam(result, shifted=True) for result in group]),
-            ranks([net_score(result.accuracy, result.params, result.gflops) for result in group]),
-        ]
-        found = [
-            (provenance, result.label, *(column[n] for column in placed), fronts.get(result.label))
-            for n, result in enumerate(group)
-        ]
-        rows += sorted(found, key=lambda row: (row[6] or len(found) + 1, row[1]))
-    columns = (
-        "energy is",
-        "model",
-        "by top-1",
-        "by train kWh",
-        "by inference Wh",
-        "by SAM",
-        "by SAM shifted",
-        "by NetScore",
-        "Pareto front",
-    )
+        frame = pd.DataFrame({"energy is": provenance, "model": [result.label for result in group]})
+        for column, (which, high_is_good) in by.items():
+            frame[column] = places([one.estimate(which, comparison.settings) for one in group], high_is_good=high_is_good)
+        frames.append(frame.sort_values(["by SAM shifted", "model"], key=lambda cells: cells.map(_in_text_order)))
+    frame = pd.concat(frames) if frames else pd.DataFrame(columns=["energy is", "model", *by])
+    frame["Pareto front"] = frame["model"].map(fronts)
+    frame[list(by)] = frame[list(by)].map(_place)
     note = (
-        "1 is best. Measured, mixed and estimated energies are ranked apart. Trainings that did not finish or learn are "
-        "not ranked. SAM and energy include inherited energy. Pareto front 1: no model is both more "
-        "accurate and cheaper to train."
+        '1 is best. Results that differ by less than their ± share places: "1 to 3" may be any of the three. On one device '
+        "the ± is the boundary part and the spread over seeds at 95 %, because a device's gain error is the same for all; "
+        "between devices it has the gain error too. A single run has no spread of its own: it is given that of the result "
+        "beside it if there is one, else none, so add seeds before you believe a place. Measured, mixed and estimated "
+        "energies are ranked apart. Trainings that did not finish or learn are not ranked. SAM and energy include inherited "
+        "energy. Pareto front: no model is both more accurate and cheaper to train; perhaps: within the ±."
     )
-    return Table("table1_ranks", "Table 1, ranks", columns, rows, note)
+    return Table("table1_ranks", "Table 1, ranks", list(frame), frame.to_numpy(object).tolist(), note)
 
 
 def devices(comparison: Comparison) -> Table:
-    """Table 2: the same models side by side on each device."""
-    names = sorted({name for result in comparison.results for name in (result.device, result.inference_device) if name})
-    shown = names[:MOST_DEVICES]
-    cells: dict[tuple[str, str, str, str], dict[tuple[str, str], Cell]] = {}
-    for result in comparison.results:
-        if not result.ranked:
-            continue
-        row = cells.setdefault((result.name, result.variant or result.phases, result.scale, result.provenance), {})
-        row.setdefault(("top-1 (%)", result.device), _percent(result))
-        row.setdefault(("train (kWh)", result.device), _kwh(result.train_j, result.train_uncertainty_j))
-        row.setdefault(("inference (Wh per 1,000)", result.inference_device), _inference(result))
-    what = ("top-1 (%)", "train (kWh)", "inference (Wh per 1,000)")
-    # One measure after the other, so that the devices stand side by side.
-    places = [(measure, name) for measure in what for name in shown]
-    places = [place for place in places if any(row.get(place) is not None for row in cells.values())]
-    rows = [(*key, *(row.get(place) for place in places)) for key, row in sorted(cells.items(), key=lambda item: item[0])]
-    columns = ("model", "trained", "scale", "energy is", *(f"{measure}: {name}" for measure, name in places))
+    """Table 2: the same recipes side by side on each device, with the ratio between devices."""
+    recipes = by_recipe(comparison)
+    names = sorted({name for recipe in recipes for name in (*recipe.trained, *recipe.ran)})
+    base = base_device(recipes)
+    shown = [base, *(name for name in names if name != base)][:MOST_DEVICES] if names else []
+    columns: dict[str, Callable[[Recipe], Cell]] = {
+        "recipe": lambda recipe: recipe.label,
+        "energy is": lambda recipe: recipe.provenance or "no energy",
+        "state": lambda recipe: "; ".join(sorted({one.state for one in (*recipe.trained.values(), *recipe.ran.values())})),
+    }
+    for heading, cell in (("top-1 (%)", _percent), ("train", _train)):
+        for name in shown:
+            columns[f"{heading}: {name}"] = lambda recipe, cell=cell, name=name: _of(recipe.trained.get(name), cell)
+    for name in shown[1:]:
+        columns[f"train: {name} by {base}"] = lambda recipe, name=name: device_ratio(recipe.trained, name, base, "train_j")
+    for name in shown:
+        columns[f"1,000 inferences: {name}"] = lambda recipe, name=name: _of(recipe.ran.get(name), _inference)
+    for name in shown[1:]:
+        columns[f"inference: {name} by {base}"] = lambda recipe, name=name: device_ratio(
+            recipe.ran, name, base, "per_sample_j"
+        )
+    filled = {
+        heading: cells
+        for heading, cell in columns.items()
+        if any(cells := [cell(recipe) for recipe in recipes]) or heading in ("recipe", "energy is", "state")
+    }
     left_out = f" {len(names) - len(shown)} more devices are in Table 1 only." if len(names) > len(shown) else ""
-    note = f"Training includes inherited energy. Only trainings that finished and learnt are listed.{left_out}"
-    return Table("table2_devices", "Table 2: by device", columns, rows, note)
+    note = (
+        "A row is one recipe: what stands in it differs in nothing but the device and the seed. Training includes inherited "
+        "energy. The ± of a ratio has both devices' gain errors and the spread over seeds. Trainings that did not complete "
+        f"are in Table 1 only.{left_out}"
+    )
+    rows = list(zip(*filled.values(), strict=True))
+    return Table("table2_devices", "Table 2: by device", list(filled), rows, note)
+
+
+def device_ratio(by_device: Mapping[str, ModelResult], name: str, base: str, which: str) -> Amount | None:
+    """An energy on one device by that on another, with its plus or minus; None if one of them is not there."""
+    first, second = by_device.get(name), by_device.get(base)
+    if first is None or second is None:
+        return None
+    found = ratio(first.estimate(which), second.estimate(which))
+    return found and Amount(*found)
 
 
 def sensitivities(comparison: Comparison) -> Table:
@@ -195,8 +175,8 @@ def break_evens(comparison: Comparison) -> Table:
             pair.cheaper.label,
             _percent(pair.dearer),
             _percent(pair.cheaper),
-            kwh((pair.dearer.train_j or 0.0) - (pair.cheaper.train_j or 0.0)),
-            wh_per_1000(_per_sample(pair.cheaper) - _per_sample(pair.dearer)),
+            Energy((pair.dearer.train_j or 0.0) - (pair.cheaper.train_j or 0.0)),
+            Energy(1000 * (_per_sample(pair.cheaper) - _per_sample(pair.dearer))),
             100 * (1 - _per_sample(pair.dearer) / _per_sample(pair.cheaper)),
             pair.inferences,
             pair.dearer.provenance,
@@ -208,64 +188,50 @@ def break_evens(comparison: Comparison) -> Table:
         "than",
         "its top-1 (%)",
         "the other's top-1 (%)",
-        "more training (kWh)",
-        "saved (Wh per 1,000)",
+        "more training",
+        "saved by 1,000 inferences",
         "saved (%)",
         "repaid after inferences",
         "energy is",
     )
     note = (
         "Only models on the same devices and with the same kind of energy are paired: a device's gain error is then the "
-        "same for both and cancels. The less an inference saves, the less certain the break-even."
+        "same for both and cancels. Pairs whose differences are within their ± are left out."
     )
     return Table("breakeven", "Break-even", columns, rows, note)
 
 
 def runs(found: Sequence[Run]) -> Table:
     """Every run, also those that failed."""
-    rows = [
-        (
-            run.path,
-            run.status,
-            run.phase,
-            run.name,
-            run.facts["scale"],
-            run.facts["data"],
-            None if run.accuracy is None else 100 * run.accuracy,
-            run.metric,
-            None
-            if run.own_j is None
-            else Amount(kwh(run.own_j), None if run.uncertainty_j is None else kwh(run.uncertainty_j)),
-            kwh(run.inherited_j) if run.inherited else None,
-            run.provenance or "no energy",
-            run.sources,
-            run.devices,
-            "; ".join(run.notes),
-        )
-        for run in found
-    ]
-    columns = (
-        "run",
-        "status",
-        "phase",
-        "model",
-        "scale",
-        "data",
-        "accuracy (%)",
-        "metric",
-        "own energy (kWh)",
-        "inherited (kWh)",
-        "energy is",
-        "source",
-        "device",
-        "notes",
+    frame = runs_frame(found)
+    own = zip(frame["energy_j"], frame["energy_uncertainty_j"], strict=True)
+    shown = pd.DataFrame(
+        {
+            **{name: frame[name] for name in ("run", "status", "phase", "model", "scale", "data")},
+            "accuracy (%)": 100 * frame["accuracy"],
+            "metric": frame["metric"],
+            "own energy": [_energy(_none(joules), _none(plus_minus)) for joules, plus_minus in own],
+            "inherited": [_energy(_none(joules)) for joules in frame["energy_inherited_j"]],
+            "energy is": frame["energy_is"].fillna("no energy"),
+            **{name: frame[name] for name in ("source", "device", "processes", "notes")},
+        },
+        dtype=object,
     )
-    quiet = frozenset(n for n, run in enumerate(found) if run.status != "completed")
     note = (
-        "All runs, also those that failed, were interrupted or still run. Self-supervised pretraining logs an accuracy of "
-        "visual tokens or captions. That is not top-1, and is not compared."
+        "All runs that left a record, also those that failed, were interrupted or still run. Self-supervised pretraining "
+        "logs an accuracy of visual tokens or captions. That is not top-1, and is not compared. As data: "
+        "`experiments.load_runs`."
     )
-    return Table("runs", "All runs", columns, rows, note, quiet)
+    quiet = frozenset(n for n, status in enumerate(frame["status"]) if status != "completed")
+    rows = [[_none(cell) for cell in row] for row in shown.itertuples(index=False)]
+    return Table("runs", "All runs", list(shown), rows, note, quiet)
+
+
+def failed(jobs: Sequence[FailedJob]) -> Table:
+    """Jobs of the study that did not complete, whether they left a record or not."""
+    rows = [(job.path, job.status, job.asked, job.why) for job in jobs]
+    note = "What `outcome.json` says. A job that failed before it trained left no record, so it is in no other table."
+    return Table("failed", "Jobs that did not complete", ("job", "status", "what", "why"), rows, note)
 
 
 def household_uses() -> Table:
@@ -289,7 +255,7 @@ def summary(comparison: Comparison) -> str:
     ranked = f" {len(states)} of {len(comparison.results)} models are shown but not ranked." if states else ""
     kinds = " and ".join(kind for kind in comparison.provenances() if kind)
     return (
-        f"The trainings add up to {kwh(joules):.3g} kWh ({kinds}; each model counted once). A typical UK home "
+        f"The trainings add up to {human_energy(joules, 3)} ({kinds}; each model counted once). A typical UK home "
         f"uses this in {as_home(joules)}. It would boil {as_kettles(joules):.3g} full kettles.{ranked}"
     )
 
@@ -311,13 +277,44 @@ def _percent(result: ModelResult) -> Amount | None:
     return Amount(100 * result.accuracy, None if result.accuracy_spread is None else 100 * result.accuracy_spread)
 
 
-def _kwh(joules: float | None, uncertainty_j: float | None) -> Amount | None:
-    return None if joules is None else Amount(kwh(joules), None if uncertainty_j is None else kwh(uncertainty_j))
+def _energy(joules: float | None, plus_minus_j: float | None = None) -> Energy | None:
+    return None if joules is None else Energy(joules, plus_minus_j)
 
 
-def _inference(result: ModelResult) -> Amount | None:
+def _train(result: ModelResult) -> Energy | None:
+    return _energy(result.train_j, result.train_uncertainty_j)
+
+
+def _inference(result: ModelResult) -> Energy | None:
     one = result.per_sample_j
-    return one and Amount(wh_per_1000(one.value), None if one.plus_minus is None else wh_per_1000(one.plus_minus))
+    return one and Energy(1000 * one.value, None if one.plus_minus is None else 1000 * one.plus_minus)
+
+
+def _amount(estimate: Estimate | None) -> Amount | None:
+    """An estimate; without a plus or minus if that has no end, or nobody knows it."""
+    if estimate is None:
+        return None
+    return Amount(estimate.value, estimate.plus_minus if 0 < estimate.plus_minus < math.inf else None)
+
+
+def _of(result: ModelResult | None, cell: Callable[[ModelResult], Cell]) -> Cell:
+    return None if result is None else cell(result)
+
+
+def _place(place: tuple[int, int] | None) -> str | int | None:
+    """A place as people read it: one, or from the best to the worst that it may be."""
+    if place is None:
+        return None
+    return place[0] if place[0] == place[1] else f"{place[0]} to {place[1]}"
+
+
+def _in_text_order(cell: object) -> object:
+    return cell if cell is not None else (math.inf, math.inf)
+
+
+def _none(cell: Any) -> Any:
+    """A cell; None where pandas has no value."""
+    return None if isinstance(cell, float) and math.isnan(cell) else cell
 
 
 def _per_sample(result: ModelResult) -> float:

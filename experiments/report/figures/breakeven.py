@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.report.breakeven import complete, repayments
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import MOST_CURVES, Picture, log_axis, looks, new_figure, safe, scaled
+from experiments.report.results import ModelResult
 
 
 def draw(comparison: Comparison) -> Picture:

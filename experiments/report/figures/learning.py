@@ -16,7 +16,7 @@ from experiments.report.figures.style import (
     safe,
     scaled,
 )
-from experiments.report.inputs.records import Run
+from experiments.report.inputs.run import Run
 
 
 def draw(comparison: Comparison) -> Picture:

@@ -7,8 +7,9 @@ from typing import Final
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import HATCHES, MOST_ROWS, Picture, edge, new_figure, safe, scaled
+from experiments.report.results import ModelResult
 
 PHASES: Final = {
     "before": ("inherited, no record here", "#bbbbbb"),

@@ -8,8 +8,9 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import Picture, edge, new_figure, percent_axis, safe, scaled
+from experiments.report.results import ModelResult
 
 FAMILIES: Final = ("swin", "vit")
 MOST_PAIRS: Final = 8

@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import GREY, Dot, Look, Picture, draw_dots, log_axis, looks, new_figure, safe
 from experiments.report.metrics import in_unit, sam_equation
+from experiments.report.results import ModelResult
 from experiments.report.sensitivity import Setting, path_of, peers, sensitivity
 
 MOST_BUMPS: Final = 12

@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from experiments.report.comparison import Comparison
 from experiments.report.figures.style import COLOURS, HATCHES, Picture, edge, new_figure, safe
-from experiments.report.inputs.records import Run
+from experiments.report.inputs.run import Run
 from lightning_watt.units import human_energy
 
 MOST_RUNS: Final = 40

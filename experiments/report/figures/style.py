@@ -21,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from experiments.report.comparison import ModelResult
+from experiments.report.results import ModelResult
 from lightning_watt.units import J_PER, EnergyUnit
 
 FONT: Final = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from matplotlib.axes import Axes
 
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import (
     GREY,
     MOST_NAMED,
@@ -25,6 +25,7 @@ from experiments.report.figures.style import (
     scaled,
 )
 from experiments.report.metrics import pareto_ranks
+from experiments.report.results import ModelResult
 
 MANY: Final = 100
 
@@ -47,7 +48,7 @@ def draw(comparison: Comparison) -> Picture:
     axes[2].set_title("shifted SAM, defined for every energy")
     figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)
     fronts = comparison.pareto()
-    best = [result for result in known if fronts.get(result.label) == 1]
+    best = [result for result in known if fronts.get(result.label) in ("yes", "perhaps")]
     _front(axes, comparison, known, best)
     _name(axes, comparison, known, best, sizes)
     settings = comparison.settings

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report.comparison import Comparison, ModelResult
+from experiments.report.comparison import Comparison
 from experiments.report.figures.style import (
     Dot,
     Look,
@@ -20,6 +20,7 @@ from experiments.report.figures.style import (
     scaled,
 )
 from experiments.report.metrics import Fit, fit
+from experiments.report.results import ModelResult
 
 
 def draw(comparison: Comparison) -> Picture:

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from experiments.report.inputs.records import Run, load
+from experiments.report.inputs.records import load
+from experiments.report.inputs.run import Run
 
 Rows = Literal["runs", "epochs", "stages"]
 
@@ -18,18 +19,18 @@ Rows = Literal["runs", "epochs", "stages"]
 def load_runs(directory: str | os.PathLike[str], rows: Rows = "runs") -> pd.DataFrame:
     """Read all run records (`watt.json`) below a directory into a table. The report is built on the same tables.
 
-    A number that a record does not have is NaN, and a text is None. Energies are joules of the run itself, without what it
+    What a record does not have is NaN. Energies are joules of the run itself, without what it
     inherited, unless the column says otherwise. Accuracies are between 0 and 1.
 
     Args:
         directory: where the runs are.
         rows: what a row is. "runs": one run. "epochs": one epoch of one stage, with the run's energy up to its end in
-            `energy_so_far_j`. "stages": one stage of one run. The last two repeat `run`, `status`, `phase`, `model`, `family`
-            and `energy_is`, so that they can be grouped, and joined to the first by `run`.
+            `energy_so_far_j`. "stages": one stage of one run. The last two repeat `run`, `status`, `phase`, `model`,
+            `family` and `energy_is`, so that they can be grouped, and joined to the first by `run`.
 
     Returns:
         The table. In "runs", runs with the same `repetition_of` differ in nothing but their seed, as far as their records
-        tell; it is None where a record has no facts to tell by.
+        tell; it is NaN where a record has no facts to tell by.
 
     Raises:
         NotADirectoryError: `directory` is no directory.
@@ -93,11 +94,13 @@ def _frame(
     of_run: dict[str, Callable[[Run], Any]],
     own: dict[str, None],
 ) -> pd.DataFrame:
-    found = [{**{name: take(run) or None if name in TEXTS else take(run) for name, take in of_run.items()}, **row}
-             for run in runs for row in rows(run)]
+    found = [
+        {**{name: take(run) or None if name in TEXTS else take(run) for name, take in of_run.items()}, **row}
+        for run in runs
+        for row in rows(run)
+    ]
     frame = pd.DataFrame(found, columns=[*of_run, *own])
-    numbers = [name for name in frame if name not in TEXTS]
-    return frame.astype(dict.fromkeys(numbers, float)).astype(dict.fromkeys(set(TEXTS) & set(frame), object))
+    return frame.astype({name: object if name in TEXTS else float for name in frame})
 
 
 def _sum(run: Run, what: str) -> float | None:
@@ -147,8 +150,8 @@ _OF_RUN: Final[dict[str, Callable[[Run], Any]]] = {
 SHARED: Final = ("run", "status", "phase", "model", "family", "energy_is")
 _OF_EPOCH: Final = ("epoch", "stage", "energy_j", "duration_s", "accuracy")
 TEXTS: Final = frozenset(
-    "run directory status phase model family timm_name scale data pretraining start metric energy_is source device "
-    "repetition_of notes stage".split()
+    {*SHARED, "directory", "timm_name", "scale", "data", "pretraining", "start", "metric", "source", "device"}
+    | {"repetition_of", "notes", "stage"}
 )
 _FRAMES: Final[dict[str, Callable[[Sequence[Run]], pd.DataFrame]]] = {
     "runs": runs_frame,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.report.inputs.records import Run
+from experiments.report.inputs.run import Run
 
 WORST_FIRST = ("failed", "interrupted", "running", "completed")
 SAME_J = 1e-6
@@ -71,6 +71,39 @@ class Lineage:
         if self.train_j is None or len(known) < len(training) or not math.isclose(joules, self.train_j, rel_tol=SAME_J):
             return None
         return math.fsum(known)
+
+    @property
+    def train_boundary_j(self) -> float | None:
+        """The part of `train_uncertainty_j` that another run on the same boards would not share; None if not known."""
+        training = [run for run in self.runs if run.phase != "inference"]
+        known = [run.boundary_j for run in training if run.boundary_j is not None]
+        return math.hypot(*known) if self.train_uncertainty_j is not None and len(known) == len(training) else None
+
+    @property
+    def train_boards(self) -> frozenset[str]:
+        """The boards that trained it."""
+        return frozenset().union(*(run.boards for run in self.runs if run.phase != "inference"))
+
+    @property
+    def recipe_key(self) -> object:
+        """Equal in lineages that differ at most in seeds and machines, as far as their records tell.
+
+        A lineage stands alone if it did not complete, if a record has no facts to tell by, or if it came from something
+        without a record here, whose energy is all that is known of it.
+        """
+        end = self.end
+        if self.status != "completed" or not all(run.recipe_key for run in self.runs):
+            return end.place, end.path
+        unknown = self.shares().get("before", 0.0)
+        return (
+            f"{unknown:.6g}",
+            *((run.phase, run.recipe_key, run.stages["train"].samples if "train" in run.stages else 0) for run in self.runs),
+        )
+
+    @property
+    def machine_key(self) -> object:
+        """Equal in lineages on machines of one kind, with energies of one kind."""
+        return (self.provenance, *(run.machine_key for run in self.runs))
 
     @property
     def accuracy(self) -> float | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
+import msgspec
 import pytest
 
-from experiments.report.comparison import compare
+from experiments.report.comparison import by_recipe, compare
 from experiments.report.figures.pretraining import pairs
 from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import load
 from experiments.report.inputs.reference import read_reference
 from experiments.report.metrics import SamSettings
+from experiments.report.tables import devices, model_ranks
 from lightning_watt.record import Inherited
 from tests.unit.experiments.report.made import REFERENCE, lifecycle, made, write
 
@@ -38,7 +42,7 @@ def test_measured_and_estimated_energies_are_never_ranked_together(tmp_path):
     lifecycle(tmp_path / "a", "vit", accuracy=0.8)
     lifecycle(tmp_path / "b", "swin", scale=0.01, accuracy=0.9, provenance="estimated")
     (comparison,) = compared(tmp_path)
-    assert comparison.pareto() == {"vit": 1, "swin": 1}
+    assert comparison.pareto() == {"vit": "yes", "swin": "yes"}
     assert [result.label for result in comparison.ranked("measured")] == ["vit"]
 
 
@@ -64,7 +68,7 @@ def test_below_one_kwh_there_is_no_sam_but_a_shifted_one(trainings):
     quick = next(result for result in comparison.results if result.family == "QuickNet")
     assert comparison.sam(quick) is None
     assert comparison.sam(quick, shifted=True) > 0
-    assert comparison.pareto()["QuickNet (TF)"] == 1
+    assert comparison.pareto()["QuickNet (TF)"] == "yes"
 
 
 def test_repetitions_are_one_entry_with_their_spread(tmp_path):
@@ -129,3 +133,104 @@ def test_runs_with_other_settings_are_not_averaged(tmp_path):
         write(tmp_path / str(n), made(settings=settings, lr=lr, phase="pretrain"))
     (comparison,) = compared(tmp_path)
     assert {result.label: result.count for result in comparison.results} == {"vit, lr 0.001": 2, "vit, lr 0.01": 1}
+
+
+def own(joules, accuracy=0.9, processes=1, **facts):
+    """A run of somebody's own module: its record has the class's name and size, and what is given."""
+    record = made(joules, accuracy, phase="train")
+    record.model = {"name": "MyNet", "params": 10_000, **facts}
+    record.hardware = {"world_size": processes, "precision": "32-true"}
+    return record
+
+
+def counts(root):
+    return sorted(result.count for result in compared(root)[0].results)
+
+
+def test_without_facts_runs_stand_alone(tmp_path):
+    """Two modules of one name may have other widths, rates or data: no record says that they are repetitions."""
+    for n in range(2):
+        write(tmp_path / str(n), own(10 + 90 * n))
+    assert counts(tmp_path) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        ({"lr": 0.1}, {"lr": 0.2}),
+        ({"hyperparameters": {"lr": 0.1}}, {"hyperparameters": {"lr": 0.2}}),
+        ({"hyperparameters": {"lr": 0.1}}, {"hyperparameters": {"lr": 0.1}, "data_hyperparameters": {"fold": 2}}),
+        ({"dropout": [0.1, {"at": 3}]}, {"dropout": [0.1, {"at": 4}]}),
+    ],
+)
+def test_runs_whose_facts_differ_are_not_averaged(tmp_path, facts):
+    for n, told in enumerate((facts[0], facts[0], facts[1])):
+        write(tmp_path / str(n), own(10 + n, **told))
+    assert counts(tmp_path) == [1, 2]
+
+
+def test_repetitions_may_differ_in_their_seeds_and_nothing_else(tmp_path):
+    for n in range(3):
+        write(tmp_path / str(n), own(10 + n, seed=n, hyperparameters={"lr": 0.1, "seed": n, "act": f"<relu at 0x7f{n}>"}))
+    assert counts(tmp_path) == [3]
+    write(tmp_path / "two", own(10, processes=2, hyperparameters={"lr": 0.1, "act": "<relu at 0x7f>"}))
+    assert counts(tmp_path) == [1, 3]
+    assert [result.label for result in compared(tmp_path)[0].results] == ["MyNet, 1 process", "MyNet, 2 processes"]
+
+
+def test_a_row_of_table_2_is_one_recipe(tmp_path):
+    """The same model for two epochs on one board and for six on the other are two rows, and no board is dropped."""
+    for device, joules in (("NVIDIA H100", 400), ("NVIDIA RTX A4000", 120)):
+        for epochs in (2, 4):
+            write(tmp_path / f"{device}{epochs}", made(joules * epochs, 0.9, epochs_=epochs, device=device))
+    write(tmp_path / "v0", made(700, 0.8, family="swin", epochs_=2, device="NVIDIA H100"))
+    write(tmp_path / "v1", made(900, 0.05, family="swin", epochs_=6, device="NVIDIA RTX A4000"))
+    recipes = by_recipe(compared(tmp_path)[0])
+    assert [sorted(recipe.trained) for recipe in recipes] == [
+        ["NVIDIA H100"], ["NVIDIA RTX A4000"], *[["NVIDIA H100", "NVIDIA RTX A4000"]] * 2
+    ]  # fmt: skip
+    table = devices(compared(tmp_path)[0])
+    ratios = [row[table.columns.index("train: NVIDIA RTX A4000 by NVIDIA H100")] for row in table.rows]
+    # Each energy is known to 10 %, and the gain errors of two boards have nothing to do with each other.
+    expected = (pytest.approx(0.3), pytest.approx(0.3 * math.hypot(0.1, 0.1)))
+    assert ratios[:2] == [None, None]
+    assert [(ratio.value, ratio.plus_minus) for ratio in ratios[2:]] == [expected] * 2
+
+
+def test_two_results_of_one_recipe_on_one_device_are_two_rows(tmp_path):
+    for n, torch in enumerate(("2.7", "2.8")):
+        record = made(100 + n)
+        record.software = {"torch": torch}
+        write(tmp_path / torch, record)
+    assert [sorted(recipe.trained) for recipe in by_recipe(compared(tmp_path)[0])] == [["NVIDIA H100"]] * 2
+
+
+def split(joules, boundary_j, gain_j, **more):
+    record = made(joules, **more)
+    record.energy.boundary_j, record.energy.gain_j = boundary_j, gain_j
+    record.energy.uncertainty_j = math.hypot(boundary_j, gain_j)
+    return record
+
+
+def test_on_one_board_the_boundary_part_decides_and_between_boards_the_gain_too(tmp_path):
+    for n, joules in enumerate((100, 104)):
+        write(tmp_path / str(n), split(joules, 1.0, 5.0, accuracy=0.9, family=f"net{n}"))
+    assert ranked_by_energy(tmp_path) == [1, 2]
+    other = split(104, 1.0, 5.0, accuracy=0.9, family="net1")
+    device = other.energy.by_device["gpu0"]
+    other.energy.by_device["gpu0"] = msgspec.structs.replace(device, uuid="GPU-2")
+    write(tmp_path / "1", other)
+    assert ranked_by_energy(tmp_path) == ["1 to 2", "1 to 2"]
+    assert compared(tmp_path)[0].pareto() == {"net0": "perhaps", "net1": "perhaps"}
+
+
+def test_seeds_that_spread_more_than_models_differ_make_a_tie(tmp_path):
+    for family, energies in (("resnet", (90, 110, 100)), ("vit", (95, 115, 105)), ("swin", (300, 310, 305))):
+        for n, joules in enumerate(energies):
+            write(tmp_path / f"{family}{n}", split(joules, 0.1, 0.0, accuracy=0.9, family=family, seed=n))
+    assert ranked_by_energy(tmp_path) == ["1 to 2", "1 to 2", 3]
+
+
+def ranked_by_energy(root):
+    table = model_ranks(compared(root)[0])
+    return sorted((row[table.columns.index("by train energy")] for row in table.rows), key=str)

@@ -21,7 +21,6 @@ from experiments.report.metrics import (
     sam,
     sam_amount,
     sam_equation,
-    wh_per_1000,
 )
 
 KWH = 3.6e6
@@ -59,11 +58,10 @@ def test_the_bare_equation_is_negative_below_one_unit():
     assert (sam_equation(0.9, np.array([1.1, 10.0]), 5, 5) > 0).all()
 
 
-def test_net_score_and_wh_per_1000():
+def test_net_score():
     expected = 20 * math.log10(70.0**2 / math.sqrt(4.2 * 0.575))
     assert net_score(0.7, 4.2e6, 1.15) == pytest.approx(expected)
     assert net_score(0.0, 4.2e6, 1.15) is net_score(0.7, None, 1.15) is net_score(0.7, 4.2e6, 0.0) is None
-    assert wh_per_1000(3.6) == pytest.approx(1.0)
 
 
 @given(points)

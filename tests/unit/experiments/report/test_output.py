@@ -7,9 +7,9 @@ import io
 
 import pytest
 
+from experiments.report.cells import Table
 from experiments.report.metrics import Amount
 from experiments.report.output import Output, escaped, number, shown, to_csv, to_markdown
-from experiments.report.tables import Table
 
 EVIL = "<script>alert(1)</script>|`x`[a](javascript:b)![c](http://evil)"
 

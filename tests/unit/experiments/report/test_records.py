@@ -7,7 +7,8 @@ import os
 import pytest
 
 from experiments.report.figures.stages import STAGES
-from experiments.report.inputs.records import MOST_CURVE_POINTS, MOST_STAGES, load
+from experiments.report.inputs.records import MOST_STAGES, load
+from experiments.report.inputs.run import MOST_CURVE_POINTS
 from lightning_watt.accounts import ledger
 from lightning_watt.record import Inherited, Stage
 from tests.unit.experiments.report.made import curve, made, write, write_raw
@@ -171,3 +172,21 @@ def test_a_directory_that_is_not_there_is_said(tmp_path):
 
 def test_the_stages_figure_names_every_stage():
     assert STAGES == ledger.STAGES
+
+
+def test_jobs_that_did_not_complete_are_found_by_their_outcome(tmp_path):
+    outcomes = {
+        "a": '{"status": "failed", "error": "ValueError: no\\u0000 such\\nmodel", "model": "vit", "phase": "pretrain"}',
+        "b": '{"status": "completed"}',
+        "c": '{"status": "interrupted", "error": "SystemExit"}',
+        "d": "[" * 100_000,
+        "e": '{"status": ["failed"]}',
+    }
+    for name, content in outcomes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "outcome.json").write_text(content)
+    found = load(tmp_path).failed
+    assert [(job.path, job.status) for job in found] == [("a", "failed"), ("c", "interrupted")]
+    assert found[0].asked.startswith("model=vit phase=pretrain")
+    assert found[0].why.startswith("ValueError: no")
+    assert found[0].why.isprintable()

@@ -1,0 +1,70 @@
+"""A table of plain values: its cells, and the unit that its energies are shown in."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from experiments.report.metrics import Amount, in_unit
+from lightning_watt.units import EnergyUnit, unit_that_fits
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules with their plus or minus; the unit is the column's."""
+
+    joules: float
+    plus_minus_j: float | None = None
+
+
+Cell = str | int | float | Amount | Energy | None
+FILES_UNIT: Final[EnergyUnit] = "kWh"
+"""The unit of all energies in CSV files, so that files can be compared."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain values.
+
+    Attributes:
+        key: its file's name, without an ending.
+        title: its heading.
+        columns: their headings, with units; that of an energy is added by `in_units`.
+        rows: one cell a column.
+        note: how to read it.
+        quiet: rows shown in grey: those that are not ranked.
+    """
+
+    key: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    quiet: frozenset[int] = frozenset()
+
+
+def in_units(table: Table, unit: EnergyUnit | None = None) -> Table:
+    """The table with its energies as numbers in one unit a column, which the column's heading then names.
+
+    Args:
+        table: the table.
+        unit: of all columns; None: of each the unit that fits its middle energy.
+    """
+    columns, cells = [], []
+    for n, column in enumerate(table.columns):
+        values = [row[n] for row in table.rows]
+        energies = [value.joules for value in values if isinstance(value, Energy)]
+        if energies:
+            of_column = unit or unit_that_fits(statistics.median_high(energies))
+            column = f"{column} ({of_column})"
+            values = [_number(value, of_column) if isinstance(value, Energy) else value for value in values]
+        columns.append(column)
+        cells.append(values)
+    return replace(table, columns=columns, rows=list(zip(*cells, strict=True)) if table.rows else [])
+
+
+def _number(energy: Energy, unit: EnergyUnit) -> Amount:
+    plus_minus = energy.plus_minus_j
+    return Amount(in_unit(energy.joules, unit), None if plus_minus is None else in_unit(plus_minus, unit))

@@ -1,0 +1,133 @@
+"""Whether one result is surely better than another, or whether their difference is within its plus or minus. Pure.
+
+What may differ between two results is taken apart. The gain error of a board is the same in all runs on it, so it says
+nothing about which of two results on the same boards is larger. The boundary part (the edges of the measurement) and the
+spread over seeds do, and on other boards the gain error does too.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from scipy.stats import t as student
+
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A result's number with what is known about its error. All in one unit.
+
+    Attributes:
+        value: the number, the mean over the repetitions.
+        boundary: plus or minus of measuring that another run on the same boards would not share.
+        whole: plus or minus of measuring, gain error included.
+        repeats: the number of each repetition.
+        boards: the boards that were measured.
+    """
+
+    value: float
+    boundary: float = 0.0
+    whole: float = 0.0
+    repeats: tuple[float, ...] = ()
+    boards: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def plus_minus(self) -> float:
+        """Of the value by itself: measuring, and the mean's own error over the repetitions."""
+        return math.hypot(self.whole, _of_means(self.repeats, ()))
+
+
+def plus_minus_of_difference(first: Estimate, second: Estimate) -> float:
+    """Plus or minus of the difference of two estimates: measuring, and the spread over seeds at 95 %.
+
+    A result without repetitions is taken to spread as the other one does; if neither has any, only measuring counts.
+    """
+    same_boards = first.boards == second.boards and bool(first.boards)
+    measuring = math.hypot(
+        *((one.boundary if same_boards else one.whole) for one in (first, second)),
+    )
+    return math.hypot(measuring, _of_means(first.repeats, second.repeats))
+
+
+def ratio(first: Estimate, second: Estimate) -> tuple[float, float] | None:
+    """The first by the second, and its plus or minus to first order; None if the second is zero."""
+    if not second.value or not first.value:
+        return None
+    value = first.value / second.value
+    return value, value * math.hypot(first.plus_minus / first.value, second.plus_minus / second.value)
+
+
+def surely_more(first: Estimate, second: Estimate) -> bool:
+    """Whether the first is larger than the second by more than the difference's plus or minus."""
+    return first.value - second.value > plus_minus_of_difference(first, second)
+
+
+def places(estimates: Sequence[Estimate | None], *, high_is_good: bool = True) -> list[tuple[int, int] | None]:
+    """The best and the worst place that each may have, 1 the best; None stays None.
+
+    Example:
+        >>> places([Estimate(5.0, 1.0, 1.0), Estimate(4.5, 1.0, 1.0), None, Estimate(1.0)])
+        [(1, 2), (1, 2), None, (3, 3)]
+    """
+    known = [one for one in estimates if one is not None]
+
+    def better(first: Estimate, second: Estimate) -> bool:
+        return surely_more(first, second) if high_is_good else surely_more(second, first)
+
+    return [
+        one and (1 + sum(better(other, one) for other in known), len(known) - sum(better(one, other) for other in known))
+        for one in estimates
+    ]
+
+
+def on_the_front(accuracies: Sequence[Estimate], energies: Sequence[Estimate]) -> list[str]:
+    """Whether each point is on the Pareto front: "yes", "perhaps" (within the plus or minus), "no".
+
+    A point is surely behind another one that is surely better in both, or that is surely better in one and exactly equal in
+    the other. It may be behind one that is not surely worse in either.
+
+    Example:
+        >>> on_the_front([Estimate(0.9), Estimate(0.8), Estimate(0.7)], [Estimate(10.0), Estimate(5.0), Estimate(7.0)])
+        ['yes', 'yes', 'no']
+    """
+    found = []
+    for i, (accuracy, energy) in enumerate(zip(accuracies, energies, strict=True)):
+        others = [n for n in range(len(accuracies)) if n != i]
+        surely = any(_behind(accuracy, energy, accuracies[n], energies[n]) for n in others)
+        perhaps = any(
+            not surely_more(accuracy, accuracies[n])
+            and not surely_more(energies[n], energy)
+            and (accuracies[n].value, energies[n].value) != (accuracy.value, energy.value)
+            for n in others
+        )
+        found.append("no" if surely else "perhaps" if perhaps else "yes")
+    return found
+
+
+def _behind(accuracy: Estimate, energy: Estimate, other_accuracy: Estimate, other_energy: Estimate) -> bool:
+    more, less = surely_more(other_accuracy, accuracy), surely_more(energy, other_energy)
+    same_accuracy, same_energy = other_accuracy.value == accuracy.value, other_energy.value == energy.value
+    return (more and less) or (more and same_energy) or (less and same_accuracy)
+
+
+def _of_means(first: Sequence[float], second: Sequence[float]) -> float:
+    """Plus or minus of the difference of two means over repetitions (Welch), or of one mean if the second is empty."""
+    squares = [(statistics.variance(values), len(values)) for values in (first, second) if len(values) > 1]
+    if not squares:
+        return 0.0
+    if len(squares) == 1 and first and second:
+        # The one run spreads as the others do, whose variance is all that is known.
+        variance, count = squares[0]
+        return _quantile(count - 1) * math.sqrt(variance * (1 + 1 / count))
+    parts = [variance / count for variance, count in squares]
+    below = sum(part**2 / (count - 1) for part, (_, count) in zip(parts, squares, strict=True))
+    return _quantile(sum(parts) ** 2 / below) * math.sqrt(sum(parts)) if below else 0.0
+
+
+def _quantile(freedom: float) -> float:
+    return float(student.ppf((1 + CONFIDENCE) / 2, freedom))
