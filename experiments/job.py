@@ -20,6 +20,7 @@ from experiments.data.base import ImageData
 from experiments.models import OWN, size_of
 from experiments.modules.batches import BatchError, Split, largest_fitting, split_batch
 from experiments.modules.recipe import Recipe
+from experiments.resume import LAST, NameFit, Resume
 from experiments.settings import world_size
 
 FIND = "find"
@@ -57,16 +58,23 @@ class Job:
         directory: where everything that the job writes goes.
         checkpoint: what finetuning and inference start from; None: what `cfg.checkpoint` says.
         boards: indices of the GPUs that are this job's.
+        resume: the interrupted job that this one goes on with; None: it begins at its beginning.
     """
 
     cfg: DictConfig
     directory: Path
     checkpoint: str | Path | None = None
     boards: Sequence[int] = ()
+    resume: Resume | None = None
 
     def at(self, name: str, checkpoint: Path | None = None) -> "Job":
         """The job of one phase of this job, in its own subdirectory."""
         return dataclasses.replace(self, directory=self.directory / name, checkpoint=checkpoint)
+
+    def finished(self, fit: str) -> Outcome | None:
+        """What a fit left that is complete in the job that this one goes on with; None if it has to be run."""
+        directory = self.resume.finished.get(fit) if self.resume else None
+        return directory and Outcome(directory, directory / LAST, note=f"{fit} is complete, and was taken as it is")
 
     @property
     def start(self) -> str | Path | None:
@@ -104,6 +112,11 @@ class Job:
             **options,
         )
         data.setup()
+        if recipe and len(data.train_set) < recipe.batch_size:
+            raise ValueError(
+                f"The training set has {len(data.train_set)} samples, fewer than a batch of {recipe.batch_size}: no step "
+                "would be taken. Ask for a smaller one: recipe.batch_size=."
+            )
         return data
 
     def _own_data(self, settings: dict[str, Any], batch_size: int) -> pl.LightningDataModule:
@@ -174,15 +187,16 @@ class Job:
         self, module: pl.LightningModule, data: ImageData, recipe: Recipe, callbacks: Sequence[Callback] = ()
     ) -> Outcome:
         """Train a module, test it if it can be tested, and say where it is."""
-        trainer = self.trainer(recipe, callbacks)
+        fit = module.watt_model_info["phase"]
+        trainer = self.trainer(recipe, [NameFit(fit), *callbacks])
         self._divide(trainer, module, data, recipe)
         self.log_config(trainer, module, recipe)
-        resume = {"ckpt_path": self.cfg.resume, "weights_only": True} if self.cfg.resume else {}
-        trainer.fit(module, datamodule=data, **resume)
+        goes_on = self.resume.checkpoint_of(fit) if self.resume else None
+        trainer.fit(module, datamodule=data, **({"ckpt_path": goes_on, "weights_only": True} if goes_on else {}))
         metrics: dict[str, float] = {}
         if type(module).test_step is not pl.LightningModule.test_step:
             metrics = dict(trainer.test(module, datamodule=data, verbose=False)[0])
-        return Outcome(self.directory, self.directory / "checkpoints" / "last.ckpt", metrics)
+        return Outcome(self.directory, self.directory / LAST, metrics)
 
     def _divide(self, trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, recipe: Recipe) -> None:
         """Find the device's batch if that is asked for, and let each epoch consist of whole batches of the recipe's size.

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ NAME = "outcome.json"
 
 
 def save_outcome(
-    directory: Path, choices: Mapping[str, Any], outcome: Outcome | None = None, error: BaseException | None = None
+    directory: Path,
+    choices: Mapping[str, Any],
+    outcome: Outcome | None = None,
+    error: BaseException | None = None,
+    overrides: Sequence[str] = (),
 ) -> None:
     """Write `outcome.json`: what was asked for, whether it worked, and what came out.
 
@@ -25,9 +29,11 @@ def save_outcome(
         choices: the option of each config group.
         outcome: what the job left; None if it failed.
         error: why it failed.
+        overrides: what the command line changed.
     """
     groups = ("model", "phase", "data", "scale")
     content: dict[str, Any] = {group: choices.get(group) for group in groups}
+    content["overrides"] = list(overrides)
     content["status"] = "completed" if error is None else "failed"
     if isinstance(error, SystemExit):
         content["status"] = "interrupted"

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 import signal
 import sys
 import warnings
@@ -16,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
 from experiments.boards import claim_boards, cuda_name
+from experiments.command_line import CONF, check_names, name_boards, users_error
 from experiments.job import Job, Outcome, prepare_torch, wants_boards
 from experiments.outcome import describe, energy_tables, save_outcome
+from experiments.resume import FITS, read_resume
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
 TERMINATED = 128 + signal.SIGTERM  # what a shell makes of it
 log = logging.getLogger(__name__)
 
@@ -34,16 +34,19 @@ def main(cfg: DictConfig) -> float:
     try:
         outcome = run(cfg, directory)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C and to SIGTERM; the latter's has no exit status
-        save_outcome(directory, hydra_cfg.runtime.choices, error=stop)
+        save_outcome(directory, hydra_cfg.runtime.choices, error=stop, overrides=hydra_cfg.overrides.task)
         raise SystemExit(stop.code or TERMINATED) from stop
     except Exception as error:
-        save_outcome(directory, hydra_cfg.runtime.choices, error=error)
-        if hydra_cfg.mode != RunMode.MULTIRUN:
-            raise
-        log.exception("failed: %s", " ".join(hydra_cfg.overrides.task))
-        return math.nan
+        save_outcome(directory, hydra_cfg.runtime.choices, error=error, overrides=hydra_cfg.overrides.task)
+        sentence = users_error(error)
+        if hydra_cfg.mode == RunMode.MULTIRUN:
+            log.exception("failed: %s: %s", " ".join(hydra_cfg.overrides.task), sentence or "", exc_info=not sentence)
+            return math.nan
+        if sentence:
+            raise SystemExit(sentence) from None
+        raise
     if rank_zero_only.rank == 0:
-        save_outcome(directory, hydra_cfg.runtime.choices, outcome)
+        save_outcome(directory, hydra_cfg.runtime.choices, outcome, overrides=hydra_cfg.overrides.task)
         tables = energy_tables(outcome) if hydra_cfg.mode != RunMode.MULTIRUN else []  # a sweep has a table of its own
         print(*tables, describe(outcome), sep="\n")
     return float(outcome.metrics.get("test_acc", math.nan))
@@ -60,30 +63,23 @@ def run(cfg: DictConfig, directory: Path) -> Outcome:
     name = str if cfg.device.accelerator == "cpu" else cuda_name
     with claim_boards(wants_boards(cfg), cfg.device.count, share=cfg.device.share, name=name) as boards:
         prepare_torch(cfg)
-        return instantiate(cfg.phase)(Job(cfg, directory, boards=boards))
+        resume = read_resume(cfg.resume)
+        if resume:
+            resume.check(_fits(cfg))
+        return instantiate(cfg.phase)(Job(cfg, directory, boards=boards, resume=resume))
 
 
-def name_boards(arguments: list[str]) -> list[str]:
-    """Let `device=` take board indices: Hydra's groups have names, not numbers.
-
-    Args:
-        arguments: the command line's arguments.
-
-    Returns:
-        The arguments, with `device=0,1` (a sweep over boards) and `device=[0,1]` (each job takes a free one of them) written
-        as `device=gpu` and `device.boards`.
-
-    Example:
-        >>> name_boards(["model=vit", "device=0,1"])
-        ['model=vit', 'device=gpu', 'device.boards=0,1']
-    """
-    changed: list[str] = []
-    for argument in arguments:
-        numbers = re.fullmatch(r"device=(\d+(?:,\d+)*|\[\d+(?:,\d+)*\])", argument.replace(" ", ""))
-        changed += ["device=gpu", f"device.boards={numbers[1]}"] if numbers else [argument]
-    return changed
+def _fits(cfg: DictConfig) -> list[str]:
+    """The fits that a job consists of, in order."""
+    phase = cfg.phase._target_.rpartition(".")[2]
+    phases = ["pretrain", "finetune"] if phase == "lifecycle" else [phase]
+    with_tokenizer = "pretrain" in phases and "tokenizer" in cfg.model
+    return ["tokenizer"] * with_tokenizer + [one for one in phases if one in FITS]
 
 
 if __name__ == "__main__":
+    wrong = check_names(sys.argv[1:])
+    if wrong:
+        sys.exit(wrong)
     sys.argv[1:] = name_boards(sys.argv[1:])
     main()

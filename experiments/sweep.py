@@ -1,6 +1,7 @@
 """The end of a multirun: one table over all its jobs, and a failure if one of them failed."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ METRICS = {
     "images/s": "images_per_second",
 }
 """Which metric stands in a column."""
+SHOWN = ("model", "data", "scale", "phase")
 WIDTH = 110  # where the output is no terminal
 
 
@@ -41,6 +43,8 @@ class SweepTable(Callback):
         console = Console()
         (console if console.is_terminal else Console(width=WIDTH)).print(sweep_table(outcomes))
         print(f"sweep        {directory.resolve()}")
+        print(f"curves       tensorboard --logdir {shlex.quote(str(directory))}")
+        print(f"report       python -m experiments.report {shlex.quote(str(directory))}")
         failed = [outcome for outcome in outcomes if outcome["status"] == "failed"]
         if failed:
             reasons = [f"{outcome['model']}: {outcome['error'].splitlines()[0]}" for outcome in failed]
@@ -53,10 +57,14 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
     Args:
         outcomes: what `save_outcome` wrote, read back.
     """
-    columns = OF_INFERENCE if {outcome["phase"] for outcome in outcomes} == {"inference"} else COLUMNS
+    of_inference = {outcome["phase"] for outcome in outcomes} == {"inference"}
+    known, swept = OF_INFERENCE if of_inference else COLUMNS, _swept(outcomes)
+    columns = [*known[:2], *swept, *known[2:]]
     table = Table(*(Column(column, no_wrap=column == "model") for column in columns), title="The sweep")
     for outcome in outcomes:
+        given = _overrides(outcome)
         about = {"model": _model(outcome), "on": f"{outcome['data']}, {outcome['scale']}", "status": outcome["status"]}
+        about |= {key: given.get(key, "-") for key in swept}
         for phase, run in _runs(outcome["phase"], outcome):
             row = about | {"phase": phase} | _figures(run)
             table.add_row(*(row[column] for column in columns))
@@ -66,6 +74,19 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
 def _model(outcome: dict[str, Any]) -> str:
     """A job's model: timm's name of it where `model=timm`."""
     return str(outcome.get("timm_name", ANY) if outcome["model"] == ANY else outcome["model"])
+
+
+def _swept(outcomes: list[dict[str, Any]]) -> list[str]:
+    """What the command line changed from job to job, besides what the table has columns for."""
+    given = [_overrides(outcome) for outcome in outcomes]
+    keys = dict.fromkeys(key for one in given for key in one)
+    return [key for key in keys if key not in SHOWN and len({one.get(key) for one in given}) > 1]
+
+
+def _overrides(outcome: dict[str, Any]) -> dict[str, str]:
+    """A job's overrides by their key, without the signs for adding."""
+    pairs = (text.partition("=") for text in outcome.get("overrides", ()))
+    return {key.lstrip("+"): value for key, _, value in pairs}
 
 
 def _runs(phase: str, outcome: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

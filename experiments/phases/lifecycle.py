@@ -12,7 +12,7 @@ def lifecycle(
     finetune: Callable[[Job], Outcome],
     inference: Callable[[Job], Outcome],
 ) -> Outcome:
-    """Run the three phases one after the other, each from the checkpoint of the one before.
+    """Run the three phases one after the other, each from the checkpoint of the one before; one that is complete is kept.
 
     Args:
         job: the config and the directory; each phase has a subdirectory of its name.
@@ -23,7 +23,7 @@ def lifecycle(
     Returns:
         What the phases left, and the metrics of the last one.
     """
-    first = pretrain(job.at("pretrain"))
+    first = job.finished("pretrain") or pretrain(job.at("pretrain"))
     second = finetune(job.at("finetune", first.checkpoint))
     third = inference(job.at("inference", second.checkpoint))
     parts = {"pretrain": first, "finetune": second, "inference": third}

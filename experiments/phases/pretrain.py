@@ -1,6 +1,7 @@
 """Pretraining from random weights, supervised or not, as the family's paper has it."""
 
 import pytorch_lightning as pl
+import torch
 from torch import nn
 
 from experiments.data.base import ImageData
@@ -90,6 +91,10 @@ def _tokenizer(job: Job, backbone: nn.Module) -> tuple[pl.LightningModule, Outco
     own = job.at("tokenizer")
     recipe = recipe_of(job.cfg, "tokenizer")
     tokenizer = VisualTokenizer.for_backbone(backbone, recipe, **options_of(job.cfg, "tokenizer"))
+    done = job.finished("tokenizer")
+    if done is not None:
+        tokenizer.load_state_dict(torch.load(done.checkpoint, "cpu", weights_only=True)["state_dict"])
+        return tokenizer, done
     data = own.data(recipe, "pretrain")
     tokenizer.watt_model_info = model_info(job.cfg, tokenizer, data, "tokenizer") | settings_of(job.cfg, "tokenizer")
     return tokenizer, own.fit(tokenizer, data, recipe)

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from experiments.run import CONF
+from experiments.command_line import CONF
 
 
 def composed(*overrides: str, hydra: bool = False) -> DictConfig:

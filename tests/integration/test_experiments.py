@@ -183,6 +183,42 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert torch.load(second.checkpoint, weights_only=True)["epoch"] == 1
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_lifecycle_goes_on_in_the_one_fit_whose_checkpoint_it_is(tmp_path: Path) -> None:
+    first = job(tmp_path / "a", *FEW, *BRIEF, "phase=lifecycle")
+    pretrain, finetune = (first.parts[name].checkpoint for name in ("pretrain", "finetune"))
+    longer = job(tmp_path / "b", *FEW, *BRIEF, "phase=lifecycle", "recipe.epochs=2", f"resume={pretrain}")
+    records = {name: read_record(part.directory) for name, part in longer.parts.items()}
+    spent = read_record(first.parts["pretrain"].directory).energy.total_j
+    assert 0 < records["pretrain"].resumed_j <= spent  # the checkpoint was written before the test
+    assert records["finetune"].resumed_j == 0
+    assert [records[name].energy.by_stage["train"].batches for name in ("pretrain", "finetune")] == [6, 6]
+    kept = job(tmp_path / "c", *FEW, *BRIEF, "phase=lifecycle", "recipe.epochs=2", f"resume={finetune}")
+    assert kept.parts["pretrain"].directory == first.parts["pretrain"].directory
+    assert not (tmp_path / "c" / "pretrain").exists()
+    carried = energy_of(kept.parts["finetune"].directory).total_j
+    assert carried == pytest.approx(spent + read_record(kept.parts["finetune"].directory).energy.total_j, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_beit_goes_on_with_the_tokenizer_that_it_had(tmp_path: Path) -> None:
+    first = job(tmp_path / "a", *FEW, "model=beit")
+    second = job(tmp_path / "b", *FEW, "model=beit", "recipe.epochs=2", f"resume={first.checkpoint}")
+    assert second.parts["tokenizer"].directory == tmp_path / "a" / "tokenizer"
+    assert not (tmp_path / "b" / "tokenizer").exists()
+    before, after = (torch.load(outcome.checkpoint, weights_only=True) for outcome in (first, second))
+    assert after["epoch"] == 1
+    tokens = [name for name in before["state_dict"] if name.startswith("tokenizer.")]
+    assert all(torch.equal(before["state_dict"][name], after["state_dict"][name]) for name in tokens)
+    tokenizer, own = (read_record(tmp_path / path).energy.total_j for path in ("a/tokenizer", "b"))
+    assert energy_of(tmp_path / "b").total_j == pytest.approx(tokenizer + own, rel=1e-6)
+
+
+def test_a_training_set_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"The training set has \d+ samples, fewer than a batch of 5000"):
+        job(tmp_path, *FEW, "recipe.batch_size=5000")
+
+
 def test_a_terminated_run_says_so(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "experiments.run", "model=resnet", "phase=pretrain", "device=cpu", "recipe.epochs=500"]
     run_dir = tmp_path / "run"

@@ -15,11 +15,11 @@ from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from experiments.command_line import CONF
 from experiments.job import Job
 from experiments.models import build_model, count_gflops, model_info, size_of
 from experiments.modules.recipe import Recipe
 from experiments.phases.pretrain import self_supervised
-from experiments.run import CONF
 from experiments.settings import options_of, recipe_of
 from experiments.zoo import SCALES, ZOO
 from lightning_watt import WattCallback

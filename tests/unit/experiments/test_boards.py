@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.boards import claim_boards
-from experiments.run import name_boards
+from experiments.command_line import name_boards
 
 
 @pytest.fixture(autouse=True)

@@ -70,3 +70,13 @@ def test_the_table_has_a_row_for_each_run(tmp_path: Path) -> None:
     rows = [line for line in console.file.getvalue().splitlines() if "digits" in line]
     assert [row.split("│")[3].strip() for row in rows] == ["pretrain", "inference", "lifecycle"]
     assert "failed" in rows[-1]
+
+
+def test_what_was_swept_stands_in_the_table() -> None:
+    outcomes = [
+        {**CHOICES, "phase": "pretrain", "status": "completed", "overrides": ["model=vit", "recipe.epochs=2", f"+a.b={lr}"]}
+        for lr in (0.1, 0.2)
+    ]
+    headings = [str(column.header) for column in sweep_table(outcomes).columns]
+    assert headings[:4] == ["model", "on", "a.b", "phase"]
+    assert list(sweep_table(outcomes).columns[2].cells) == ["0.1", "0.2"]
