@@ -12,6 +12,7 @@ from experiments.report import tables
 from experiments.report.cells import Table
 from experiments.report.comparison import Comparison, compare
 from experiments.report.figures import (
+    boards,
     breakeven,
     household,
     learning,
@@ -45,6 +46,7 @@ FIGURES: Final[tuple[Draw, ...]] = (
     learning.draw,
     sensitivity.draw,
     breakeven.draw,
+    boards.draw,
 )
 
 

@@ -25,6 +25,7 @@ class Comparison:
         settings: how SAM is taken.
         reference: whether somebody else measured them.
         runs: the runs behind them; none for a reference.
+        families: all families of the report, those of other sets too.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Comparison:
     settings: SamSettings
     reference: bool = False
     runs: Sequence[Run] = field(default_factory=tuple)
+    families: Sequence[str] = ()
 
     def ranked(self, provenance: str) -> list[ModelResult]:
         """The results that are ranked together: of one provenance."""
@@ -79,7 +81,15 @@ def compare(
     found.sort(key=lambda comparison: (-len(comparison.results), comparison.title))
     if trainings:
         found.append(_of_reference(trainings, settings or SamSettings()))
-    return found
+    # One's own families first: the first eleven have markers that no other one has.
+    families = list(
+        dict.fromkeys(
+            family
+            for comparison in found
+            for family in sorted({result.family for result in comparison.results}, key=str.lower)
+        )
+    )
+    return [replace(comparison, families=families) for comparison in found]
 
 
 def _of_lineages(data: str, lineages: Sequence[Lineage], settings: SamSettings | None) -> Comparison:

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.report.breakeven import complete, repayments
 from experiments.report.comparison import Comparison
-from experiments.report.figures.style import MOST_CURVES, Picture, log_axis, looks, new_figure, safe, scaled
+from experiments.report.figures.style import MOST_CURVES, Picture, line_looks, log_axis, new_figure, safe, scaled
 from experiments.report.results import ModelResult
 
 
@@ -28,17 +28,16 @@ def draw(comparison: Comparison) -> Picture:
     reach = [pair.inferences for pair in crossings] or [_payback(result) for result in shown]
     inferences = np.geomspace(max(1.0, min(reach) / 30), max(1e3, max(reach) * 30), 300)
     size, unit = scaled(max(_total(result, float(inferences[-1])) for result in shown))
-    styles = looks([result.label for result in shown])
+    styles = line_looks(comparison.families, [result.family for result in shown])
     figure = new_figure(9.5, 5)
     axes = figure.add_subplot()
-    for result in shown:
-        look = styles[result.label]
+    for result, look in zip(shown, styles, strict=True):
         measured = result.provenance == "measured"
         axes.plot(
             inferences,
             [_total(result, float(n)) / size for n in inferences],
             color=look.colour,
-            ls="-" if measured else "--",
+            ls=look.dash,
             marker=look.marker,
             mfc=look.colour if measured else "white",
             markevery=40,
@@ -54,13 +53,17 @@ def draw(comparison: Comparison) -> Picture:
     axes.set_xlabel("number of inferences (log scale)")
     axes.set_ylabel(f"training and inferences together ({unit}, log scale)")
     axes.legend(loc="upper left", title="model, top-1 accuracy")
-    count = f"{len(crossings)} crossings are marked." if crossings else "No two lines cross: no expensive training pays off."
+    count = (
+        f"{len(crossings)} crossings are marked."
+        if crossings
+        else "No two lines are known to cross: no expensive training pays off by more than its ±."
+    )
     left_out = (
         f" Shown: the {len(shown)} of {len(known)} models with the cheapest inference." if len(known) > len(shown) else ""
     )
     caption = (
         "Each line is one model: its training, inherited energy included, plus the inferences. After a dot, the model that "
-        f"cost more to train has used less in total. {count} Dashed: energies are estimated or mixed. The legend gives the "
+        f"cost more to train has used less in total. {count} Hollow: energies are estimated or mixed. The legend gives the "
         f"accuracy, because a cheaper model may also be less accurate.{left_out}"
     )
     return Picture("breakeven", title, caption, figure)

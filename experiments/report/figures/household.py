@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.lines import Line2D
 
 from experiments.report.comparison import Comparison
-from experiments.report.figures.style import GREY, MOST_ROWS, Picture, log_axis, new_figure, safe
+from experiments.report.figures.style import GREY, MOST_ROWS, Picture, log_axis, looks, new_figure, safe
 from experiments.report.household import marks
 from lightning_watt.units import kwh
 
@@ -20,14 +20,16 @@ def draw(comparison: Comparison) -> Picture:
     shown = known[-MOST_ROWS:]
     figure = new_figure(9, 1.9 + 0.2 * max(4, len(shown)))
     axes = figure.add_subplot()
+    families = looks(comparison.families)
     for row, (result, energy_kwh) in enumerate(shown):
-        colour = "#0072B2" if result.ranked else GREY
+        look = families[result.family]
+        colour = look.colour if result.ranked else GREY
         filled = result.provenance == "measured"
         if result.train_uncertainty_j:
             off = min(kwh(result.train_uncertainty_j), energy_kwh * 0.999)
             axes.errorbar(energy_kwh, row, xerr=[[off], [kwh(result.train_uncertainty_j)]], color=colour, lw=1, capsize=2)
         face = colour if filled else "white"
-        axes.plot(energy_kwh, row, "o" if result.ranked else "X", color=colour, mfc=face, mew=1.4, ms=6)
+        axes.plot(energy_kwh, row, look.marker if result.ranked else "X", color=colour, mfc=face, mew=1.4, ms=6)
     axes.set_yticks(range(len(shown)), [safe(result.label, 44) for result, _ in shown])
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.set_xlabel("training energy, inherited energy included (kWh, log scale)")
@@ -38,7 +40,7 @@ def draw(comparison: Comparison) -> Picture:
         x = kwh(mark.joules)
         if x < axes.get_xlim()[0]:
             continue
-        axes.axvline(x, color="#D55E00", lw=1, ls="--", zorder=1)
+        axes.axvline(x, color="black", lw=1, ls="--", zorder=1)
         axes.annotate(
             mark.label,
             (x, 1),
@@ -55,7 +57,8 @@ def draw(comparison: Comparison) -> Picture:
         f" Shown: the {len(shown)} of {len(known)} models that used the most energy." if len(known) > len(shown) else ""
     )
     caption = (
-        "Each row is one model's training, inherited energy included. Whiskers show the measurement's uncertainty. "
+        "Each row is one model's training, inherited energy included, in its family's colour. Whiskers show the "
+        "measurement's uncertainty. "
         "Dashed lines: household electricity; the table of household electricity gives the sources. Log scale." + left_out
     )
     return Picture("household", title, caption, figure)
@@ -65,9 +68,9 @@ def _legend(comparison: Comparison) -> list[Line2D]:
     results = [result for result in comparison.results if result.train_j]
     handles = []
     if any(result.provenance == "measured" and result.ranked for result in results):
-        handles.append(Line2D([], [], ls="", marker="o", color="#0072B2", label="measured"))
+        handles.append(Line2D([], [], ls="", marker="o", color=GREY, label="measured"))
     if any(result.provenance != "measured" and result.ranked for result in results):
-        handles.append(Line2D([], [], ls="", marker="o", color="#0072B2", mfc="white", mew=1.4, label="estimated or mixed"))
+        handles.append(Line2D([], [], ls="", marker="o", color=GREY, mfc="white", mew=1.4, label="estimated or mixed"))
     if any(not result.ranked for result in results):
         handles.append(Line2D([], [], ls="", marker="X", color=GREY, label="did not learn or finish"))
-    return [*handles, Line2D([], [], color="#D55E00", lw=1, ls="--", label="household use")]
+    return [*handles, Line2D([], [], color="black", lw=1, ls="--", label="household use")]

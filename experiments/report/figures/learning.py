@@ -9,8 +9,8 @@ from experiments.report.figures.style import (
     MOST_CURVES,
     Look,
     Picture,
+    line_looks,
     log_axis,
-    looks,
     new_figure,
     percent_axis,
     safe,
@@ -30,15 +30,15 @@ def draw(comparison: Comparison) -> Picture:
             else "No run logged an accuracy by epoch."
         )
         return Picture("learning", title, "", why=why)
-    shown = sorted(known, key=lambda pair: -pair[1].curve[-1][1])[:MOST_CURVES]
-    styles = looks([name for name, _ in shown])
+    shown = sorted(known, key=lambda known: -known[1].curve[-1][1])[:MOST_CURVES]
+    styles = line_looks(comparison.families, [family for _, _, family in shown])
     figure = new_figure(10, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    largest = max(run.curve[-1][0] + run.inherited_j for _, run in shown)
+    largest = max(run.curve[-1][0] + run.inherited_j for _, run, _ in shown)
     size, unit = scaled(largest)
-    for name, run in shown:
-        _curve(left, run, 0.0, size, styles[name], name)
-        _curve(right, run, run.inherited_j, size, styles[name], name)
+    for (name, run, _), look in zip(shown, styles, strict=True):
+        _curve(left, run, 0.0, size, look, name)
+        _curve(right, run, run.inherited_j, size, look, name)
     for axes, words in ((left, "own energy"), (right, "energy, inherited energy included")):
         axes.set_xlabel(f"{words} ({unit}, log scale)")
         axes.set_title(words)
@@ -54,23 +54,23 @@ def draw(comparison: Comparison) -> Picture:
     )
     caption = (
         "Each line is one training. Each mark is an epoch: the energy of training and validation so far, and the validation "
-        "accuracy. Long runs show only some epochs. Dashed: the energy is estimated or mixed." + left_out
+        "accuracy. Long runs show only some epochs. Hollow: the energy is estimated or mixed." + left_out
     )
     return Picture("learning", title, caption, figure)
 
 
-def _curves(comparison: Comparison) -> list[tuple[str, Run]]:
-    """The trainings that end in a classifier, each once, by the label of its result; then runs that did not get so far."""
-    found: dict[int, tuple[str, Run]] = {}
+def _curves(comparison: Comparison) -> list[tuple[str, Run, str]]:
+    """The trainings that end in a classifier, each once, with its result's label and family."""
+    found: dict[int, tuple[str, Run, str]] = {}
     for result in comparison.results:
         for lineage in result.lineages:
             run = lineage.trained
             if run is None or run.top1 is None or id(run) in found:
                 continue
             if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero
-                number = f" ({len(found)})" if any(name == result.label for name, _ in found.values()) else ""
+                number = f" ({len(found)})" if any(name == result.label for name, _, _ in found.values()) else ""
                 status = "" if run.status == "completed" or run.status in result.label else f", {run.status}"
-                found[id(run)] = (result.label + number + status, run)
+                found[id(run)] = (result.label + number + status, run, result.family)
     return list(found.values())
 
 
@@ -82,7 +82,7 @@ def _curve(axes: Axes, run: Run, before: float, size: float, look: Look, name: s
         x,
         y,
         color=look.colour,
-        ls="-" if measured else "--",
+        ls=look.dash,
         lw=1.4,
         marker=look.marker,
         ms=5,

@@ -9,7 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from experiments.report.comparison import Comparison
-from experiments.report.figures.style import GREY, Dot, Look, Picture, draw_dots, log_axis, looks, new_figure, safe
+from experiments.report.figures.style import (
+    GREY,
+    Dot,
+    Look,
+    Picture,
+    draw_dots,
+    line_looks,
+    log_axis,
+    looks,
+    new_figure,
+    safe,
+)
 from experiments.report.metrics import in_unit, sam_equation
 from experiments.report.results import ModelResult
 from experiments.report.sensitivity import Setting, path_of, peers, sensitivity
@@ -30,7 +41,8 @@ def draw(comparison: Comparison) -> Picture:
     figure = new_figure(13, 9)
     top, plain, shifted, units = figure.subplot_mosaic("AAA;BCD", width_ratios=(1, 1, 2), height_ratios=(1, 1.1)).values()
     bumps = _bumped(ranked, found)
-    styles = looks([ranked[n].label for n in bumps])
+    drawn = line_looks(comparison.families, [ranked[n].family for n in bumps])
+    styles = {ranked[n].label: look for n, look in zip(bumps, drawn, strict=True)}
     _pole(top, comparison, ranked)
     _alphas(plain, path_of(found, "alpha", shifted=False), ranked, bumps, styles)
     plain.set_title("rank by SAM over alpha")
@@ -49,7 +61,8 @@ def draw(comparison: Comparison) -> Picture:
         f"pole at 1 {settings.unit}. Dotted: below the pole the equation is negative, which is not a score. Dashed: shifted "
         "SAM. Markers are the models, as in figure 3. A triangle at an edge is a SAM beyond that edge, or an undefined SAM "
         "left of the pole. "
-        f"The other panels show how ranks change. Beta scales all scores by the same factor and changes no rank.{only}{some}"
+        f"The other panels show how ranks change. Beta scales all scores by the same factor and changes no rank. "
+        f"Ranks here are by the values alone; the table of ranks says which differences are larger than their ±.{only}{some}"
     )
     return Picture("sensitivity", title, caption, figure)
 
@@ -81,7 +94,7 @@ def _pole(axes: Axes, comparison: Comparison, ranked: list[ModelResult]) -> None
         fontsize=8,
         color="#A04000",
     )
-    families = looks([result.family for result in comparison.results])
+    families = looks(comparison.families)
     dots: list[Dot] = []
     for result in ranked:
         x, score = in_unit(result.train_j or 0.0, settings.unit), comparison.sam(result)
@@ -141,7 +154,7 @@ def _lines(
     for n in bumps:
         look = styles[ranked[n].label]
         places = [float(setting.places[n] or np.nan) for setting in path]
-        axes.plot(range(start, start + len(path)), places, color=look.colour, marker=look.marker, ms=5, lw=1.3)
+        axes.plot(range(start, start + len(path)), places, color=look.colour, marker=look.marker, ls=look.dash, ms=5, lw=1.3)
 
 
 def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[ModelResult], bumps: list[int]) -> None:

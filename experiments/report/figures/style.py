@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, Literal
 
 import matplotlib as mpl
+import textalloc
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,7 +21,6 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from experiments.report.results import ModelResult
 from lightning_watt.units import J_PER, EnergyUnit
@@ -30,6 +31,7 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "h", "<", "p", ">", "*")
 # Two hatches differ in grey where two colours would not.
 HATCHES: Final = ("", "//", "..", "\\\\", "xx", "--", "++", "oo")
+DASHES: Final = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (8, 2, 1, 2, 1, 2)))
 GREY: Final = "#666666"
 MOST_ROWS: Final = 60
 MOST_CURVES: Final = 10
@@ -163,30 +165,66 @@ def scaled(largest_j: float) -> tuple[float, EnergyUnit]:
 
 @dataclass(frozen=True)
 class Look:
-    """A family's colour and marker."""
+    """A family's colour and marker, and a line's dashes."""
 
     colour: str
     marker: str
+    dash: Any = "-"
 
 
 def looks(families: Sequence[str]) -> dict[str, Look]:
-    """A colour and a marker for each family; both change from one to the next."""
-    names = list(dict.fromkeys(families))
-    return {name: Look(COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)]) for n, name in enumerate(names)}
+    """A colour and a marker for each family; both change from one to the next.
+
+    Args:
+        families: all of the report (`Comparison.families`), so that a family looks the same in every figure. Names that
+            differ in upper and lower case only are one family.
+    """
+    order = {name: n for n, name in enumerate(dict.fromkeys(name.lower() for name in families))}
+    return {
+        name: Look(COLOURS[order[name.lower()] % len(COLOURS)], MARKERS[order[name.lower()] % len(MARKERS)])
+        for name in families
+    }
+
+
+def line_looks(families: Sequence[str], of_lines: Sequence[str]) -> list[Look]:
+    """How each line is drawn: in its family's colour and marker; the lines of one family differ in their dashes.
+
+    Args:
+        families: all of the report.
+        of_lines: each line's family.
+    """
+    by_family = looks(families)
+    seen: Counter[str] = Counter()
+    found = []
+    for family in of_lines:
+        found.append(replace(by_family[family], dash=DASHES[seen[family.lower()] % len(DASHES)]))
+        seen[family.lower()] += 1
+    return found
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A result's place in a figure, and its marker's area in square points."""
+    """A result's place in a figure, the plus or minus of both, and its marker's area in square points."""
 
     x: float
     y: float
     result: ModelResult
     area: float = 45.0
+    x_off: float = 0.0
+    y_off: float = 0.0
 
 
 def draw_dots(axes: Axes, dots: Sequence[Dot], families: dict[str, Look]) -> None:
     """Draw results: filled if their energy was measured, hollow if not; a grey cross for what isn't ranked."""
+    for dot in dots:
+        colour = families[dot.result.family].colour if dot.result.ranked else GREY
+        # A whisker that reaches zero has no end on a log axis.
+        off = {
+            "xerr": [[min(dot.x_off, 0.999 * dot.x)], [dot.x_off]] if dot.x_off else None,
+            "yerr": [[min(dot.y_off, 0.999 * dot.y)], [dot.y_off]] if dot.y_off else None,
+        }
+        if dot.x_off or dot.y_off:
+            axes.errorbar(dot.x, dot.y, **off, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2, alpha=0.7, zorder=3)
     groups: dict[tuple[str, bool], list[Dot]] = {}
     for dot in dots:
         filled = dot.result.provenance == "measured"
@@ -249,54 +287,28 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
         axes: where.
         spots: the most important first; the first names get the best places.
     """
-    if not spots:
+    named = [spot for spot in spots if spot.name][:MOST_NAMED]
+    if not named:
         return
-    figure = axes.figure
-    figure.canvas.draw()
-    dots = figure.dpi / 72
-    frame = axes.get_window_extent()
-    centres = axes.transData.transform([(spot.x, spot.y) for spot in spots])
-    # Corners reach farther than a circle of the marker's area.
-    circles = [(x, y, 1.3 * spot.radius * dots) for (x, y), spot in zip(centres, spots, strict=True)]
-    taken: list[Bbox] = []
-    for spot in [spot for spot in spots if spot.name][:MOST_NAMED]:
-        text = axes.annotate(
-            safe(spot.name), (spot.x, spot.y), xytext=(0, 0), textcoords="offset points", fontsize=7, zorder=6
-        )
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable over a line
-        for dx, dy, across, up in _PLACES:
-            away = 1.3 * spot.radius + 2 if dx == 0 or dy == 0 else spot.radius + 1
-            text.set_position((dx * away, dy * away))
-            text.set_horizontalalignment(across)
-            text.set_verticalalignment(up)
-            box = text.get_window_extent()
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken) and not any(_touches(box, *c) for c in circles):
-                taken.append(box)
-                break
-        else:
-            text.remove()
-
-
-def _touches(box: Bbox, x: float, y: float, radius: float) -> bool:
-    """Whether a box and a circle overlap."""
-    nearest = (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
-    return math.dist(nearest, (x, y)) < radius
-
-
-_Across = Literal["left", "center", "right"]
-_Up = Literal["bottom", "center", "top"]
-_PLACES: Final[tuple[tuple[int, int, _Across, _Up], ...]] = (
-    (1, 0, "left", "center"),
-    (-1, 0, "right", "center"),
-    (0, 1, "center", "bottom"),
-    (0, -1, "center", "top"),
-    (1, 1, "left", "bottom"),
-    (-1, 1, "right", "bottom"),
-    (1, -1, "left", "top"),
-    (-1, -1, "right", "top"),
-    (2, 2, "left", "bottom"),
-    (-2, 2, "right", "bottom"),
-    (2, -2, "left", "top"),
-    (-2, -2, "right", "top"),
-)
+    axes.figure.canvas.draw()
+    ordered = [*named, *(spot for spot in spots if spot not in named)]
+    with redirect_stdout(None):  # it prints if a name has no room
+        texts = textalloc.allocate(
+            axes,
+            [spot.x for spot in named],
+            [spot.y for spot in named],
+            [safe(spot.name) for spot in named],
+            x_scatter=[spot.x for spot in ordered],
+            y_scatter=[spot.y for spot in ordered],
+            scatter_sizes=[spot.radius * axes.figure.dpi / 72 for spot in ordered],  # radii in pixels
+            textsize=7,
+            linecolor=GREY,
+            linewidth=0.6,
+            max_distance=0.25,
+            draw_all=False,
+            zorder=6,
+        )[2]
+    for text in texts:
+        if text is not None:
+            text.set_in_layout(False)  # the layout is final
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable over a line

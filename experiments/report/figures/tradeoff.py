@@ -36,7 +36,7 @@ def draw(comparison: Comparison) -> Picture:
     known = [result for result in comparison.results if result.accuracy is not None and result.train_j]
     if not known:
         return Picture("tradeoff", title, "", why="No run has both an accuracy and a training energy.")
-    families = looks([result.family for result in comparison.results])
+    families = looks(comparison.families)
     sizes = _sizes(known)
     figure = new_figure(12, 4.8)
     axes = figure.subplots(1, 3)
@@ -49,13 +49,14 @@ def draw(comparison: Comparison) -> Picture:
     figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)
     fronts = comparison.pareto()
     best = [result for result in known if fronts.get(result.label) in ("yes", "perhaps")]
-    _front(axes, comparison, known, best)
+    _front(axes, comparison, known)
     _name(axes, comparison, known, best, sizes)
     settings = comparison.settings
     caption = (
         f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}, inherited energy "
         "included. The area of a marker grows with the logarithm of the energy. Dashed: the Pareto front over the panel's "
-        "two axes; no model is better in both than a model on the front. Measured and estimated energies have "
+        "two axes, by the values; models within the ± of the front are named too. Whiskers: the ±. Measured and estimated "
+        "energies have "
         f"separate fronts. Triangles at the bottom: SAM is undefined at or below 1 {settings.unit}."
     )
     return Picture("tradeoff", title, caption, figure)
@@ -71,7 +72,17 @@ def _sizes(known: list[ModelResult]) -> dict[str, float]:
 
 def _over_energy(axes: Axes, known: list[ModelResult], families: dict[str, Look], sizes: dict[str, float]) -> None:
     size, unit = scaled(max(result.train_j or 0.0 for result in known))
-    dots = [Dot((result.train_j or 0.0) / size, result.accuracy or 0.0, result, sizes[result.label]) for result in known]
+    dots = [
+        Dot(
+            (result.train_j or 0.0) / size,
+            result.accuracy or 0.0,
+            result,
+            sizes[result.label],
+            result.estimate("train_j").plus_minus / size,
+            result.estimate("accuracy").plus_minus,
+        )
+        for result in known
+    ]
     draw_dots(axes, dots, families)
     axes.margins(0.12)
     axes.set_xlabel(f"training energy ({unit}, log scale)")
@@ -93,7 +104,20 @@ def _over_accuracy(
     """Draw SAM over accuracy; returns how many have none."""
     scores = {result.label: comparison.sam(result, shifted=shifted) for result in known}
     found = [(result, scores[result.label]) for result in known]
-    dots = [Dot(result.accuracy or 0.0, score, result, sizes[result.label]) for result, score in found if score is not None]
+    which = "sam_shifted" if shifted else "sam"
+    offs = {result.label: result.estimate(which, comparison.settings) for result in known}
+    dots = [
+        Dot(
+            result.accuracy or 0.0,
+            score,
+            result,
+            sizes[result.label],
+            result.estimate("accuracy").plus_minus,
+            _finite(offs[result.label].plus_minus),
+        )
+        for result, score in found
+        if score is not None
+    ]
     draw_dots(axes, dots, families)
     undefined = [result for result, score in found if score is None]
     axes.margins(0.12)
@@ -110,11 +134,19 @@ def _over_accuracy(
     return len(undefined)
 
 
-def _front(axes: list[Axes], comparison: Comparison, known: list[ModelResult], best: list[ModelResult]) -> None:
+def _finite(plus_minus: float) -> float:
+    """A plus or minus as a whisker can show it; one that reaches SAM's pole has no end, and none is drawn."""
+    return plus_minus if math.isfinite(plus_minus) else 0.0
+
+
+def _front(axes: list[Axes], comparison: Comparison, known: list[ModelResult]) -> None:
     """Draw each panel's own Pareto front as a staircase to the frame, one for each provenance."""
     size, _ = scaled(max(result.train_j or 0.0 for result in known))
     for provenance in comparison.provenances():
-        spots = sorted(((e.train_j or 0.0) / size, e.accuracy or 0.0) for e in best if e.provenance == provenance)
+        peers = comparison.ranked(provenance)
+        ranks = pareto_ranks([e.accuracy or 0.0 for e in peers], [e.train_j or 0.0 for e in peers])
+        first = [e for e, rank in zip(peers, ranks, strict=True) if rank == 1]
+        spots = sorted(((e.train_j or 0.0) / size, e.accuracy or 0.0) for e in first)
         if spots:
             (low, high), (bottom, top) = axes[0].get_xlim(), axes[0].get_ylim()
             _stairs(axes[0], [(spots[0][0], bottom), *spots, (high, spots[-1][1])], "steps-post")

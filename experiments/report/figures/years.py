@@ -32,12 +32,31 @@ def draw(comparison: Comparison) -> Picture:
     if not known:
         why = "No run has a model year, an accuracy and an energy."
         return Picture("years", title, "", why=why)
-    families = looks([result.family for result in comparison.results])
+    families = looks(comparison.families)
     size, unit = scaled(max(result.train_j or 0.0 for result in known))
     figure = new_figure(9.5, 4.3)
     left, right = figure.subplots(1, 2)
-    draw_dots(left, [Dot(result.year or 0, result.accuracy or 0.0, result) for result in known], families)
-    draw_dots(right, [Dot(result.year or 0, (result.train_j or 0.0) / size, result) for result in known], families)
+    draw_dots(
+        left,
+        [
+            Dot(result.year or 0, result.accuracy or 0.0, result, y_off=result.estimate("accuracy").plus_minus)
+            for result in known
+        ],
+        families,
+    )
+    draw_dots(
+        right,
+        [
+            Dot(
+                result.year or 0,
+                (result.train_j or 0.0) / size,
+                result,
+                y_off=result.estimate("train_j").plus_minus / size,
+            )
+            for result in known
+        ],
+        families,
+    )
     fitted = _peers(comparison, known)
     years = [float(result.year or 0) for result in fitted]
     straight = fit(years, [result.accuracy or 0.0 for result in fitted])
@@ -61,7 +80,7 @@ def draw(comparison: Comparison) -> Picture:
     alone = f" The fits use {fitted[0].provenance} energies only." if len(held) > 1 and fitted else ""
     caption = (
         "Left: a straight line fitted to the accuracies. Right: an exponential fitted to the logarithms of the "
-        "energies; R² is that of the logarithms. Runs that did not learn or finish are shown but not fitted." + alone
+        "energies; R² is that of the logarithms. Whiskers: the ±. Runs that did not learn or finish are not fitted." + alone
     )
     return Picture("years", title, caption, figure)
 
@@ -76,8 +95,10 @@ def _peers(comparison: Comparison, known: list[ModelResult]) -> list[ModelResult
 
 def _line(axes: Axes, line: Fit | None, years: list[float]) -> None:
     if line is not None:
-        x = np.linspace(min(years), max(years), 50)
-        axes.plot(x, line.at(x), color="black", lw=1.2, ls="--", zorder=2)
+        x = np.linspace(min(years), max(years), 200)
+        y = line.at(x)
+        possible = (y > 0) & (line.exponential | (y <= 1))  # no accuracy is above 1
+        axes.plot(x[possible], y[possible], color="black", lw=1.2, ls="--", zorder=2)
 
 
 def _linear(line: Fit | None) -> str:
