@@ -46,7 +46,7 @@ def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
 
     Returns:
         `settings`, eight hexadecimal digits that are equal if the runs differ only in seed, kind of device, workers and
-        paths; and `epochs`, `batch_size` and `lr` where there is a recipe.
+        paths; the `seed`; and `epochs`, `batch_size` and `lr` where there is a recipe.
     """
     recipe = asdict(recipe_of(cfg, phase)) if phase in cfg.model.recipe else {}
     model = {key: value for key, value in _plain(cfg.model).items() if key not in ("recipe", "pretraining", "tokenizer")}
@@ -57,7 +57,7 @@ def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
     rest |= {key: asked[key] for key in OF_THE_PHASE if key in asked}
     text = json.dumps([phase, cfg.scale.name, model, options, recipe, data, rest], sort_keys=True, default=str)
     named = {key: recipe[key] for key in ("epochs", "batch_size", "lr") if key in recipe}
-    return {"settings": hashlib.sha256(text.encode()).hexdigest()[:8], **named}
+    return {"settings": hashlib.sha256(text.encode()).hexdigest()[:8], "seed": cfg.seed, **named}
 
 
 def _plain(section: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -17,6 +18,7 @@ from experiments.run import run as run_study
 from lightning_watt import read_record
 from tests.integration.study import composed
 from tests.integration.tiny import QUIET, ROOT
+from tests.unit.experiments.report.made import made, write
 
 EXAMPLES = ROOT / "examples"
 JOULES = r"\d[\d.e+-]* J ± \d[\d.e+-]* J"
@@ -120,3 +122,22 @@ def test_study_module(run, tmp_path, monkeypatch, words):
 def test_an_example_is_short_and_has_a_test(example):
     assert len(example.read_text().splitlines()) < 60
     assert f'run("{example.name}"' in Path(__file__).read_text()
+
+
+def test_the_notebook_draws_accuracy_over_energy(monkeypatch, tmp_path):
+    """Its cells, one after the other, as a kernel runs them."""
+    pytest.importorskip("pandas", reason="needs the extra `experiments`")
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    write(tmp_path / "runs" / "a", made(100, 0.9))
+    write(tmp_path / "runs" / "b", made(200, 0.8, family="swin"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for cell in json.loads((EXAMPLES / "accuracy_over_energy.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec("".join(cell["source"]), names)
+    curves = {line.get_label(): line.get_xydata()[-1].tolist() for line in names["axes"].lines}
+    assert curves == {"a": pytest.approx([100, 90]), "b": pytest.approx([200, 80])}
+    assert names["repeated"].ngroups == 2
