@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,19 +51,29 @@ def in_units(table: Table, unit: EnergyUnit | None = None) -> Table:
 
     Args:
         table: the table.
-        unit: of all columns; None: of each the unit that fits its middle energy.
+        unit: of all columns; None: the unit that fits their middle energy, one for all columns that begin alike, as
+            "train: one device" and "train: another device" do.
     """
+    energies: dict[str, list[float]] = {}
+    for row in table.rows:
+        for column, cell in zip(table.columns, row, strict=True):
+            if isinstance(cell, Energy):
+                energies.setdefault(_quantity(column), []).append(cell.joules)
     columns, cells = [], []
     for n, column in enumerate(table.columns):
         values = [row[n] for row in table.rows]
-        energies = [value.joules for value in values if isinstance(value, Energy)]
-        if energies:
-            of_column = unit or unit_that_fits(statistics.median_high(energies))
+        if any(isinstance(value, Energy) for value in values):
+            of_column = unit or unit_that_fits(statistics.median_high(energies[_quantity(column)]))
             column = f"{column} ({of_column})"
             values = [_number(value, of_column) if isinstance(value, Energy) else value for value in values]
         columns.append(column)
         cells.append(values)
     return replace(table, columns=columns, rows=list(zip(*cells, strict=True)) if table.rows else [])
+
+
+def _quantity(column: str) -> str:
+    """What a column measures: its heading up to a colon or a comma."""
+    return re.split(r"[:,](?!\d)", column)[0]
 
 
 def _number(energy: Energy, unit: EnergyUnit) -> Amount:

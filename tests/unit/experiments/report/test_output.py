@@ -92,3 +92,14 @@ def test_numbers_as_people_write_them():
 
 def test_escaping_is_idempotent_on_harmless_text():
     assert escaped("vit, 8 x A100") == "vit, 8 x A100"
+
+
+def test_energies_have_a_unit_that_fits_one_for_each_quantity_and_kwh_in_files():
+    columns = ("name", "train: a", "train: b", "1,000 inferences: a")
+    rows = [("x", Energy(7200.0, 360.0), Energy(1800.0), Energy(0.5)), ("y", Energy(3600.0), None, Energy(2.0))]
+    shown_lines = to_markdown(table(*rows, columns=columns)).splitlines()
+    assert shown_lines[2] == "| name | train: a \\(Wh\\) | train: b \\(Wh\\) | 1,000 inferences: a \\(J\\) |"
+    assert shown_lines[4] == "| x | 2 ± 0.1 | 0.5 | 0.5 |"
+    head, first, _ = csv.reader(io.StringIO(to_csv([("", table(*rows, columns=columns))]).decode()))
+    assert head[1:4] == ["train: a (kWh)", "train: a (kWh): plus or minus", "train: b (kWh)"]
+    assert float(first[1]) == pytest.approx(0.002)
