@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from experiments.report.cells import Table
+from experiments.report.cells import Energy, Table
 from experiments.report.metrics import Amount
 from experiments.report.output import Output, escaped, number, shown, to_csv, to_markdown
 
