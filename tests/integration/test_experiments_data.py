@@ -14,7 +14,6 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-from experiments.command_line import CONF
 from experiments.data.base import DataMissingError, ImageData
 from experiments.job import Job
 from experiments.modules.recipe import Recipe
