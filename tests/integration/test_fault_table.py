@@ -22,7 +22,7 @@ from lightning_watt.sources.base import HostClock
 from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.testing import Fault, Lab
-from lightning_watt.testing.nvml_lab.boards import symbol
+from lightning_watt.testing.nvml_lab.faults import symbol
 from tests.integration.short_fit import board, fit, seconds
 from tests.integration.tiny import QUIET, ROOT, loader, module, trainer, watt
 from tests.unit.powercap import zone
