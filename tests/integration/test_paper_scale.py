@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,6 @@ from experiments.settings import recipe_of
 from experiments.zoo import ZOO
 from lightning_watt import read_record
 from tests.integration.study import composed
-from tests.unit.experiments.test_recipe import trainer
 
 PUBLISHED = OmegaConf.to_container(OmegaConf.load(CONF / "published.yaml"))
 PHASES = [(name, phase) for name in ZOO for phase in PUBLISHED[name]]
@@ -41,7 +41,10 @@ def test_the_totals_are_the_published(name: str, phase: str, devices: int, tmp_p
     updates = published.get("updates") or published["epochs"] * images / published["batch_size"]
     assert split.updates(images, recipe.epochs) == pytest.approx(updates, rel=0.01)
     assert split.steps(images) * recipe.epochs == split.updates(images, recipe.epochs) * split.accumulate
-    made = recipe.configure([torch.nn.Parameter(torch.zeros(2))], trainer(accumulate=split.accumulate, ranks=devices))
+    told = SimpleNamespace(
+        estimated_stepping_batches=100, max_epochs=10, accumulate_grad_batches=split.accumulate, world_size=devices
+    )
+    made = recipe.configure([torch.nn.Parameter(torch.zeros(2))], told)
     assert made["optimizer"].param_groups[0]["initial_lr"] == pytest.approx(published["lr"])
 
 
