@@ -36,7 +36,7 @@ class ImageData(pl.LightningDataModule):
         crop_pct: share of the resized picture's side that the central crop keeps, for validation and test, as weights of
             timm's ask for; 1 keeps all; None: the data set's own. Pictures kept as tensors are cropped so for training too.
         num_workers: processes of each loader; 0 loads in the training process.
-        pin_memory: whether batches are put into pinned memory; None: if there is a GPU to copy them to.
+        pin_memory: whether batches are put into pinned memory, if there is a GPU to copy them to; None: yes.
         seed: decides the validation split, and nothing else.
 
     Subclasses set `name`, `num_classes`, `in_chans` and `class_names` (one per class, as a prompt can hold them),
@@ -74,7 +74,7 @@ class ImageData(pl.LightningDataModule):
         self.interpolation = interpolation
         self.crop_pct = crop_pct or self.default_crop_pct
         self.num_workers = num_workers
-        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self.pin_memory = torch.cuda.is_available() and pin_memory is not False
         self.seed = seed
         self.train_set: Dataset | None = None
         self.val_set: Dataset | None = None
