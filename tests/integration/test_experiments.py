@@ -243,7 +243,7 @@ def test_the_published_size_takes_a_training_step(model: str, tmp_path: Path, mo
         tmp_path / "run", "device=cpu", f"model={model}", "scale=paper", "data=image_folder",
         f"data.root={tmp_path}/pictures", "+data.val_share=0.34", "recipe.epochs=1", "recipe.batch_size=2",
         "eval_batch_size=1", "num_workers=0",
-        "+trainer.fast_dev_run=1",  # a batch of each stage, and no checkpoint of a gigabyte
+        "trainer.precision=32-true", "+trainer.fast_dev_run=1",  # a batch of each stage, and no checkpoint of a gigabyte
     )  # fmt: skip
     record = read_record(tmp_path / "run")
     assert record.energy.by_stage["train"].batches == 1
