@@ -1,8 +1,9 @@
 """One device's rising energy curve: what it had used at any time between its readings, and how sure that is.
 
 Pure: no clock, no file, no driver. The counter's readings are the curve's fixed points. Between two of them the energy is
-laid out in the shape of the driver's own power samples, scaled so that it ends exactly at the next reading; without samples
-it is a straight line. What a counter says that goes backwards, or rises faster than the device can draw, `counter.py` knows.
+laid out in the shape of the driver's own power samples as far as these foretold the counter (`evidence.py`), scaled so that
+it ends exactly at the next reading; without samples it is a straight line. What a counter says that goes backwards, or rises
+faster than the device can draw, `counter.py` knows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_watt.meter.counter import Counter, Step
+from lightning_watt.meter.evidence import Evidence, Stretch, edge_j
 from lightning_watt.sources.base import Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
@@ -54,6 +56,9 @@ class Timeline:
         self._e: list[int] = []
         self._samples: list[tuple[int, float]] = []
         self._power_w = 0.0
+        self._evidence = Evidence()
+        self._stretches: list[Stretch] = []
+        self._spacing_s = 0.0
 
     @property
     def started(self) -> bool:
@@ -103,6 +108,8 @@ class Timeline:
         self.standing_still = False
         # One tick more than the time between: a reading that is not aligned may hold one tick too many.
         step = self._counter.take(reading.t_ns, reading.energy_uj, self.tick_s, lambda: self._bridge_uj(start, reading.t_ns))
+        if step.gap is not None or step.returned:
+            self._evidence.interrupt()
         self._extend(reading.t_ns, step.charge_uj)
         self._power_w = step.power_w
         return step
@@ -128,22 +135,14 @@ class Timeline:
     def edge_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
         """Microjoules by which the energy at each of the given times may be off.
 
-        The curve is known where it was read or sampled. Elsewhere it is as uncertain as the power around times the distance
-        to the nearest known point. If the power jumps from one segment to the next, the jump may lie anywhere between, so
-        the difference over half a segment is uncertain too. A reading that was not taken at a tick may be one tick old.
+        The curve is known where it was read. Elsewhere it is as uncertain as the tests of the samples say, and a swing
+        between two samples shows nowhere. A reading that was not taken at a tick may be one tick old.
         """
         times = np.asarray(t_ns, dtype=np.int64)
-        if len(self._t) < 2:
+        if not self._stretches:
             return np.zeros(times.shape)
-        t = np.asarray(self._t, dtype=np.int64)
-        segment = np.diff(t).astype(np.float64)
-        inner = np.diff(np.asarray(self._e, dtype=np.int64)) / segment
-        slope = np.concatenate([inner[:1], inner, inner[-1:]])
-        highest = np.maximum(np.maximum(slope[:-2], slope[1:-1]), slope[2:])
-        jump = np.maximum(np.abs(np.diff(slope))[:-1], np.abs(np.diff(slope))[1:]) * segment / 2
-        at = np.clip(np.searchsorted(t, times, side="right") - 1, 0, len(t) - 2)
-        distance = np.minimum(np.abs(times - t[at]), np.abs(t[at + 1] - times))
-        edges: NDArray[np.float64] = highest[at] * (distance + READ_NS + nanoseconds(self._late_s)) + jump[at]
+        edge, power_w = edge_j(self._stretches, times)
+        edges: NDArray[np.float64] = (edge + power_w * (READ_NS / NS_PER_S + self._late_s)) * UJ_PER_J
         return edges
 
     def ahead_uj_at(self, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -164,6 +163,8 @@ class Timeline:
         cut = int(np.searchsorted(np.asarray(self._t), t_ns - nanoseconds(self.tick_s), side="right")) - 1
         if cut > 0:
             del self._t[:cut], self._e[:cut]
+            old = sum(one.end_ns < self._t[0] for one in self._stretches)
+            del self._stretches[: max(0, old - 1)]
 
     def ended(self) -> Timeline:
         """A curve that ends at the present point of this one, even if a thread that is gone was changing this one."""
@@ -181,7 +182,7 @@ class Timeline:
         """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly."""
         t0, e0 = self._t[-1], self._e[-1]
         times, watts = self._shape(t0, t_ns)
-        total = 0.0
+        watts, total = self._confirmed(times, watts, rise_uj / UJ_PER_J), 0.0
         if len(times) > 2:
             piece = np.diff(times) * (watts[1:] + watts[:-1]) / 2
             total = float(piece.sum())
@@ -194,6 +195,33 @@ class Timeline:
         # The last sample before the frontier is where the next segment's shape begins.
         older = [s for s in self._samples if s[0] <= t_ns]
         self._samples = older[-1:] + [s for s in self._samples if s[0] > t_ns]
+
+    def _confirmed(self, times: NDArray[np.int64], watts: NDArray[np.float64], joules: float) -> NDArray[np.float64]:
+        """The samples' shape as far as the counter confirms it; notes what is known of this stretch."""
+        t_s = (times - times[0]) / NS_PER_S
+        seconds = float(t_s[-1])
+        by_samples = np.concatenate([[0.0], np.cumsum(np.diff(t_s) * (watts[1:] + watts[:-1]) / 2)])
+        told_j = float(by_samples[-1])
+        if len(times) > 3:
+            spacing_s = seconds / (len(times) - 2)
+            self._spacing_s = self._spacing_s + 0.1 * (spacing_s - self._spacing_s) if self._spacing_s else spacing_s
+        self._evidence.take(seconds, joules, told_j)
+        spacing_s = (self._spacing_s if told_j > 0 else 0.0) or self.tick_s or seconds
+        steps_w = np.diff(watts[1:-1]) if len(times) > 3 else np.zeros(1)
+        fine_j = float(np.sqrt(np.mean(steps_w**2))) * spacing_s
+        power_w = joules / seconds
+        missed_j = self._evidence.missed_j(seconds, power_w)
+        self._stretches.append(Stretch(int(times[0]), int(times[-1]), power_w, missed_j, fine_j, spacing_s))
+        if told_j <= 0:
+            return watts
+        # What is faster than the counter's tests can be tested by nothing, so dense samples are believed there.
+        reach_s = max(self.tick_s, 2 * self._evidence.scale_s) / 2
+        slow = watts
+        if spacing_s <= reach_s / 2:
+            low, high = np.clip(t_s - reach_s, 0, seconds), np.clip(t_s + reach_s, 0, seconds)
+            slow = (np.interp(high, t_s, by_samples) - np.interp(low, t_s, by_samples)) / (high - low)
+        mean_w = told_j / seconds
+        return np.maximum(mean_w + self._evidence.trust * (slow - mean_w) + (watts - slow), 0.0)
 
     def _shape(self, start_ns: int, end_ns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Times and watts from `start_ns` to `end_ns`, both included, by the samples; held flat beyond the last."""

@@ -1,0 +1,95 @@
+"""Samples are evidence: their shape is trusted as far as it foretold the counter, and the ± holds over random sensors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_watt.meter.evidence import Evidence
+from lightning_watt.meter.timeline import Timeline
+from lightning_watt.sources.base import Device, Reading
+
+S = 1_000_000_000
+DEVICE = Device("gpu0", "a board", "GPU-0", "nvml-counter", tick_s=0.1, max_power_w=1000)
+
+
+class Swing:
+    """Watts that alternate between two levels; joules up to a time, exactly."""
+
+    def __init__(self, period_s: float, low_w: float, high_w: float) -> None:
+        self.period_s, self.low_w, self.high_w = period_s, low_w, high_w
+
+    def joules(self, t_s: float) -> float:
+        whole, part = divmod(t_s, self.period_s)
+        half = self.period_s / 2
+        high_s = whole * half + min(part, half)
+        return self.high_w * high_s + self.low_w * (t_s - high_s)
+
+    def mean_w(self, start_s: float, end_s: float) -> float:
+        return (self.joules(end_s) - self.joules(start_s)) / (end_s - start_s)
+
+
+def measured(swing: Swing, spacing_s: float, window_s: float, seconds: int = 40) -> Timeline:
+    """A counter that is read at two neighbouring ticks of 100 ms each second, and a sensor that looks `window_s` long."""
+    line, last = Timeline(DEVICE), 10.0
+    for i in range(seconds):
+        for t in (10.0 + i, 10.1 + i):
+            at = np.arange(math.ceil(last / spacing_s), math.ceil(t / spacing_s)) * spacing_s
+            power = tuple((round(a * S), swing.mean_w(a - window_s, a)) for a in at.tolist())
+            line.add(Reading("gpu0", round(t * S), round(swing.joules(t) * 1e6), power, tick_s=0.1))
+            last = t
+    return line
+
+
+def errors_j(line: Timeline, swing: Swing, window_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Error, stated ± and truth of windows from the tenth second on."""
+    starts = 20 + np.arange(0, 25, 0.0731)
+    marks = [np.rint((starts + x) * S).astype(np.int64) for x in (0, window_s)]
+    used = (line.energy_uj_at(marks[1]) - line.energy_uj_at(marks[0])) / 1e6
+    true = np.asarray([swing.joules(a + window_s) - swing.joules(a) for a in starts])
+    stated = np.hypot(line.edge_uj_at(marks[0]), line.edge_uj_at(marks[1])) / 1e6
+    return used - true, np.minimum(stated, used), true
+
+
+def test_a_sensor_that_beats_with_the_load_has_no_say():
+    """25 of every 100 ms, under a load of 104 ms: its samples rise and fall slowly, and the power does not."""
+    swing = Swing(0.104, 80, 300)
+    error, stated, true = errors_j(measured(swing, 0.1, 0.025), swing, 0.4)
+    assert np.abs(error).mean() < 0.03 * true.mean()  # 17 % when the samples were believed
+    assert (np.abs(error) <= stated).mean() > 0.95
+
+
+def test_dense_samples_of_slow_steps_are_believed():
+    swing = Swing(1.7, 80, 300)
+    line = measured(swing, 0.02, 0.01)
+    error, stated, true = errors_j(line, swing, 0.15)
+    assert np.abs(error).mean() < 0.03 * true.mean()
+    assert (np.abs(error) <= stated).mean() > 0.95
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.03, 3), st.floats(50, 200), st.floats(0, 300), st.sampled_from([0.02, 0.05, 0.1]), st.floats(0.2, 1))
+def test_the_truth_lies_within_what_is_stated_and_shares_sum_to_the_counter(period_s, low_w, more_w, spacing_s, part):
+    swing = Swing(period_s, low_w, low_w + more_w)
+    line = measured(swing, spacing_s, part * spacing_s)
+    error, stated, _ = errors_j(line, swing, 0.4)
+    assert (np.abs(error) <= stated + 1e-6).mean() >= 0.8
+    cuts = np.sort(np.random.default_rng(0).integers(10 * S, round(49.1 * S), 200))
+    cuts[0], cuts[-1] = 10 * S, round(49.1 * S)
+    rise = round(swing.joules(49.1) * 1e6) - round(swing.joules(10.0) * 1e6)
+    assert int(np.diff(line.energy_uj_at(cuts)).sum()) == rise
+
+
+def test_trust_is_what_the_counter_confirms():
+    evidence = Evidence()
+    assert evidence.trust == 1
+    for i in range(60):
+        evidence.take(0.1, 20.0 + i % 2, 20.0 + 4 * (i % 2))  # the samples swing four times as much as the counter
+    assert evidence.trust == pytest.approx(0.25, abs=0.1)
+    evidence.interrupt()
+    evidence.take(0.1, 500.0, 1.0)  # what lies beyond a gap tests nothing
+    assert evidence.trust == pytest.approx(0.25, abs=0.1)
