@@ -29,7 +29,7 @@ METRICS = {
     "images/s": "images_per_second",
 }
 """Which metric stands in a column."""
-SHOWN = ("model", "data", "scale", "phase")
+SHOWN = ("model", "model.timm_name", "data", "scale", "phase")
 WIDTH = 110  # where the output is no terminal
 
 

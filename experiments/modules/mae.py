@@ -111,7 +111,7 @@ class MAEPretrain(pl.LightningModule):
         self.patches = backbone.patch_embed.num_patches
         self.prefix = backbone.num_prefix_tokens
         self.encoder = MaskedVisionTransformerTIMM(
-            backbone,
+            backbone.to(memory_format=torch.contiguous_format),  # it fills the filters as rows, which channels-last are not
             weight_initialization="" if initialise else "skip",
             pos_embed_initialization="sincos" if initialise else "skip",
         )

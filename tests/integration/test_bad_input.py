@@ -49,7 +49,7 @@ def steady(**options: Any) -> WattCallback:
         ({"gpus": [0.5]}, r"gpus.*0\.5"),
         ({"gpus": [None]}, r"gpus.*None"),
         ({"gpus": [True]}, r"gpus.*True"),
-        ({"sources": "nvml"}, r"sources is 'nvml'.*'auto', or a list"),
+        ({"sources": "nvml"}, r"sources is 'nvml'.*'auto' or 'cpu-share', or a list"),
         ({"sources": None}, r"sources is None.*or a list"),
         ({"sources": []}, r"sources.*EnergySource"),
         ({"sources": ["nvml"]}, r"sources.*'nvml'.*EnergySource"),

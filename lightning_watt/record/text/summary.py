@@ -161,9 +161,10 @@ def say(text: str, stream: TextIO | None = None) -> None:
     On a terminal that has only ASCII it prints ASCII. If the output is closed, it prints nothing, and raises nothing.
     """
     try:
-        _print(text, stream)
-    except UnicodeEncodeError:
-        _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"), stream)
+        try:
+            _print(text, stream)
+        except UnicodeEncodeError:
+            _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"), stream)
     except (OSError, ValueError) as error:  # a pipe without a reader; a stream that the script has closed
         log.debug("the table was not printed", exc_info=error)
 
