@@ -112,11 +112,6 @@ class Job:
             **options,
         )
         data.setup()
-        if recipe and len(data.train_set) < recipe.batch_size:
-            raise ValueError(
-                f"The training set has {len(data.train_set)} samples, fewer than a batch of {recipe.batch_size}: no step "
-                "would be taken. Ask for a smaller one: recipe.batch_size=."
-            )
         return data
 
     def _own_data(self, settings: dict[str, Any], batch_size: int) -> pl.LightningDataModule:

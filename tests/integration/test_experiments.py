@@ -215,7 +215,7 @@ def test_beit_goes_on_with_the_tokenizer_that_it_had(tmp_path: Path) -> None:
 
 
 def test_a_training_set_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"The training set has \d+ samples, fewer than a batch of 5000"):
+    with pytest.raises(ValueError, match=r"The training set has \d+ images, fewer than one batch of 5000"):
         job(tmp_path, *FEW, "recipe.batch_size=5000")
 
 

@@ -283,7 +283,7 @@ def test_a_killed_process_loses_at_most_one_interval(tmp_path):
     assert statistics.median(used) == pytest.approx(250 * statistics.median(gaps[2:]), rel=0.25)
     record = whole(tmp_path)
     assert record.status == "running"
-    assert 0 < record.energy.total_j <= lines[-1]["total_j"]
+    assert 0 < record.energy.total_j <= lines[-1]["total_j"] + 1e-6  # a microjoule
 
 
 # ---- going on ----
