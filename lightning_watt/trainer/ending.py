@@ -154,8 +154,8 @@ def quiet(trainer: Any) -> int:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> quiet(SimpleNamespace(progress_bar_callback=None, callbacks=[]))
-        1
+        >>> quiet(SimpleNamespace(progress_bar_callback=None, callbacks=[])) >= 1  # 2 if nothing is logged either
+        True
     """
     draws = trainer.progress_bar_callback is not None and any(facts.is_a(one, "ModelSummary") for one in trainer.callbacks)
     # A level that nobody has set says nothing: Lightning sets INFO for its own package, and the other one's has none.

@@ -133,6 +133,7 @@ def test_every_option_is_an_argument_and_is_taken(monkeypatch):
     values = {
         "accuracy": ("val_f1", "val_f1"),
         "gpus": ("0+GPU-ab", [0, "GPU-ab"]),
+        "sources": ("cpu-share", "cpu-share"),
         "alpha": ("2", 2.0),
         "beta": ("3", 3.0),
         "sam_unit": ("Wh", "Wh"),
