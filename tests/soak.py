@@ -87,7 +87,7 @@ def some_lab(rng: random.Random) -> Lab:
     ]
     missing = [rng.choice(("nvmlDeviceGetSamples", "nvmlDeviceGetPowerUsage"))] if rng.random() < 0.1 else []
     init_error = rng.choice((9, 12, 18, 999)) if rng.random() < 0.07 else 0
-    return Lab(boards, missing=missing, init_error=init_error, t0_ns=time.monotonic_ns() - 10**10)
+    return Lab(boards, missing=missing, init_error=init_error, age_s=10)
 
 
 def trouble(rng: random.Random, directory: Path) -> str:

@@ -9,12 +9,17 @@ import pytest
 
 from lightning_watt import read_record
 from lightning_watt.record import Record, read_journal
-from lightning_watt.testing import Board, Fault, constant
+from lightning_watt.testing import Board, Fault, Lab, constant
 from tests.integration.tiny import loader, module, trainer
 
 
 def board(watts: float, *faults: Fault, **options: Any) -> Board:
     return Board(power=constant(watts), faults=faults, **{"counter_ms": 10} | options)
+
+
+def lab_of(*boards: Board) -> Lab:
+    """Their faults' times count from the first reading, however long a fit takes to begin."""
+    return Lab(boards, start="first_reading")
 
 
 def fit(pl: Any, directory: Path, callback: Any, *others: Any, step_s: float = 0.05, **options: Any) -> Record:

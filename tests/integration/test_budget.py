@@ -22,7 +22,7 @@ TRAIN_J, VALIDATE_J = 4.0, 1.0
 
 @pytest.fixture
 def board():
-    with Lab([Board(power=constant(WATTS), counter_ms=10)], t0_ns=time.monotonic_ns() - 10**10).running() as lab:
+    with Lab([Board(power=constant(WATTS), counter_ms=10)], age_s=10).running() as lab:
         yield lab
 
 

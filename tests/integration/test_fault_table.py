@@ -23,7 +23,7 @@ from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
 from lightning_watt.testing import Fault, Lab
 from lightning_watt.testing.nvml_lab.faults import symbol
-from tests.integration.short_fit import board, fit, seconds
+from tests.integration.short_fit import board, fit, lab_of, seconds
 from tests.integration.tiny import QUIET, ROOT, loader, module, trainer, watt
 from tests.unit.powercap import zone
 
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 
 
 def test_a_counter_that_goes_back_for_good_is_bridged(ptl, tmp_path, words):
-    with Lab([board(200, Fault("jump", at_s=0.9, millijoules=-500_000)), board(120)]).running():
+    with lab_of(board(200, Fault("jump", at_s=0.9, millijoules=-500_000)), board(120)).running():
         record = fit(ptl, tmp_path, watt())
     assert "went backwards" in words.take("gpu0: the counter")
     for label, watts in (("gpu0", 200), ("gpu1", 120)):
@@ -56,7 +56,7 @@ def test_a_counter_that_goes_back_for_good_is_bridged(ptl, tmp_path, words):
 )
 def test_a_counter_of_nonsense_is_not_believed_and_is_when_it_returns(ptl, tmp_path, words, faults, words_of_it):
     """Bridged by the power that is known, which gives way to the counter when that is itself again."""
-    with Lab([board(200, *faults), board(120)]).running():
+    with lab_of(board(200, *faults), board(120)).running():
         record = fit(ptl, tmp_path, watt())
     assert words_of_it in words.take("gpu0: the counter went" if "went" in words_of_it else "gpu0: the counter rose")
     assert "gave way" in words.take("gpu0: the counter is back")
@@ -67,7 +67,9 @@ def test_a_counter_of_nonsense_is_not_believed_and_is_when_it_returns(ptl, tmp_p
 
 def test_a_counter_of_all_ones_is_no_reading_and_nothing_is_lost(ptl, tmp_path, words):
     """No number of 64 bits in microjoules: the counter goes on behind it, as behind an error."""
-    with Lab([board(200, Fault("raw", at_s=0.6, until_s=1.2, value=2**64 - 1)), board(120)]).running():
+    with Lab(
+        [board(200, Fault("raw", at_s=0.6, until_s=1.2, value=2**64 - 1)), board(120)], start="first_reading"
+    ).running():
         record = fit(ptl, tmp_path, watt())
     assert "no number of microjoules" in words.take("gpu0 could not be read")
     for label, watts in (("gpu0", 200), ("gpu1", 120)):
@@ -77,7 +79,7 @@ def test_a_counter_of_all_ones_is_no_reading_and_nothing_is_lost(ptl, tmp_path, 
 
 def test_a_counter_that_stands_still_is_said_and_the_other_goes_on(ptl, tmp_path, words, monkeypatch):
     monkeypatch.setattr(timeline, "STANDSTILL_S", 0.5)
-    with Lab([board(200, Fault("stuck", at_s=0.7)), board(120)]).running():
+    with lab_of(board(200, Fault("stuck", at_s=0.7)), board(120)).running():
         record = fit(ptl, tmp_path, watt())
     assert "is missing from now on" in words.take("gpu0: its energy counter stands still")
     assert record.energy.by_device["gpu1"].joules == pytest.approx(120 * seconds(record), rel=0.05)
@@ -85,7 +87,7 @@ def test_a_counter_that_stands_still_is_said_and_the_other_goes_on(ptl, tmp_path
 
 
 def test_a_counter_that_rests_and_goes_on_loses_nothing(ptl, tmp_path):
-    with Lab([board(200, Fault("stuck", at_s=0.7, until_s=1.2))]).running():
+    with lab_of(board(200, Fault("stuck", at_s=0.7, until_s=1.2))).running():
         record = fit(ptl, tmp_path, watt())
     assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.05)
 
@@ -102,7 +104,7 @@ def test_a_wall_clock_that_is_set_changes_no_energy(ptl, tmp_path, monkeypatch, 
     """The driver stamps its power samples by the wall clock, and steps with it."""
     lab = Lab(
         [board(200, Fault("clock_step", at_s=10.8, seconds=step_s), counter_ms=counter_ms)],
-        t0_ns=time.monotonic_ns() - 10 * 10**9,
+        age_s=10,
     )
 
     def unix_ns() -> int:
@@ -120,7 +122,7 @@ def test_a_wall_clock_that_is_set_changes_no_energy(ptl, tmp_path, monkeypatch, 
 def test_a_driver_whose_stamps_step_alone_makes_up_nothing(ptl, tmp_path, words, step_s):
     """Its samples are of another hour: those of the future are not believed, and what is missing is said."""
     faulty = Fault("clock_step", at_s=10.8, seconds=step_s)
-    lab = Lab([board(200, faulty, counter_ms=None), board(100)], t0_ns=time.monotonic_ns() - 10 * 10**9)
+    lab = Lab([board(200, faulty, counter_ms=None), board(100)], age_s=10)
     with lab.running():
         record = fit(ptl, tmp_path, watt())
     assert record.energy.by_device["gpu0"].joules <= 200 * seconds(record) * 1.02
@@ -231,9 +233,7 @@ DEVICE_CALLS = sorted({symbol(name) for name in CALLED})
 def test_no_function_of_the_driver_is_needed_to_go_on(function, how):
     """Each in turn is one that the driver does not have, or that always fails: what can be is measured."""
     faults = [Fault("error", function=function, code=999)] if how == "fails" else []
-    lab = Lab(
-        [board(200)], missing=[function] if how == "missing" else [], faults=faults, t0_ns=time.monotonic_ns() - 10**10
-    )
+    lab = Lab([board(200)], missing=[function] if how == "missing" else [], faults=faults, age_s=10)
     with lab.running():
         found = discover([NvmlSource("all")])
         assert bool(found.devices) != bool(found.missing)

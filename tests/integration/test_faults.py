@@ -19,7 +19,7 @@ from lightning_watt.run.samples import Counting
 from lightning_watt.run.session import Session
 from lightning_watt.sources.base import Failure, Reading
 from lightning_watt.testing import Fault, Lab
-from tests.integration.short_fit import board, fit, seconds
+from tests.integration.short_fit import board, fit, lab_of, seconds
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
@@ -30,7 +30,7 @@ ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 
 
 def test_a_board_that_is_lost_is_told_and_the_other_goes_on(ptl, tmp_path, words):
-    with Lab([board(300, Fault("lost", at_s=0.8)), board(120)]).running():
+    with lab_of(board(300, Fault("lost", at_s=0.8)), board(120)).running():
         record = fit(ptl, tmp_path, watt())
         lost, well = (record.energy.by_device[label].joules for label in ("gpu0", "gpu1"))
         sentence = words.take("gpu0 could not be read")
@@ -41,7 +41,7 @@ def test_a_board_that_is_lost_is_told_and_the_other_goes_on(ptl, tmp_path, words
 
 
 def test_all_boards_lost_ends_the_counting_and_not_the_training(ptl, tmp_path, words):
-    with Lab([board(300, Fault("lost", at_s=0.8))]).running():
+    with lab_of(board(300, Fault("lost", at_s=0.8))).running():
         record = fit(ptl, tmp_path, watt())
     words.take("gpu0 could not be read")
     assert 0 < record.energy.total_j < 300 * 0.85
@@ -62,14 +62,14 @@ def test_a_board_that_never_answers_is_missing_by_name(ptl, tmp_path, words, cap
 
 def test_a_passing_error_loses_nothing(ptl, tmp_path, words):
     """The counter goes on behind the error, so the next answer holds what was used meanwhile."""
-    with Lab([board(200, Fault("error", at_s=0.6, until_s=1.2, function=ENERGY))]).running():
+    with lab_of(board(200, Fault("error", at_s=0.6, until_s=1.2, function=ENERGY))).running():
         record = fit(ptl, tmp_path, watt())
     words.take("gpu0 could not be read")
     assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.06)
 
 
 def test_a_counter_that_starts_over_is_bridged_and_told(ptl, tmp_path, words):
-    with Lab([board(200, Fault("reset", at_s=0.9))]).running():
+    with lab_of(board(200, Fault("reset", at_s=0.9))).running():
         record = fit(ptl, tmp_path, watt())
     assert "went backwards" in words.take("gpu0: the counter")
     assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.1)
@@ -79,7 +79,7 @@ def test_a_counter_that_starts_over_is_bridged_and_told(ptl, tmp_path, words):
 
 
 def test_a_counter_that_jumps_is_not_believed(ptl, tmp_path, words):
-    with Lab([board(200, Fault("jump", at_s=0.9, millijoules=10**9))]).running():
+    with lab_of(board(200, Fault("jump", at_s=0.9, millijoules=10**9))).running():
         record = fit(ptl, tmp_path, watt())
     assert "faster than the device can draw" in words.take("gpu0: the counter")
     assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.1)
@@ -88,7 +88,7 @@ def test_a_counter_that_jumps_is_not_believed(ptl, tmp_path, words):
 @pytest.mark.parametrize("missing", ["counter", "counter and samples"])
 def test_a_board_without_a_counter_falls_back_to_its_power(ptl, tmp_path, missing):
     options = {"counter_ms": None} | ({"samples_ms": None} if "samples" in missing else {})
-    with Lab([board(150, **options)], t0_ns=time.monotonic_ns() - 5 * 10**9).running():
+    with Lab([board(150, **options)], age_s=5).running():
         record = fit(ptl, tmp_path, watt())
     device = record.energy.by_device["gpu0"]
     assert (device.source, device.provenance) == ("nvml-power", "measured")
@@ -123,7 +123,7 @@ def test_the_training_never_calls_the_driver(ptl, tmp_path, lab):
 
 def test_a_driver_that_hangs_holds_up_nothing_but_the_end(ptl, tmp_path, words):
     """Each read of the counter takes three seconds: the fit's batches are over while the first is still under way."""
-    lab = Lab([board(200, Fault("hang", at_s=0.5, until_s=60, function=ENERGY, delay_ms=3000))])
+    lab = lab_of(board(200, Fault("hang", at_s=0.5, until_s=60, function=ENERGY, delay_ms=3000)))
     with lab.running():
         watched = Watched(ptl, lab)
         record = fit(ptl, tmp_path, watt(), watched, max_epochs=1)

@@ -57,7 +57,7 @@ def run(tmp_path_factory):
     board = Board(
         power=constant(WATTS), counter_ms=TICK_MS, samples_ms=SAMPLES_MS, samples_buffer=BUFFER, counter_phase_ms=9
     )
-    lab = Lab([Board(), board], t0_ns=time.monotonic_ns() - 10**10)
+    lab = Lab([Board(), board], age_s=10)
     options = ["--gpu", "1", "--scale", "0.05", "--parts", ",".join(MEASURED)]
     done, content = run_command(directory, lab, *options)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -187,7 +187,7 @@ def test_stamps_since_boot_are_told_and_laid_over_the_load(tmp_path, monkeypatch
     monkeypatch.setattr(bias, "PAUSES_S", (0.1,))
     faults = [] if slept_s is None else [Fault("clock_step", seconds=slept_s)]
     board = Board(power=constant(WATTS), counter_ms=TICK_MS, samples_ms=SAMPLES_MS, stamps="boot", faults=faults)
-    lab = Lab([board], t0_ns=time.monotonic_ns() - 10**10)
+    lab = Lab([board], age_s=10)
     looked, biased = {}, {}
     with lab.running(), open_board() as opened:
         bench = Bench(opened, tmp_path, scale=0.05)
@@ -225,7 +225,7 @@ def test_evidence_that_is_none_makes_no_row(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_family_leaves_its_record(tmp_path):
-    lab = Lab([Board(power=constant(100.0))], t0_ns=time.monotonic_ns() - 10**10)
+    lab = Lab([Board(power=constant(100.0))], age_s=10)
     options = ["--parts", "families", "--families", "resnet", "--family-scale", "tiny", "--family-phase", "pretrain"]
     done, content = run_command(tmp_path, lab, *options, "--family-seconds", "120")
     one = content["parts"]["families"]["found"]["resnet"]

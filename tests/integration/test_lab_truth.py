@@ -74,7 +74,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         Board(power=square(300, 80, 0.81), counter_ms=100),
         Board(power=constant(120), counter_ms=100, counter_phase_ms=37),
     ]
-    lab = Lab(boards, t0_ns=time.monotonic_ns() - 10**10)
+    lab = Lab(boards, age_s=10)
     callback, stopwatch = watt(interval=1.0, batches=True, carbon_intensity=400.0, pue=1.5), Stopwatch()
     logger = pl.loggers.TensorBoardLogger(directory, name="run", version="0")
     with lab.running():

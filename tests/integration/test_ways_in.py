@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 @pytest.fixture
 def board():
     """One board of 200 W, ten seconds old."""
-    with Lab([Board(power=constant(200), counter_ms=10)], t0_ns=time.monotonic_ns() - 10**10).running() as lab:
+    with Lab([Board(power=constant(200), counter_ms=10)], age_s=10).running() as lab:
         yield lab
 
 

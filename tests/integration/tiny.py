@@ -170,7 +170,7 @@ def watt(**options: Any) -> WattCallback:
 def two_boards(**options: Any) -> Lab:
     """A square wave and a flat line, with a quick counter so that short runs are known well; ten seconds old."""
     boards = [Board(power=square(300, 80, 0.81), **{"counter_ms": 10, **options}), Board(power=constant(120), counter_ms=10)]
-    return Lab(boards, t0_ns=time.monotonic_ns() - 10**10)
+    return Lab(boards, age_s=10)
 
 
 class Steady:

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def run(program: str, package: str, directory: Path, env: dict[str, str]) -> Ran
 def both(program: str, package: str, directory: Path, **more: str) -> tuple[Ran, Ran]:
     """The program without us and with us, over two boards of constant power."""
     env = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **more}
-    lab = Lab([Board(power=constant(watts), counter_ms=10) for watts in WATTS], t0_ns=time.monotonic_ns() - 10**10)
+    lab = Lab([Board(power=constant(watts), counter_ms=10) for watts in WATTS], age_s=10)
     plain = run(program, package, directory / "plain", {**os.environ, **env, "LIGHTNING_WATT": "0"})
     measured = run(program, package, directory / "measured", {**lab.env(), **env, "LIGHTNING_WATT": "gpus=all"})
     return plain, measured

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lightning_watt.sources.base import HOST_CLOCK, Device
 from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.testing import Board, Lab
-from lightning_watt.testing.doubles import S
 
 AGE_S = 100.0
 
 
 @contextmanager
 def machine(*boards: Board, **arguments) -> Iterator[Lab]:
-    """A lab that has run for `AGE_S` seconds."""
-    lab = Lab(boards, t0_ns=time.monotonic_ns() - round(AGE_S * S), **arguments)
+    """A lab that has run for `AGE_S` seconds when a board is first read."""
+    lab = Lab(boards, age_s=AGE_S, start="first_reading", **arguments)
     with lab.running():
         yield lab
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from lightning_watt.testing.nvml_lab.boards import Board
 from lightning_watt.testing.nvml_lab.build import Built, LabError, build
 from lightning_watt.testing.nvml_lab.clock import UNIX_OFFSET_NS, ReplayClock
-from lightning_watt.testing.nvml_lab.curve import PJ_PER_J
+from lightning_watt.testing.nvml_lab.curve import NS_PER_S, PJ_PER_J
 from lightning_watt.testing.nvml_lab.faults import Fault, symbol
 
 SCENARIO_VARIABLE = "NVML_LAB_SCENARIO"
@@ -43,11 +43,11 @@ class Lab:
         missing: C symbols that answer FUNCTION_NOT_FOUND, as an old driver's would.
         init_error: the NVML return code of `nvmlInit`; 0 is success, 9 no driver, 18 a version mismatch.
         driver: the driver version.
-        t0_ns: time zero in nanoseconds of CLOCK_MONOTONIC (`time.monotonic_ns`); one in the past gives the
-            boards a history. None is the moment of first use.
+        t0_ns: time zero in nanoseconds of CLOCK_MONOTONIC (`time.monotonic_ns`); None is `age_s` before `start`.
+        age_s: how long the boards have run at `start`, in seconds: it gives them a history.
         clock: a replay's clock instead of the machine's; only for this process. Time zero is then on it.
-        start: "now" fixes time zero when the scenario is written; "first_init" when the first process calls
-            `nvmlInit`, so that an import that takes seconds does not eat the scenario's first events.
+        start: "now" is when the scenario is written; "first_reading" when the first process
+            asks a board for energy or power, so that imports and a slow machine use none of the time up.
 
     Example:
         >>> from lightning_watt.testing.nvml_lab import Board, Fault, Lab, constant, square
@@ -72,17 +72,19 @@ class Lab:
         init_error: int = 0,
         driver: str = "570.86.10",
         t0_ns: int | None = None,
+        age_s: float = 0.0,
         clock: ReplayClock | None = None,
         start: str = "now",
     ) -> None:
-        if start not in ("now", "first_init"):
-            raise ValueError(f'start is "now" or "first_init", got {start!r}.')
+        if start not in ("now", "first_reading"):
+            raise ValueError(f'start is "now" or "first_reading", got {start!r}.')
         self.boards = tuple(boards)
         self._faults = tuple(faults)
         self._missing = tuple(symbol(name) for name in missing)
         self._init_error = init_error
         self._driver = driver
         self._t0_ns = t0_ns
+        self._age_ns = round(age_s * NS_PER_S)
         self._clock = clock
         self._start = start
         self._scenario: Path | None = None
@@ -174,7 +176,7 @@ class Lab:
             if shared.exists():
                 self._t0_ns = int(shared.read_text(encoding="ascii"))
         if self._t0_ns is None:
-            raise LabError("The lab has no time zero yet: use running(), env(), or wait for the first nvmlInit.")
+            raise LabError("The lab has no time zero yet: use running(), env(), or wait for the first reading.")
         return self._t0_ns
 
     def true_joules(self, board: int, t0_ns: int, t1_ns: int) -> float:
@@ -241,7 +243,8 @@ class Lab:
             weakref.finalize(self, _remove, directory, os.getpid())
             path = Path(directory) / "scenario.txt"
             if self._t0_ns is None and self._start == "now":
-                self._t0_ns = self._clock.now_ns() if self._clock is not None else time.monotonic_ns()
+                now_ns = self._clock.now_ns() if self._clock is not None else time.monotonic_ns()
+                self._t0_ns = now_ns - self._age_ns
             path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
             self._scenario = path
         return self._scenario
@@ -252,6 +255,8 @@ class Lab:
         lines = [f"realtime_offset_ns {offset_ns}", f"driver {self._driver}"]
         if self._t0_ns is not None:
             lines.append(f"t0 {self._t0_ns}")
+        elif self._age_ns:
+            lines.append(f"age_ns {self._age_ns}")
         if self._init_error:
             lines.append(f"init_error {self._init_error}")
         lines += [f"missing {name}" for name in self._missing]

@@ -135,9 +135,13 @@ static void count_call(int function) {
 /* The present on a clock of the test's own, which moves by what calls take; 0: the machine's clock. */
 EXPORT _Atomic int64_t nvmlLabClockNs;
 
-static int64_t now_ns(void) {
+static int64_t machine_ns(void) {
     int64_t own_ns = nvmlLabClockNs;
-    return (own_ns ? own_ns : clock_ns(CLOCK_MONOTONIC)) - scenario->t0_ns;
+    return own_ns ? own_ns : clock_ns(CLOCK_MONOTONIC);
+}
+
+static int64_t now_ns(void) {
+    return scenario->t0_ns == NOT_YET ? scenario->age_ns : machine_ns() - scenario->t0_ns;
 }
 
 static void scan_faults(const Faults *faults, int function, int64_t t_ns, int64_t *sleep_ns, nvmlReturn_t *code) {
@@ -192,6 +196,11 @@ static int64_t half_call_ns(int function, const Board *b) {
     return b->call_ns * (int64_t)(700 + mixed(call_counts[function]) % 601) / 2000;
 }
 
+static int reads(int function) {
+    return function == FN_nvmlDeviceGetTotalEnergyConsumption || function == FN_nvmlDeviceGetPowerUsage ||
+           function == FN_nvmlDeviceGetSamples || function == FN_nvmlDeviceGetFieldValues;
+}
+
 /* On success the lock is held and the caller ends with leave(). */
 static nvmlReturn_t enter(int function) {
     count_call(function);
@@ -212,6 +221,7 @@ static nvmlReturn_t enter_device(int function, nvmlDevice_t device, Handle *hand
     if (handle->board >= scenario->board_count) return leave(INVALID_ARGUMENT);
     *board = &scenario->boards[handle->board];
     if (handle->mig >= (*board)->mig_count) return leave(INVALID_ARGUMENT);
+    if (scenario->t0_ns == NOT_YET && reads(function)) fix_t0(scenario, machine_ns());
     int64_t half_ns = half_call_ns(function, *board);
     code = faults(function, &(*board)->faults, half_ns);
     left_ns = half_ns;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -311,6 +312,7 @@ static int take_line(Parser *p, char *line) {
     if (!strcmp(line, "board")) return take_board(p);
     if (p->board) return take_board_line(p, line, rest);
     if (!strcmp(line, "t0")) s->t0_ns = strtoll(rest, NULL, 10);
+    else if (!strcmp(line, "age_ns")) s->age_ns = strtoll(rest, NULL, 10);
     else if (!strcmp(line, "realtime_offset_ns")) s->realtime_offset_ns = strtoll(rest, NULL, 10);
     else if (!strcmp(line, "cuda_version")) s->cuda_version = strtoll(rest, NULL, 10);
     else if (!strcmp(line, "init_error")) s->init_error = strtoll(rest, NULL, 10);
@@ -324,25 +326,28 @@ static int take_line(Parser *p, char *line) {
     return 1;
 }
 
-/* Without a `t0` line the first process to come fixes it in PATH.t0; link() lets exactly one win. */
-static int64_t shared_t0(const char *path) {
-    char shared[4096], mine[4200];
-    int64_t t0_ns = 0;
-    if (snprintf(shared, sizeof shared, "%s.t0", path) >= (int)sizeof shared) return 0;
-    snprintf(mine, sizeof mine, "%s.%ld", shared, (long)getpid());
-    FILE *file = fopen(mine, "w");
+static int64_t fixed_t0(const Scenario *s) {
+    int64_t t0_ns = NOT_YET;
+    FILE *file = fopen(s->t0_path, "r");
     if (file) {
-        fprintf(file, "%" PRId64 "\n", clock_ns(CLOCK_MONOTONIC));
-        fclose(file);
-        if (link(mine, shared) && errno != EEXIST) fprintf(stderr, "nvml_lab: %s: %s\n", shared, strerror(errno));
-        unlink(mine);
-    }
-    file = fopen(shared, "r");
-    if (file) {
-        if (fscanf(file, "%" SCNd64, &t0_ns) != 1) t0_ns = 0;
+        if (fscanf(file, "%" SCNd64, &t0_ns) != 1) t0_ns = NOT_YET;
         fclose(file);
     }
     return t0_ns;
+}
+
+void fix_t0(Scenario *s, int64_t now_ns) {
+    char mine[sizeof s->t0_path + 64];
+    snprintf(mine, sizeof mine, "%s.%ld.%ld", s->t0_path, (long)getpid(), (long)syscall(SYS_gettid));
+    FILE *file = fopen(mine, "w");
+    if (file) {
+        fprintf(file, "%" PRId64 "\n", now_ns - s->age_ns);
+        fclose(file);
+        if (link(mine, s->t0_path) && errno != EEXIST)
+            fprintf(stderr, "nvml_lab: %s: %s\n", s->t0_path, strerror(errno));
+        unlink(mine);
+    }
+    s->t0_ns = fixed_t0(s);
 }
 
 static int check_board(const Parser *p, const Board *b) {
@@ -367,6 +372,7 @@ Scenario *scenario_load(const char *path, int (*function_of)(const char *), size
     if (good) {
         snprintf(s->driver, TEXT, "570.86.10");
         s->cuda_version = 12080;
+        s->t0_ns = NOT_YET;
         s->realtime_offset_ns = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC);
     }
     char *line = NULL;
@@ -378,9 +384,9 @@ Scenario *scenario_load(const char *path, int (*function_of)(const char *), size
     free(line);
     fclose(file);
     for (int i = 0; good && i < s->board_count; i++) good = check_board(&parser, &s->boards[i]);
-    if (good && !s->t0_ns) {
-        s->t0_ns = shared_t0(path);
-        good = s->t0_ns != 0;
+    if (good && s->t0_ns == NOT_YET) {
+        good = snprintf(s->t0_path, sizeof s->t0_path, "%s.t0", path) < (int)sizeof s->t0_path;
+        if (good) s->t0_ns = fixed_t0(s);
     }
     if (good) return s;
     scenario_free(s);

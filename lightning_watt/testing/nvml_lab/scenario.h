@@ -70,8 +70,13 @@ typedef struct {
     picojoules_t summed_pj;
 } Board;
 
+#define NOT_YET INT64_MIN
+
 typedef struct {
-    int64_t t0_ns, realtime_offset_ns;
+    _Atomic int64_t t0_ns; /* NOT_YET until it is fixed */
+    char t0_path[4096];    /* where the processes share it */
+    int64_t age_ns; /* where the timeline stands at the first reading */
+    int64_t realtime_offset_ns;
     char driver[TEXT];
     int64_t cuda_version, init_error;
     uint8_t *missing; /* one flag a function */
@@ -84,6 +89,9 @@ typedef struct {
  * `function_of` turns a C symbol into its number, -1 if unknown. */
 Scenario *scenario_load(const char *path, int (*function_of)(const char *), size_t functions);
 void scenario_free(Scenario *scenario);
+
+/* Without a `t0` line the first reading of any process fixes time zero: link() lets exactly one win. */
+void fix_t0(Scenario *scenario, int64_t now_ns);
 
 int64_t clock_ns(int clock);
 int fault_active(const Fault *fault, int64_t t_ns);

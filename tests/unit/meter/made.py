@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 from lightning_watt import EnergyMeter
@@ -16,7 +15,8 @@ def readers() -> list[threading.Thread]:
 
 
 def aged(*boards: Board, age_s: float = 10.0) -> Lab:
-    return Lab(boards, t0_ns=time.monotonic_ns() - round(age_s * 1e9))
+    """Boards that have run that long when they are first read."""
+    return Lab(boards, age_s=age_s, start="first_reading")
 
 
 def on_all_boards(**arguments: Any) -> EnergyMeter:

@@ -40,7 +40,7 @@ ENERGY = pynvml.nvmlDeviceGetTotalEnergyConsumption
 @contextmanager
 def opened(*boards: Board, age_s: float = 0.0, **arguments) -> Iterator[tuple[Lab, list]]:
     """A lab that is `age_s` seconds old, with NVML initialised, and its handles."""
-    lab = Lab(boards, t0_ns=time.monotonic_ns() - round(age_s * NS), **arguments)
+    lab = Lab(boards, age_s=age_s, **arguments)
     with lab.running():
         pynvml.nvmlInit()
         yield lab, [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(boards))]
@@ -89,7 +89,7 @@ def test_vectors_equal_the_exact_integral():
         (lambda: Board(fields=[84]), "fields"),
         (lambda: Board(mig=9), "room for 8"),
         (lambda: Board(mig=2, mig_uuids=["MIG-1"]), "MIG UUIDs"),
-        (lambda: Lab([], start="later"), "first_init"),
+        (lambda: Lab([], start="later"), "first_reading"),
     ],
 )
 def test_wrong_arguments_say_why(make, word):
@@ -363,7 +363,7 @@ def test_mig_instances_have_a_parent_and_no_counter():
 @pytest.mark.parametrize(("age_s", "codes"), [(100, [0, 0]), (500, [15, 0]), (5000, [0, 0])])
 def test_a_lost_board_leaves_the_other(age_s, codes):
     lost = Board(faults=[Fault("lost", at_s=200, until_s=2000)])
-    lab = Lab([lost, Board()], t0_ns=time.monotonic_ns() - age_s * NS)
+    lab = Lab([lost, Board()], age_s=age_s)
     with lab.running():
         pynvml.nvmlInit()
         assert pynvml.nvmlDeviceGetCount() == 2
@@ -544,7 +544,7 @@ print(json.dumps([pynvml.nvmlDeviceGetUUID(handle), before, mj, time.monotonic_n
 """
 
 
-@pytest.mark.parametrize("start", ["now", "first_init"])
+@pytest.mark.parametrize("start", ["now", "first_reading"])
 def test_processes_share_the_boards_and_their_timeline(start):
     lab = Lab([Board(), Board(power=square(300, 80, 0.01), counter_ms=1)], start=start)
     asked = [
@@ -560,6 +560,25 @@ def test_processes_share_the_boards_and_their_timeline(start):
         here = pynvml.nvmlDeviceGetHandleByIndex(1)
         before_ns = time.monotonic_ns()
         assert lab.counter_mj(1, before_ns) <= ENERGY(here) <= lab.counter_mj(1, time.monotonic_ns())
+
+
+def test_what_takes_time_before_the_first_reading_uses_up_none_of_a_timeline():
+    lab = Lab([Board(faults=[Fault("lost", at_s=100.5)])], age_s=100, start="first_reading")
+    with lab.running():
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        time.sleep(0.6)
+        with pytest.raises(LabError, match="no time zero yet"):
+            _ = lab.t0_ns
+        before_ns = time.monotonic_ns()
+        read_mj = ENERGY(handle)
+        begun_ns = lab.t0_ns + 100 * NS
+        assert before_ns <= begun_ns <= time.monotonic_ns()
+        assert lab.counter_mj(0, begun_ns) <= read_mj <= lab.counter_mj(0, time.monotonic_ns())
+        while time.monotonic_ns() < begun_ns + 0.5 * NS:
+            time.sleep(0.05)
+        with pytest.raises(pynvml.NVMLError_GpuIsLost):
+            ENERGY(handle)
 
 
 def test_without_gcc_the_error_says_what_to_install(monkeypatch, tmp_path):
