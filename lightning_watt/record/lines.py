@@ -91,6 +91,7 @@ class LineWriter:
         self._interval_s = 0.0
         self._since_whole = 0
         self._others_j: float | None = None
+        self._told_j = 0.0
 
     def to_line(self, line: JournalLine) -> bytes:
         """The next line."""
@@ -104,15 +105,20 @@ class LineWriter:
         self._since_whole += 1
         if changed or tells or self._since_whole > min(MAX_SHORT, self._lines // 20):
             self._since_whole = 0
+            self._told_j = line.total_j or 0.0
             return to_line(line)
         t = round(line.t) if self._interval_s >= 1 else round(line.t, 3)
-        return msgspec.json.encode({"t": t, "total_j": _rounded(line.total_j or 0.0)}) + b"\n"
+        total_j = line.total_j or 0.0
+        short_j = _rounded(total_j)
+        if not short_j < self._told_j <= total_j:  # a total does not fall because it is told shorter
+            self._told_j = short_j
+        return msgspec.json.encode({"t": t, "total_j": self._told_j}) + b"\n"
 
 
 def _rounded(total_j: float) -> float:
-    """Joules to a microjoule, millijoule or joule: to less than a millionth."""
-    decimals = 6 if total_j < 1e3 else 3 if total_j < 1e6 else 0
-    short = round(total_j, decimals)
+    """Joules down to a microjoule, millijoule or joule: to less than a millionth, and never more than were read."""
+    step_uj = 1 if total_j < 1e3 else UJ_PER_J // 1000 if total_j < 1e6 else UJ_PER_J
+    short = round(total_j * UJ_PER_J) // step_uj * step_uj / UJ_PER_J
     return int(short) if short == int(short) else short
 
 

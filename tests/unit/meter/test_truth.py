@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +9,7 @@ import pynvml
 import pytest
 
 from lightning_watt.sources.nvidia.gains import OTHERS
-from lightning_watt.testing import Board, constant, ramp, square
+from lightning_watt.testing import Board, Lab, ReplayClock, constant, ramp, square
 from tests.unit.meter.made import aged, on_all_boards, readers
 
 BOARDS = {
@@ -27,15 +26,17 @@ SHAPED = [kind for kind, board in BOARDS.items() if board.samples_ms]
 @pytest.fixture(scope="module")
 def run() -> SimpleNamespace:
     """One measured run of a little over three seconds on all kinds of boards: its windows, and what they truly used."""
-    lab = aged(*BOARDS.values())
+    clock = ReplayClock()
+    lab = Lab(list(BOARDS.values()), age_s=10, clock=clock)
     windows = {}
-    with lab.running(), on_all_boards() as meter:
+    with lab.running(), on_all_boards(clock=clock) as meter:
         with meter.window("whole") as windows["whole"]:
             with meter.window("first") as windows["first"]:
-                time.sleep(0.83)
+                clock.run_for(0.83)
             with meter.window("second") as windows["second"], meter.window("inner") as windows["inner"]:
-                time.sleep(1.21)
-            time.sleep(1.1)
+                clock.run_for(1.21)
+            clock.run_for(1.1)
+        clock.run_for(0.2)
         read_while_running = windows["inner"].joules
     windows["total"] = meter.total
 
@@ -90,7 +91,7 @@ def test_windows_nest(run):
     first, second, inner, whole = (run.windows[name] for name in ("first", "second", "inner", "whole"))
     assert inner.joules == pytest.approx(second.joules, rel=1e-3)
     assert first.joules + second.joules < whole.joules < run.windows["total"].joules
-    assert whole.seconds == pytest.approx(0.83 + 1.21 + 1.1, rel=0.2)
+    assert whole.seconds == pytest.approx(0.83 + 1.21 + 1.1, rel=0.05)
     assert whole.kwh == whole.joules / 3.6e6
     assert sum(whole.by_device.values()) == pytest.approx(whole.joules)
 

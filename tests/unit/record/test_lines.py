@@ -7,7 +7,7 @@ import pytest
 
 from lightning_watt.record.files import JOURNAL_NAME
 from lightning_watt.record.journal import read_traces
-from lightning_watt.record.lines import MAX_SHORT, JournalLine, LineWriter
+from lightning_watt.record.lines import MAX_SHORT, JournalLine, LineWriter, to_line
 from tests.unit.record.made import BOARD
 
 J = 1_000_000
@@ -103,3 +103,13 @@ def test_small_energies_keep_their_digits():
     writer = LineWriter()
     lines = [writer.to_line(heading()), *(writer.to_line(a_line(s, watts=0.000_125)) for s in range(1, 100))]
     assert b'"total_j":0.012375}' in b"".join(lines)
+
+
+@pytest.mark.parametrize("known_j", [999.999_999, 1093.734_682, 1_505_580.718])
+def test_a_journals_total_never_falls_by_its_own_rounding(known_j):
+    writer = LineWriter()
+    lines = [writer.to_line(heading()), *(writer.to_line(a_line(second, watts=known_j)) for second in [1] * 99)]
+    lines.append(to_line(a_line(1, watts=known_j)))
+    totals = [msgspec.json.decode(line)["total_j"] for line in lines]
+    assert totals == sorted(totals)
+    assert totals[-2] == pytest.approx(known_j, rel=1e-6)
