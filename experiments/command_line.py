@@ -13,7 +13,7 @@ OURS = (str(CONF.parent / "experiments"), str(CONF.parent / "lightning_watt"))
 
 
 def check_names(arguments: list[str]) -> str:
-    """Look for groups and values that do not exist, as `modle=vit`.
+    """Look for groups, values and options that do not exist, as `modle=vit` or `model=vitt`.
 
     Args:
         arguments: the command line's arguments.
@@ -24,21 +24,43 @@ def check_names(arguments: list[str]) -> str:
     Example:
         >>> check_names(["modle=vit"]).splitlines()[0]
         'modle= is not known. Did you mean model=?'
+        >>> check_names(["model=resnet,vitt"]).splitlines()[0]
+        'model=vitt is not known. Did you mean model=vit?'
         >>> check_names(["-m", "model=vit", "recipe.lr=1e-3,1e-4", "+new.thing=1", "hydra/launcher=joblib"])
         ''
     """
+    if any(argument.startswith(("-cd", "-cp", "--config-", "hydra.searchpath=")) for argument in arguments):
+        return ""  # there may be more than what is here
     groups = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
     known = [*groups, *OmegaConf.load(CONF / "run.yaml"), "hydra"]
     for argument in arguments:
         name = re.match(r"([A-Za-z_]\w*)(?:[./@][\w./@]*)?=", argument)
         if name and name[1] not in known:
-            near = difflib.get_close_matches(name[1], known, n=1)
             return (
-                f"{name[1]}= is not known." + (f" Did you mean {near[0]}=?" if near else "") + "\n"
+                _unknown(f"{name[1]}=", [f"{one}=" for one in known]) + "\n"
                 f"Groups: {', '.join(groups)}. Values: {', '.join(sorted(set(known) - {*groups, 'hydra', 'defaults'}))}.\n"
                 "python -m experiments.run --help lists the options of each group."
             )
+        group, _, value = argument.partition("=")
+        if group in groups and (wrong := _check_options(group, value)):
+            return wrong
     return ""
+
+
+def _check_options(group: str, value: str) -> str:
+    """Look for options that a group does not have; what is no plain list of names is Hydra's to read."""
+    options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    for one in value.split(",") if re.fullmatch(r"[\w-]+(?:,[\w-]+)*", value) else ():
+        if one not in [*options, "null"] and not one.isdecimal():  # a number is a board
+            other = "\nAny other model of timm's: model=timm model.timm_name=NAME." if group == "model" else ""
+            known = [f"{group}={option}" for option in options]
+            return _unknown(f"{group}={one}", known) + f"\nOptions of {group}: {', '.join(options)}.{other}"
+    return ""
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"{name} is not known." + (f" Did you mean {near[0]}?" if near else "")
 
 
 def users_error(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from experiments.data.base import ImageData
 from experiments.models import OWN, size_of
 from experiments.modules.batches import BatchError, Split, largest_fitting, split_batch
 from experiments.modules.recipe import Recipe
-from experiments.resume import LAST, NameFit, Resume
+from experiments.restart.resume import LAST, NameFit, Resume, WholeCheckpoints, metrics_of, note_done
 from experiments.settings import world_size
 
 FIND = "find"
@@ -74,7 +74,10 @@ class Job:
     def finished(self, fit: str) -> Outcome | None:
         """What a fit left that is complete in the job that this one goes on with; None if it has to be run."""
         directory = self.resume.finished.get(fit) if self.resume else None
-        return directory and Outcome(directory, directory / LAST, note=f"{fit} is complete, and was taken as it is")
+        if directory is None:
+            return None
+        note = f"{fit} is complete, and was taken as it is"
+        return Outcome(directory, directory / LAST, metrics_of(directory), note=note)
 
     @property
     def start(self) -> str | Path | None:
@@ -157,11 +160,13 @@ class Job:
         # Without Lightning's `hp_metric`: the table has the energy callback's metrics.
         loggers = [TensorBoardLogger(self.directory, name="", version="", default_hp_metric=False)]
         if self.cfg.csv:
-            loggers.append(CSVLogger(self.directory, name="csv", version=""))
+            there = len(list(self.directory.glob("csv*/metrics.csv")))  # of earlier starts; a logger would remove it
+            loggers.append(CSVLogger(self.directory, name=f"csv-v{there}" if there else "csv", version=""))
         options: dict[str, Any] = {"enable_checkpointing": False}
         own: list[Callback] = self._watt()
         if recipe is not None:
             options = {"max_epochs": recipe.epochs, "gradient_clip_val": recipe.clip_grad}
+            options["plugins"] = [WholeCheckpoints()]
             options["accumulate_grad_batches"] = self.split(recipe).accumulate
             own += [
                 ModelCheckpoint(self.directory / "checkpoints", filename="last", enable_version_counter=False),
@@ -191,6 +196,8 @@ class Job:
         metrics: dict[str, float] = {}
         if type(module).test_step is not pl.LightningModule.test_step:
             metrics = dict(trainer.test(module, datamodule=data, verbose=False)[0])
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            note_done(self.directory, fit, metrics)
         return Outcome(self.directory, self.directory / LAST, metrics)
 
     def _divide(self, trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, recipe: Recipe) -> None:

@@ -2,9 +2,13 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from submitit.core.utils import UncompletedJobError
 
 from experiments.job import Outcome
 from lightning_watt import read_record
@@ -21,27 +25,39 @@ def save_outcome(
     outcome: Outcome | None = None,
     error: BaseException | None = None,
     overrides: Sequence[str] = (),
+    config: str = "",
 ) -> None:
     """Write `outcome.json`: what was asked for, whether it worked, and what came out.
 
     Args:
         directory: the job's directory.
         choices: the option of each config group.
-        outcome: what the job left; None if it failed.
-        error: why it failed.
+        outcome: what the job left; None if it failed, or has only begun.
+        error: why it failed; None if it did not.
         overrides: what the command line changed.
+        config: what tells the job's config from others.
     """
     groups = ("model", "phase", "data", "scale")
     content: dict[str, Any] = {group: choices.get(group) for group in groups}
-    content["overrides"] = list(overrides)
-    content["status"] = "completed" if error is None else "failed"
-    if isinstance(error, SystemExit):
-        content["status"] = "interrupted"
+    content |= {"overrides": list(overrides), "config": config}
+    content["status"] = "running" if outcome is None else "completed"
     if error is not None:
+        out_of_time = isinstance(error, (SystemExit, UncompletedJobError))
+        content["status"] = "interrupted" if out_of_time else "failed"
         content["error"] = f"{type(error).__name__}: {error}"
     if outcome is not None:
         content |= _plain(outcome)
-    (directory / NAME).write_text(json.dumps(content, indent=2) + "\n")
+    part = directory / f"{NAME}.part"
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(part, directory / NAME)
+
+
+def read_outcome(directory: Path) -> dict[str, Any]:
+    """What `outcome.json` says; empty if there is none."""
+    with suppress(OSError, ValueError):
+        said = json.loads((directory / NAME).read_text())
+        return said if isinstance(said, dict) else {}
+    return {}
 
 
 def describe(outcome: Outcome) -> str:

@@ -5,6 +5,8 @@ import math
 import signal
 import sys
 import warnings
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -17,8 +19,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from experiments.boards import claim_boards, cuda_name
 from experiments.command_line import CONF, check_names, name_boards, users_error
 from experiments.job import Job, Outcome, prepare_torch, wants_boards
-from experiments.outcome import describe, energy_tables, save_outcome
-from experiments.resume import FITS, read_resume
+from experiments.outcome import describe, energy_tables, read_outcome, save_outcome
+from experiments.restart.resume import FITS, read_resume, resume_in
+from experiments.restart.skip_done import config_key, find_sweep, goes_on, hold
 
 TERMINATED = 128 + signal.SIGTERM  # what a shell makes of it
 log = logging.getLogger(__name__)
@@ -27,17 +30,34 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="run")
 def main(cfg: DictConfig) -> float:
     """Run what the config says and print where its things are; in a sweep, a failed job does not stop the others."""
-    hydra_cfg = HydraConfig.get()
-    directory = Path(hydra_cfg.runtime.output_dir)
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    if not goes_on(cfg) or rank_zero_only.rank != 0:
+        return _main(cfg, directory)
+    with hold(directory) as mine:
+        if mine:
+            return _main(cfg, directory)
+        print(f"skipped      {directory}: another process runs this job")
+        return math.nan
+
+
+def _main(cfg: DictConfig, directory: Path) -> float:
+    hydra_cfg, key = HydraConfig.get(), config_key(cfg)
+    earlier = read_outcome(directory) if goes_on(cfg) else {}
+    is_same = earlier.get("config") == key
+    if is_same and earlier["status"] == "completed":
+        print(f"skipped      {directory}: it is complete")
+        return _result(earlier.get("metrics", {}))
+    save = partial(save_outcome, directory, hydra_cfg.runtime.choices, overrides=hydra_cfg.overrides.task, config=key)
     if rank_zero_only.rank == 0:
         OmegaConf.save(cfg, directory / "config.yaml")
+        save()
     try:
-        outcome = run(cfg, directory)
+        outcome = run(cfg, directory, go_on=is_same)
     except SystemExit as stop:  # Lightning's answer to Ctrl-C and to SIGTERM; the latter's has no exit status
-        save_outcome(directory, hydra_cfg.runtime.choices, error=stop, overrides=hydra_cfg.overrides.task)
+        save(error=stop)
         raise SystemExit(stop.code or TERMINATED) from stop
     except Exception as error:
-        save_outcome(directory, hydra_cfg.runtime.choices, error=error, overrides=hydra_cfg.overrides.task)
+        save(error=error)
         sentence = users_error(error)
         if hydra_cfg.mode == RunMode.MULTIRUN:
             log.exception("failed: %s: %s", " ".join(hydra_cfg.overrides.task), sentence or "", exc_info=not sentence)
@@ -46,14 +66,26 @@ def main(cfg: DictConfig) -> float:
             raise SystemExit(sentence) from None
         raise
     if rank_zero_only.rank == 0:
-        save_outcome(directory, hydra_cfg.runtime.choices, outcome, overrides=hydra_cfg.overrides.task)
+        save(outcome)
         tables = energy_tables(outcome) if hydra_cfg.mode != RunMode.MULTIRUN else []  # a sweep has a table of its own
         print(*tables, describe(outcome), sep="\n")
-    return float(outcome.metrics.get("test_acc", math.nan))
+    return _result(outcome.metrics)
 
 
-def run(cfg: DictConfig, directory: Path) -> Outcome:
-    """Run a composed config in a directory, on boards that are this job's alone while it runs."""
+def _result(metrics: Mapping[str, float | None]) -> float:
+    """What Hydra's sweepers compare."""
+    accuracy = metrics.get("test_acc")
+    return math.nan if accuracy is None else float(accuracy)
+
+
+def run(cfg: DictConfig, directory: Path, *, go_on: bool = False) -> Outcome:
+    """Run a composed config in a directory, on boards that are this job's alone while it runs.
+
+    Args:
+        cfg: the config.
+        directory: where all that the job writes goes.
+        go_on: whether it goes on with what an earlier start left there.
+    """
     # The data sets that are kept as tensors load faster without workers; Lightning cannot know.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # BEiT's tokenizer is frozen, and in eval mode on purpose.
@@ -63,15 +95,18 @@ def run(cfg: DictConfig, directory: Path) -> Outcome:
     name = str if cfg.device.accelerator == "cpu" else cuda_name
     with claim_boards(wants_boards(cfg), cfg.device.count, share=cfg.device.share, name=name) as boards:
         prepare_torch(cfg)
-        resume = read_resume(cfg.resume)
+        resume, phase = read_resume(cfg.resume), cfg.phase._target_.rpartition(".")[2]
+        fits = _fits(cfg, phase)
         if resume:
-            resume.check(_fits(cfg))
-        return instantiate(cfg.phase)(Job(cfg, directory, boards=boards, resume=resume))
+            resume.check(fits)
+        if go_on:
+            resume = resume_in(directory, fits, resume)
+        job = Job(cfg, directory, boards=boards, resume=resume)
+        return job.finished(phase) or instantiate(cfg.phase)(job)
 
 
-def _fits(cfg: DictConfig) -> list[str]:
+def _fits(cfg: DictConfig, phase: str) -> list[str]:
     """The fits that a job consists of, in order."""
-    phase = cfg.phase._target_.rpartition(".")[2]
     phases = ["pretrain", "finetune"] if phase == "lifecycle" else [phase]
     with_tokenizer = "pretrain" in phases and "tokenizer" in cfg.model
     return ["tokenizer"] * with_tokenizer + [one for one in phases if one in FITS]
@@ -81,5 +116,5 @@ if __name__ == "__main__":
     wrong = check_names(sys.argv[1:])
     if wrong:
         sys.exit(wrong)
-    sys.argv[1:] = name_boards(sys.argv[1:])
+    sys.argv[1:] = find_sweep(name_boards(sys.argv[1:]))
     main()

@@ -17,7 +17,7 @@ A_PATH = ("root",)
 
 def world_size(cfg: DictConfig) -> int:
     """How many processes train: one for each device of each node."""
-    return int(cfg.device.count) * int(cfg.trainer.get("num_nodes") or 1)
+    return int(cfg.device.count) * int(cfg.trainer.num_nodes)
 
 
 def recipe_of(cfg: DictConfig, phase: str) -> Recipe:

@@ -46,9 +46,16 @@ class SweepTable(Callback):
         print(f"curves       tensorboard --logdir {shlex.quote(str(directory))}")
         print(f"report       python -m experiments.report {shlex.quote(str(directory))}")
         failed = [outcome for outcome in outcomes if outcome["status"] == "failed"]
-        if failed:
-            reasons = [f"{outcome['model']}: {outcome['error'].splitlines()[0]}" for outcome in failed]
-            raise SystemExit("\n".join([f"{len(failed)} of {len(outcomes)} jobs failed:", *reasons]))
+        lines = [f"{len(failed)} of {len(outcomes)} jobs failed:"] if failed else []
+        lines += [f"{outcome['model']}: {outcome['error'].splitlines()[0]}" for outcome in failed]
+        cut_off = [outcome for outcome in outcomes if outcome["status"] not in ("completed", "failed")]
+        if cut_off:
+            lines.append(
+                f"{len(cut_off)} of {len(outcomes)} jobs were interrupted, or run in another process: the same command with "
+                "skip_done=true goes on with them."
+            )
+        if lines:
+            raise SystemExit("\n".join(lines))
 
 
 def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
@@ -93,7 +100,7 @@ def _runs(phase: str, outcome: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
     """Yield the runs that an outcome consists of, the parts before the whole."""
     for name, part in outcome.get("parts", {}).items():
         yield from _runs(name, part)
-    if outcome.get("status") == "failed" or phase != "lifecycle":
+    if outcome.get("status", "completed") != "completed" or phase != "lifecycle":
         yield phase, outcome
 
 

@@ -24,7 +24,7 @@ def lifecycle(
         What the phases left, and the metrics of the last one.
     """
     first = job.finished("pretrain") or pretrain(job.at("pretrain"))
-    second = finetune(job.at("finetune", first.checkpoint))
+    second = job.finished("finetune") or finetune(job.at("finetune", first.checkpoint))
     third = inference(job.at("inference", second.checkpoint))
     parts = {"pretrain": first, "finetune": second, "inference": third}
     return Outcome(job.directory, second.checkpoint, third.metrics, parts)

@@ -126,6 +126,15 @@ class OneNodeSlurm:
         (self.directory / "slurm.conf").write_text(slurm)
         (self.directory / "gres.conf").write_text(GRES_CONF.format(**about, last=self.gpus - 1))
 
+    def start_requeued(self) -> bool:
+        """Start the jobs that were requeued, which Slurm lets wait for two minutes; whether there was one."""
+        env = self.env(os.environ)
+        asked = ["squeue", "--noheader", "--states=PENDING", "--format=%i"]
+        waiting = subprocess.run(asked, env=env, capture_output=True, text=True, check=True).stdout.split()
+        for job in waiting:
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=env, check=False)
+        return bool(waiting)
+
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a daemon in the foreground, in a session of its own; at the latest it ends with this process."""
         with (self.directory / f"{command[0]}.out").open("wb") as out:

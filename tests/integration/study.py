@@ -1,7 +1,9 @@
-"""What the study's tests start from: a composed config, and a folder of pictures."""
+"""What the study's tests start from: a composed config, a folder of pictures, and a wait."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -9,6 +11,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from experiments.command_line import CONF
+
+WAIT_S = 240  # on a busy machine
 
 
 def composed(*overrides: str, hydra: bool = False) -> DictConfig:
@@ -32,3 +36,11 @@ def write_images(root: Path) -> None:
             folder.mkdir(parents=True)
             for index in range(count):
                 Image.new("RGB", (40, 30), colour).save(folder / f"n0_{index}.JPEG")
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)

@@ -18,6 +18,7 @@ from lightning_watt import read_record
 from lightning_watt.record import Record
 from lightning_watt.testing import Board, Lab, constant
 from tests.integration.one_node_slurm import OneNodeSlurm, missing, one_node_slurm
+from tests.integration.study import WAIT_S, wait_for
 
 pytestmark = pytest.mark.slow
 FEW = (
@@ -150,6 +151,31 @@ def test_slurms_two_tasks_of_one_job_share_its_boards(slurm: OneNodeSlurm, lab: 
     [record] = records(tmp_path / "sweep")
     assert record.hardware["world_size"] == 2
     assert_charged(record, "gpu0", "gpu1")
+
+
+@pytest.mark.slurm
+@pytest.mark.timeout(600)
+def test_a_job_at_its_time_limit_is_requeued_and_goes_on(slurm: OneNodeSlurm, tmp_path: Path) -> None:
+    """Slurm warns the job before its limit, submitit requeues it, and Lightning's own way of requeuing keeps out of it."""
+    long = [override for override in FEW if not override.startswith("recipe.epochs")] + ["recipe.epochs=40"]
+    directory, env = tmp_path / "sweep", slurm.env(os.environ) | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "experiments.run", "-m", *long, "model=resnet", f"hydra.sweep.dir={directory}"]
+    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.max_num_timeout=1", "watt.interval=0.1"]
+    sweep = subprocess.Popen([*command, *launcher], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: any(directory.glob("*/checkpoints/last.ckpt")))
+        subprocess.run(["scancel", "--user=root", "--signal=USR2"], env=env, check=True)
+        wait_for(slurm.start_requeued)
+        _, said = sweep.communicate(timeout=WAIT_S)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == 0, said + slurm.logs()
+    [record] = records(directory)  # of both its parts
+    assert (record.status, record.resumed_j > 0) == ("completed", True)
+    assert record.energy.by_stage["train"].batches == 40 * 3
+    assert not list(directory.rglob("hpc_ckpt*"))
+    [log] = directory.glob(".submitit/*/*_log.err")
+    assert "Caught signal SIGUSR2" in log.read_text()
 
 
 @pytest.fixture

@@ -25,9 +25,22 @@ def test_an_unknown_name_is_answered_with_the_nearest(argument: str, meant: str)
     assert f"Did you mean {meant}=?" in check_names(["-m", argument])
 
 
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [("model=vitt", "model=vit"), ("model=resnet,resnet50", "model=resnet"), ("data=fashion-mnist", "data=fashion_mnist")],
+)
+def test_an_unknown_option_is_answered_with_the_nearest(argument: str, meant: str) -> None:
+    assert f"Did you mean {meant}?" in check_names(["-m", argument])
+    assert "Options of" in check_names([argument.replace(",", "_")])
+
+
 def test_known_and_added_names_pass() -> None:
     known = [
         "model=vit,swin",
+        "device=0,1",
+        "device=[0,1]",
+        "study=null",
+        "model=choice(vit,new)",
         "model.options={}",
         "seed=1",
         "+trainer.fast_dev_run=1",

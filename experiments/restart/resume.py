@@ -1,12 +1,17 @@
-"""`resume=`: which fit of a job goes on from a checkpoint, and which ones before it are taken as they are."""
+"""Which fit of a job goes on from a checkpoint, and which ones before it are taken as they are."""
 
+import json
+import logging
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 from typing_extensions import override
 
@@ -18,6 +23,21 @@ FIT = "fit"  # where a checkpoint says which fit it is of
 FITS = ("tokenizer", "pretrain", "finetune")  # in the order in which a job runs them
 BEFORE = {"pretrain": Path("tokenizer"), "finetune": Path("../pretrain")}  # where a fit's directory has the fit before it
 LAST = Path("checkpoints/last.ckpt")
+DONE = "fit.json"  # what a fit that is complete measured
+log = logging.getLogger(__name__)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Replaces a checkpoint in one step, so that a process that is killed while it saves leaves the one before.
+
+    Lightning writes to the temporary directory, which may be on another disk, and copies from there.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        part = f"{path}.part"
+        super().save_checkpoint(checkpoint, part, storage_options)
+        os.replace(part, path)
 
 
 class NameFit(Callback):
@@ -40,14 +60,14 @@ class Resume:
     """An interrupted job, as another one goes on with it.
 
     Args:
-        fit: the fit that goes on.
-        checkpoint: what it goes on from.
+        fit: the fit that goes on; empty if all are complete.
+        checkpoint: what it goes on from; None: from its beginning.
         finished: the directories of the fits before it, which are taken as they are.
     """
 
-    fit: str
-    checkpoint: Path
-    finished: Mapping[str, Path]
+    fit: str = ""
+    checkpoint: Path | None = None
+    finished: Mapping[str, Path] = field(default_factory=dict)
 
     def checkpoint_of(self, fit: str) -> Path | None:
         """What this fit goes on from; None if it begins at its beginning."""
@@ -92,12 +112,69 @@ def read_resume(path: str | Path | None) -> Resume | None:
     return Resume(fit, checkpoint, finished)
 
 
+def resume_in(directory: Path, fits: list[str], given: Resume | None = None) -> Resume | None:
+    """Find out how far an earlier start of this very job came.
+
+    Args:
+        directory: the job's directory.
+        fits: the fits that the job consists of, in order.
+        given: what `resume=` says; fits that are complete there need not be here.
+
+    Returns:
+        What is to be gone on with; `given` if the earlier start left nothing.
+    """
+    finished = dict(given.finished) if given else {}
+    for fit in fits:
+        place = _place(directory, fit, fits)
+        if fit in finished:
+            continue
+        if (place / LAST).is_file() and is_done(place):
+            finished[fit] = place.resolve()
+            continue
+        checkpoint = place / LAST
+        try:
+            if checkpoint.is_file() and _fit_of(checkpoint) == fit:
+                return Resume(fit, checkpoint, finished)
+        except WeightsError as error:
+            log.warning("%s The %s fit begins anew.", error, fit)
+        return given if given and given.fit == fit else Resume(fit, None, finished)
+    return Resume(finished=finished)
+
+
+def note_done(directory: Path, fit: str, metrics: Mapping[str, float]) -> None:
+    """Note that a fit is complete, and what it measured."""
+    part = directory / f"{DONE}.part"
+    part.write_text(json.dumps({"fit": fit, "metrics": {name: float(value) for name, value in metrics.items()}}) + "\n")
+    os.replace(part, directory / DONE)
+
+
+def is_done(directory: Path) -> bool:
+    """Whether the fit of a directory is complete, its test included."""
+    return (directory / DONE).is_file() or _status(directory) == "completed"
+
+
+def metrics_of(directory: Path) -> dict[str, float]:
+    """What a complete fit measured; nothing if that was not noted."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads((directory / DONE).read_text())["metrics"])
+    return {}
+
+
+def _place(directory: Path, fit: str, fits: list[str]) -> Path:
+    """The directory of a fit within its job's."""
+    of_phase = directory if fits[-1] != "finetune" or len(fits) == 1 else directory / fit
+    if fit == "tokenizer":
+        of_phase = directory / "pretrain" if fits[-1] == "finetune" else directory
+        return of_phase / fit
+    return of_phase
+
+
 def _unfinished(job: Path) -> Path:
     """The checkpoint of the first fit of a job that did not complete."""
     places = [job / "pretrain" / "tokenizer", job / "tokenizer", job / "pretrain", job / "finetune", job]
     fits = [place for place in places if (place / LAST).is_file()]
     for place in fits:
-        if _status(place) != "completed":
+        if not is_done(place):
             return place / LAST
     if not fits:
         raise WeightsError(f"resume={job}: there is no {LAST} there to go on from. Give a checkpoint, or a job's directory.")
