@@ -1,19 +1,21 @@
 """Whether one result is surely better than another, or whether their difference is within its plus or minus. Pure.
 
-What may differ between two results is taken apart. The gain error of a board is the same in all runs on it, so it says
-nothing about which of two results on the same boards is larger. The boundary part (the edges of the measurement) and the
-spread over seeds do, and on other boards the gain error does too.
+What may differ between two results is taken apart: what measuring leaves uncertain, by the library's rule for two runs
+(`lightning_watt.record.Uncertain`), and the spread over seeds.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from scipy.stats import t as student
+
+from lightning_watt.record import Uncertain
 
 CONFIDENCE: Final = 0.95
 
@@ -27,7 +29,7 @@ class Estimate:
         boundary: plus or minus of measuring that another run on the same boards would not share.
         whole: plus or minus of measuring, gain error included.
         repeats: the number of each repetition.
-        boards: the boards that were measured.
+        boards: what it was measured with; empty if it is estimated, even in part.
     """
 
     value: float
@@ -47,11 +49,14 @@ def plus_minus_of_difference(first: Estimate, second: Estimate) -> float:
 
     A result without repetitions is taken to spread as the other one does; if neither has any, only measuring counts.
     """
-    same_boards = first.boards == second.boards and bool(first.boards)
-    measuring = math.hypot(
-        *((one.boundary if same_boards else one.whole) for one in (first, second)),
-    )
-    return math.hypot(measuring, _of_means(first.repeats, second.repeats))
+    measured = [Uncertain(one.boundary, one.whole, one.boards) for one in (first, second)]
+    return math.hypot(measured[0].of_difference(measured[1]), _of_means(first.repeats, second.repeats))
+
+
+def measured_with_all(parts: Iterable[frozenset[str]]) -> frozenset[str]:
+    """What a sum or a mean was measured with; empty if any part of it is estimated."""
+    parts = list(parts)
+    return frozenset().union(*parts) if all(parts) else frozenset()
 
 
 def ratio(first: Estimate, second: Estimate) -> tuple[float, float] | None:
@@ -129,5 +134,6 @@ def _of_means(first: Sequence[float], second: Sequence[float]) -> float:
     return _quantile(sum(parts) ** 2 / below) * math.sqrt(sum(parts)) if below else 0.0
 
 
+@lru_cache(maxsize=4096)
 def _quantile(freedom: float) -> float:
     return float(student.ppf((1 + CONFIDENCE) / 2, freedom))

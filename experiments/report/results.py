@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from experiments.report.certainty import Estimate
+from experiments.report.certainty import Estimate, measured_with_all
 from experiments.report.inputs.lineage import WORST_FIRST, Lineage
 from experiments.report.metrics import Amount, SamSettings, net_score, sam
 
@@ -96,13 +96,13 @@ class ModelResult:
                 ),
                 self.per_sample_j.plus_minus or 0.0,
                 repeats,
-                frozenset().union(*(one.inference.boards for one in self.lineages if one.inference)),
+                measured_with_all(one.inference.boards for one in self.lineages if one.inference),
             )
         if self.train_j is None:
             return None
         boundary = _mean_of_all([lineage.train_boundary_j for lineage in self.lineages])
         whole = self.train_uncertainty_j
-        boards = frozenset().union(*(lineage.train_boards for lineage in self.lineages))
+        boards = measured_with_all(lineage.train_boards for lineage in self.lineages)
         return Estimate(self.train_j, _first_known(boundary, whole), whole or 0.0, repeats, boards)
 
     def _one(self, which: str, lineage: Lineage, settings: SamSettings | None) -> float | None:

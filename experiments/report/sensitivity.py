@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
+from experiments.report.certainty import places
 from experiments.report.comparison import Comparison
 from experiments.report.metrics import SamSettings, kendall_tau, ranks, sam
 from experiments.report.results import ModelResult
@@ -24,14 +25,16 @@ class Setting:
     Attributes:
         settings: alpha, beta and unit.
         shifted: which form.
-        places: rank of each result; None if SAM is undefined.
+        ranks: rank of each result by the value alone; None if SAM is undefined.
+        places: the best and the worst place of each within its plus or minus; None if SAM is undefined.
         undefined: how many have no SAM.
         tau: Kendall's tau to the ranking of the comparison's own settings, over the results that both rank.
     """
 
     settings: SamSettings
     shifted: bool
-    places: tuple[int | None, ...]
+    ranks: tuple[int | None, ...]
+    places: tuple[tuple[int, int] | None, ...]
     undefined: int
     tau: float | None
 
@@ -65,13 +68,22 @@ def sensitivity(results: Sequence[ModelResult], base: SamSettings) -> list[Setti
             scores_of_base = scores_of_base or scores
             both = [(a, b) for a, b in zip(scores_of_base, scores, strict=True) if a is not None and b is not None]
             tau = kendall_tau([a for a, _ in both], [b for _, b in both])
-            found.append(Setting(settings, shifted, tuple(ranks(scores)), sum(score is None for score in scores), tau))
+            which = "sam_shifted" if shifted else "sam"
+            within = places([result.estimate(which, settings) for result in results])
+            undefined = sum(score is None for score in scores)
+            found.append(Setting(settings, shifted, tuple(ranks(scores)), tuple(within), undefined, tau))
     return found
 
 
 def swapped(first: Setting, second: Setting) -> int:
-    """How many results have another rank in the second."""
-    return sum(a != b for a, b in zip(first.places, second.places, strict=True))
+    """How many results have another rank in the second, by the values alone."""
+    return sum(a != b for a, b in zip(first.ranks, second.ranks, strict=True))
+
+
+def surely_swapped(first: Setting, second: Setting) -> int:
+    """How many results have no place in the second that they may have in the first."""
+    both = [(a, b) for a, b in zip(first.places, second.places, strict=True) if a and b]
+    return sum(a[1] < b[0] or b[1] < a[0] for a, b in both)
 
 
 def path_of(settings: Sequence[Setting], which: str, *, shifted: bool) -> list[Setting]:

@@ -18,7 +18,7 @@ from experiments.report.inputs.records import Broken, FailedJob
 from experiments.report.inputs.run import Run
 from experiments.report.metrics import Amount, net_score, sam_amount
 from experiments.report.results import ModelResult
-from experiments.report.sensitivity import peers, sensitivity, swapped
+from experiments.report.sensitivity import peers, sensitivity, surely_swapped, swapped
 from lightning_watt.units import human_energy
 
 MOST_DEVICES: Final = 6
@@ -145,7 +145,8 @@ def sensitivities(comparison: Comparison) -> Table:
     rows = []
     for setting in found:
         base = next(other for other in found if other.shifted == setting.shifted)
-        order = sorted((place, result.label) for result, place in zip(group, setting.places, strict=True) if place)
+        ranked = zip(setting.ranks, group, setting.places, strict=True)
+        order = sorted((rank, result.label, _place(place)) for rank, result, place in ranked if rank)
         rows.append(
             (
                 "SAM shifted" if setting.shifted else "SAM",
@@ -154,15 +155,17 @@ def sensitivities(comparison: Comparison) -> Table:
                 setting.settings.unit,
                 setting.undefined,
                 None if setting is base else swapped(base, setting),
+                None if setting is base else surely_swapped(base, setting),
                 None if setting is base else setting.tau,
-                "; ".join(name for _, name in order[:3]),
+                "; ".join(f"{name} ({place})" for _, name, place in order[:3]),
             )
         )
-    columns = ("score", "alpha", "beta", "unit", "undefined", "ranks changed", "Kendall's tau", "first three")
+    columns = ("score", "alpha", "beta", "unit", "undefined", "ranks changed", "surely", "Kendall's tau", "first three")
     kinds = f" Only {group[0].provenance} energies are used." if len(comparison.provenances()) > 1 and group else ""
     note = (
         "The other rows of a score are compared with its first row, over the models that both rank. Beta scales all scores "
-        f"by the same factor, so it changes no rank.{kinds}"
+        "by the same factor, so it changes no rank. Ranks and tau are by the values alone; in brackets are the places that "
+        f"a model may have within its ±, and a rank has surely changed if no place is among both.{kinds}"
     )
     return Table("sensitivity", "SAM's sensitivity", columns, rows, note)
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from lightning_watt.record.difference import Difference, difference
+from lightning_watt.record.difference import Difference, Uncertain, difference, measured_with
 from lightning_watt.record.journal import read_journal
 from lightning_watt.record.read import read_record, read_records, record_from_json, records_below
 from lightning_watt.record.record import Record
@@ -51,7 +51,9 @@ __all__ = [
     "Statement",
     "Status",
     "StepPart",
+    "Uncertain",
     "difference",
+    "measured_with",
     "read_journal",
     "read_record",
     "read_records",

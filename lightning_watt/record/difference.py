@@ -1,4 +1,4 @@
-"""Whether two runs differ in energy, or cannot be told apart."""
+"""Whether two runs differ in energy, or cannot be told apart: one rule, for two records and for the study's report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from lightning_watt.errors import RecordError
 from lightning_watt.record.schema import RecordFields
+
+UNIQUE = ("GPU-", "MIG-")
+"""How NVML's UUIDs begin; other sources name a device only within its machine."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,42 @@ class Difference:
         return abs(self.joules) > self.plus_minus_j
 
 
+@dataclass(frozen=True)
+class Uncertain:
+    """What is uncertain of a measured number, in its own unit.
+
+    Attributes:
+        boundary: plus or minus of the measurement's edges, which no other measurement shares.
+        whole: plus or minus with the devices' gain errors.
+        measured_with: what `measured_with` says; another number with the same has the same gain errors.
+    """
+
+    boundary: float
+    whole: float
+    measured_with: frozenset[str]
+
+    def shares_gain(self, other: Uncertain) -> bool:
+        """Whether the gain errors are those of the other, and so say nothing about which of the two is larger."""
+        return bool(self.measured_with) and self.measured_with == other.measured_with
+
+    def of_difference(self, other: Uncertain) -> float:
+        """Plus or minus of the difference of the two numbers."""
+        if self.shares_gain(other):
+            return math.hypot(self.boundary, other.boundary)
+        return math.hypot(self.whole, other.whole)
+
+
+def measured_with(run: RecordFields) -> frozenset[str]:
+    """The devices and sources of a run, by names that no other device has; empty if it is estimated, even in part."""
+    if run.energy.provenance != "measured":
+        return frozenset()
+    host = run.hardware.get("host")
+    return frozenset(
+        f"{device.source} of {device.uuid if device.uuid.startswith(UNIQUE) else f'{host}/{device.uuid or label}'}"
+        for label, device in run.energy.by_device.items()
+    )
+
+
 def difference(more: RecordFields, less: RecordFields) -> Difference:
     """How much more energy a run used than another, by the rule of "How sure is a number?" in `docs/numbers.md`.
 
@@ -42,13 +81,11 @@ def difference(more: RecordFields, less: RecordFields) -> Difference:
     if more.energy.total_j is None or less.energy.total_j is None:
         raise RecordError("One of the two runs measured nothing, so how they differ is not known.")
     runs = (more, less)
-    used_on = [{(device.uuid, device.source) for device in run.energy.by_device.values()} for run in runs]
-    parts = [run.energy.uncertainty_j or 0.0 for run in runs]
+    uncertain = [Uncertain(run.energy.boundary_j, run.energy.uncertainty_j or 0.0, measured_with(run)) for run in runs]
     if any(run.energy.provenance != "measured" for run in runs):
         why = "What an estimate is wrong by depends on what the machine did, so the whole ± of both counts."
-    elif used_on[0] != used_on[1]:
-        why = "They were not measured on the same devices, so the whole ± of both counts."
-    else:
+    elif uncertain[0].shares_gain(uncertain[1]):
         why = "Both were measured on the same devices, so only what is uncertain at the edges counts."
-        parts = [run.energy.boundary_j for run in runs]
-    return Difference(more.energy.total_j - less.energy.total_j, math.hypot(*parts), why)
+    else:
+        why = "They were not measured on the same devices, so the whole ± of both counts."
+    return Difference(more.energy.total_j - less.energy.total_j, uncertain[0].of_difference(uncertain[1]), why)

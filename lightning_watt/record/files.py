@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -92,6 +92,25 @@ def records_in(directory: Path) -> list[Path]:
     """The records in a directory, one for each run there and none of single ranks; the lowest version first."""
     files = [directory / file_of(RECORD_NAME, 0, version) for version in sorted(versions_of(names_in(directory)))]
     return [file for file in files if file.is_file()]
+
+
+def record_files(root: Path, unreadable: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Everything below a directory that has a record's name, one for each run and none of single ranks.
+
+    Links to directories are not followed. What has the name may itself be a link, a pipe or a directory.
+
+    Args:
+        root: the directory.
+        unreadable: is told of a directory that cannot be listed.
+
+    Yields:
+        The files in the order of their paths, of one directory the lowest version first.
+    """
+    for directory, folders, files in os.walk(root, onerror=unreadable):
+        folders.sort()
+        there = {*files, *folders}
+        names = (file_of(RECORD_NAME, 0, version) for version in sorted(versions_of(there)))
+        yield from (Path(directory, name) for name in names if name in there)
 
 
 def first_free(directory: Path) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
 
 from lightning_watt.errors import RecordError
-from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded, records_in
+from lightning_watt.record.files import MAX_RECORD_BYTES, RECORD_NAME, place_of, read_bounded, record_files, records_in
 from lightning_watt.record.journal import Trace, beyond, read_traces
 from lightning_watt.record.record import Record
 from lightning_watt.record.remote import at_hand
@@ -78,9 +79,8 @@ def records_below(root: str | os.PathLike[str]) -> list[tuple[Path, Record | Rec
         if not here.is_dir():
             raise RecordError(f"{here}: there is no such directory.")
         found: list[tuple[Path, Record | RecordError]] = []
-        for directory, folders, _ in os.walk(here):
-            folders.sort()
-            for file in _oldest_first(Path(directory)) if records_in(Path(directory)) else ():
+        for directory, files in groupby(record_files(here), key=lambda file: file.parent):
+            for file in _oldest_first(directory) if any(file.is_file() for file in files) else ():
                 try:
                     found.append((file, _read_in_directory(file)))
                 except RecordError as error:

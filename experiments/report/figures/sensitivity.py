@@ -26,6 +26,8 @@ from experiments.report.results import ModelResult
 from experiments.report.sensitivity import Setting, path_of, peers, sensitivity
 
 MOST_BUMPS: Final = 12
+BARS: Final = 0.3
+"""How far the bars of one setting lie apart, of the way to the next setting."""
 MOST_LINES: Final = 26
 """Lines of text that have room next to a panel of ranks."""
 
@@ -61,8 +63,8 @@ def draw(comparison: Comparison) -> Picture:
         f"pole at 1 {settings.unit}. Dotted: below the pole the equation is negative, which is not a score. Dashed: shifted "
         "SAM. Markers are the models, as in figure 3. A triangle at an edge is a SAM beyond that edge, or an undefined SAM "
         "left of the pole. "
-        f"The other panels show how ranks change. Beta scales all scores by the same factor and changes no rank. "
-        f"Ranks here are by the values alone; the table of ranks says which differences are larger than their ±.{only}{some}"
+        "The other panels show how ranks change. Beta scales all scores by the same factor and changes no rank. "
+        f"Lines are ranks by the values alone; pale bars are the places that a model may have within its ±.{only}{some}"
     )
     return Picture("sensitivity", title, caption, figure)
 
@@ -117,7 +119,7 @@ def _pole(axes: Axes, comparison: Comparison, ranked: list[ModelResult]) -> None
 
 def _bumped(ranked: list[ModelResult], found: list[Setting]) -> list[int]:
     """The results whose ranks are drawn: those that come highest under any setting."""
-    best = [min((setting.places[n] or len(ranked) for setting in found), default=0) for n in range(len(ranked))]
+    best = [min((setting.ranks[n] or len(ranked) for setting in found), default=0) for n in range(len(ranked))]
     return sorted(range(len(ranked)), key=lambda n: best[n])[:MOST_BUMPS]
 
 
@@ -150,16 +152,21 @@ def _units(axes: Axes, found: list[Setting], ranked: list[ModelResult], bumps: l
 def _lines(
     axes: Axes, start: int, path: list[Setting], ranked: list[ModelResult], bumps: list[int], styles: dict[str, Look]
 ) -> None:
-    """Draw each result's rank over a row of settings; it breaks off where SAM is undefined."""
-    for n in bumps:
+    """Draw each result's rank over a row of settings, and what it may be; it breaks off where SAM is undefined."""
+    for number, n in enumerate(bumps):
         look = styles[ranked[n].label]
-        places = [float(setting.places[n] or np.nan) for setting in path]
-        axes.plot(range(start, start + len(path)), places, color=look.colour, marker=look.marker, ls=look.dash, ms=5, lw=1.3)
+        ranks = [float(setting.ranks[n] or np.nan) for setting in path]
+        axes.plot(range(start, start + len(path)), ranks, color=look.colour, marker=look.marker, ls=look.dash, ms=5, lw=1.3)
+        beside = BARS * ((number + 1) / (len(bumps) + 1) - 0.5)  # so that bars of one place can be told apart
+        for x, setting in enumerate(path, start):
+            place = setting.places[n]
+            if place and place[0] < place[1]:
+                axes.vlines(x + beside, *place, color=look.colour, alpha=0.35, lw=2.5)
 
 
 def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[ModelResult], bumps: list[int]) -> None:
     """Write names at the right end of their lines, pushed apart if ranks lie too close for a line of text."""
-    ends = sorted((place, n) for n in bumps if (place := last.places[n]) is not None)
+    ends = sorted((place, n) for n in bumps if (place := last.ranks[n]) is not None)
     if not ends:
         return
     worst = max(place for place, _ in ends)
@@ -173,7 +180,7 @@ def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[ModelResult], b
 
 def _rank_axis(axes: Axes, paths: list[list[Setting]], bumps: list[int]) -> None:
     """Number the ranks from 1 downwards."""
-    worst = max((setting.places[n] or 1 for path in paths for setting in path for n in bumps), default=1)
+    worst = max(((setting.places[n] or (1, 1))[1] for path in paths for setting in path for n in bumps), default=1)
     step = max(1, -(-worst // 8))
     axes.set_yticks(sorted({1, *range(step, worst + 1, step)} - ({2} if step > 2 else set())))
     axes.set_ylim(worst + 0.6, 0.4)
@@ -184,4 +191,4 @@ def _missing(setting: Setting) -> str:
     """How many have no SAM, under a tick's label."""
     if not setting.undefined:
         return ""
-    return "\nall\nundef." if setting.undefined == len(setting.places) else f"\n{setting.undefined}\nundef."
+    return "\nall\nundef." if setting.undefined == len(setting.ranks) else f"\n{setting.undefined}\nundef."

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments.report.certainty import measured_with_all
 from experiments.report.inputs.run import Run
 
 WORST_FIRST = ("failed", "interrupted", "running", "completed")
@@ -81,8 +82,8 @@ class Lineage:
 
     @property
     def train_boards(self) -> frozenset[str]:
-        """The boards that trained it."""
-        return frozenset().union(*(run.boards for run in self.runs if run.phase != "inference"))
+        """What its training was measured with; empty if any of it is estimated."""
+        return measured_with_all(run.boards for run in self.runs if run.phase != "inference")
 
     @property
     def recipe_key(self) -> object:

@@ -17,8 +17,8 @@ from experiments.report.inputs import clean
 from experiments.report.inputs.run import EpochUse, Run, StageUse
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
-from lightning_watt.record import DeviceEnergy, Record
-from lightning_watt.record.files import RECORD_NAME, file_of, versions_of
+from lightning_watt.record import DeviceEnergy, Record, measured_with
+from lightning_watt.record.files import RECORD_NAME, record_files
 
 MOST_STAGES: Final = 12
 OUTCOME_NAME: Final = "outcome.json"
@@ -88,20 +88,12 @@ def _records(base: Path, broken: list[Broken]) -> Iterator[Path]:
         where = Path(os.fsdecode(error.filename or base))
         broken.append(Broken(_shown(base, where), f"the directory cannot be read: {error.strerror}"))
 
-    for directory, folders, files in os.walk(base, onerror=unreadable, followlinks=False):
-        folders.sort()
-        there = {*files, *folders}
-        for name in (file_of(RECORD_NAME, 0, version) for version in sorted(versions_of(there))):
-            if name not in there:
-                continue
-            file = Path(directory) / name
-            # A link may lead out of the directory, and a pipe would keep the report waiting.
-            if stat.S_ISREG(file.lstat().st_mode):
-                yield file
-            else:
-                broken.append(
-                    Broken(_shown(base, file), "it is a link, a pipe or a directory, not a file; it was not opened")
-                )
+    for file in record_files(base, unreadable):
+        # A link may lead out of the directory, and a pipe would keep the report waiting.
+        if stat.S_ISREG(file.lstat().st_mode):
+            yield file
+        else:
+            broken.append(Broken(_shown(base, file), "it is a link, a pipe or a directory, not a file; it was not opened"))
 
 
 def _failed_jobs(base: Path) -> Iterator[FailedJob]:
@@ -170,7 +162,7 @@ def _run(base: Path, file: Path) -> Run:
         sam=_sam(record),
         notes=tuple(notes),
         boundary_j=_boundary(record),
-        boards=_boards(record),
+        boards=measured_with(record),
         recipe_key=_recipe_key(record),
         machine_key=_machine_key(record),
         processes=_whole(record.hardware.get("world_size"), 1),
@@ -230,11 +222,6 @@ def _boundary(record: Record) -> float | None:
     energy = record.energy
     told = energy.boundary_j or energy.gain_j or not energy.uncertainty_j
     return clean.energy(energy.boundary_j) if told else None
-
-
-def _boards(record: Record) -> frozenset[str]:
-    host = record.hardware.get("host")
-    return frozenset(use.uuid or f"{host}/{label}" for label, use in record.energy.by_device.items())
 
 
 def _recipe_key(record: Record) -> str:

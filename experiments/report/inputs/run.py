@@ -61,7 +61,7 @@ class Run:
         sam: alpha, beta and unit of the record.
         notes: what was left out of it, and how many warnings it has.
         boundary_j: the part of the plus or minus that two runs on one board don't share; None if the record does not say.
-        boards: what tells the measured devices from others of their kind; to be compared, never shown.
+        boards: what it was measured with, empty if it is estimated, even in part; to be compared, never shown.
         recipe_key: equal in runs that differ at most in seed and machine; empty if the record has no facts to tell by.
         machine_key: equal in runs on machines of one kind.
         processes: of the run, on all nodes; None if the record does not say.

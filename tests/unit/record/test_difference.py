@@ -37,6 +37,13 @@ def test_on_different_boards_everything_counts():
     assert (found.is_sure, found.why.startswith("They were not measured on the same devices")) == (False, True)
 
 
+def test_a_name_that_the_kernel_gives_on_every_machine_is_no_device():
+    runs = [a_run(joules, boundary_j=0.0, uuid="intel-rapl:0") for joules in (1040.0, 1000.0)]
+    assert difference(*runs).is_sure
+    runs[0].hardware = {**runs[0].hardware, "host": "another"}
+    assert not difference(*runs).is_sure
+
+
 def test_an_estimate_is_never_sure_by_its_edges():
     runs = [a_run(joules, boundary_j=0.0, provenance="estimated") for joules in (1040.0, 1000.0)]
     found = difference(*runs)

@@ -22,6 +22,7 @@ from lightning_watt.record.files import (
     place_of,
     read_bounded,
     read_lines,
+    record_files,
     write_whole,
 )
 
@@ -62,6 +63,19 @@ def test_without_a_record_the_place_is_the_directory(tmp_path):
 
 
 # ---- reading ----
+
+
+def test_everything_below_with_a_records_name_is_found_and_no_link_followed(tmp_path):
+    for name in ("b/watt-v10.json", "b/watt-v2.json", "b/watt.rank1.json", "b/watt-v2.jsonl", "a/2/watt.json", "other.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "watt.json").mkdir()
+    (tmp_path / "b" / "round").symlink_to(tmp_path)
+    found = [str(file.relative_to(tmp_path)) for file in record_files(tmp_path)]
+    assert found == ["a/watt.json", "a/2/watt.json", "b/watt-v2.json", "b/watt-v10.json"]
+    unreadable = []
+    assert list(record_files(tmp_path / "none", unreadable.append)) == []
+    assert len(unreadable) == 1
 
 
 def test_a_file_of_just_the_limit_is_read(tmp_path):

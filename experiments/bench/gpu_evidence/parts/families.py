@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.bench.gpu_evidence.bench import Bench, NotPossibleError
 from experiments.bench.gpu_evidence.figures import number, table
-from lightning_watt.record.files import records_in, version_of
+from lightning_watt.record.files import record_files, version_of
 
 TITLE = "The eight families at small"
 LIMIT_S = 560.0
@@ -119,15 +119,8 @@ def _family(bench: Bench, family: str, directory: Path, share_s: float) -> dict[
         "seconds": seconds,
         "command": " ".join(line[1:]),
         "why": why,
-        "records": records_below(directory),
+        "records": {str(file.relative_to(directory)): json.loads(file.read_text()) for file in record_files(directory)},
     }
-
-
-def records_below(directory: Path) -> dict[str, Any]:
-    """The content of every run's record, by its path; several runs may share a directory."""
-    places = sorted({file.parent for file in directory.rglob("watt*.json")})
-    files = [file for place in places for file in records_in(place)]
-    return {str(file.relative_to(directory)): json.loads(file.read_text()) for file in files}
 
 
 def archive(directory: Path, into: Path) -> None:

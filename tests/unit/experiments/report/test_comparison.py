@@ -13,7 +13,7 @@ from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import load
 from experiments.report.inputs.reference import read_reference
 from experiments.report.metrics import SamSettings
-from experiments.report.tables import devices, model_ranks
+from experiments.report.tables import devices, model_ranks, sensitivities
 from lightning_watt.record import Inherited
 from tests.unit.experiments.report.made import REFERENCE, lifecycle, made, write
 
@@ -222,6 +222,21 @@ def test_on_one_board_the_boundary_part_decides_and_between_boards_the_gain_too(
     write(tmp_path / "1", other)
     assert ranked_by_energy(tmp_path) == ["1 to 2", "1 to 2"]
     assert compared(tmp_path)[0].pareto() == {"net0": "perhaps", "net1": "perhaps"}
+
+
+def test_an_estimate_is_never_sure_by_its_edges(tmp_path):
+    for n, joules in enumerate((100, 104)):
+        write(tmp_path / str(n), split(joules, 1.0, 5.0, accuracy=0.9, family=f"net{n}", provenance="estimated"))
+    assert ranked_by_energy(tmp_path) == ["1 to 2", "1 to 2"]
+
+
+def test_sensitivity_tells_what_is_sure_of_a_rank(tmp_path):
+    for n, joules in enumerate((100, 100.1, 300)):
+        write(tmp_path / str(n), split(joules, 1.0, 5.0, accuracy=0.9, family=f"net{n}", unit="J"))
+    table = sensitivities(compared(tmp_path)[0])
+    base, high = (row for row in table.rows if row[:2] in (("SAM", 5.0), ("SAM", 10.0)) and row[2:4] == (5.0, "J"))
+    assert base[-1] == "net0 (1 to 2); net1 (1 to 2); net2 (3)"
+    assert dict(zip(table.columns, high, strict=True))["surely"] == 0
 
 
 def test_seeds_that_spread_more_than_models_differ_make_a_tie(tmp_path):
