@@ -58,6 +58,9 @@ test-lowest: | $(UV) ## the library at the oldest versions that pyproject.toml a
 	$(LOWEST)/bin/python -m pytest tests/unit --ignore tests/unit/experiments \
 	  tests/integration/test_{budget,hparams,metrics,record,restarts,stages,ways_in}.py
 
+test-versions: | $(UV) ## the unit tests over Python 3.10 to 3.14, torch, Lightning and NumPy, each row in an environment of 6 GB (long)
+	$(PY) -m tests.versions --uv $(abspath $(UV))
+
 PROGRAMS := .venv-programs
 test-programs: | $(UV) ## programs of other people under LIGHTNING_WATT, in an environment of their packages (long, so not in CI)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(PROGRAMS)
@@ -87,4 +90,4 @@ clean: ## remove what the other targets made, except runs/
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-.PHONY: gpu-evidence gpu-families install study bench demo test test-lowest test-programs lightning-suite lint types check lock clean help
+.PHONY: gpu-evidence gpu-families install study bench demo test test-lowest test-versions test-programs lightning-suite lint types check lock clean help

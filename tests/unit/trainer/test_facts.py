@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from importlib import import_module
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pytorch_lightning.callbacks import Timer
 
 from lightning_watt.accounts.forecast import Schedule
 from lightning_watt.trainer import facts
+from lightning_watt.trainer.base import PACKAGES
+
+LIGHTNING = import_module(next(name for name in PACKAGES if find_spec(name.split(".")[0]) is not None))
+Timer = LIGHTNING.callbacks.Timer
 
 
 def ahead_of(trainer):
