@@ -28,6 +28,8 @@ from lightning_watt.warn_once import never_raise
 
 
 def _report(callback: WattCallback, name: str, given: tuple[Any, ...], error: Exception) -> None:
+    if not isinstance(callback, WattCallback):
+        raise ArgumentError("The Trainer was given the class WattCallback: write callbacks=[WattCallback()].") from error
     if given and facts.is_a(given[0], "Trainer"):
         callback._run.state.warn_once.failed(name, error)
     else:
@@ -114,7 +116,8 @@ class WattCallback(Callback):
         """An argument, by its name."""
         if name in NAMES and "settings" in self.__dict__:
             return getattr(self.settings, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        numbers = "" if name.startswith("_") else " What was measured is in its `result`, such as `result.energy.total_kwh`."
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.{numbers}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """An argument that is set after construction is checked as there; it counts from the next `setup` on."""

@@ -15,7 +15,7 @@ from lightning_watt.arguments import OFF, ON, check_choice, check_count, check_n
 from lightning_watt.carbon import carbon_intensity_of, check_carbon_intensity, read_carbon_intensity
 from lightning_watt.sam.score import Scoring, check_sam_arguments
 from lightning_watt.sources.base import CPU_SHARE, EnergySource, is_source
-from lightning_watt.sources.masks import GPU, is_gpu
+from lightning_watt.sources.masks import GPU, gpus_meant, is_gpu
 from lightning_watt.units import EnergyUnit
 
 GPU_WORDS = ("auto", "visible", "all")
@@ -54,7 +54,18 @@ def _argument(default: Any, check: Callable[[str, Any], None], read: Callable[[s
     return field(default=default, metadata={"check": check, "read": read})
 
 
-_gpus = partial(check_choice, words=GPU_WORDS, what="NVML indices and UUIDs", fits=is_gpu, empty=True)
+def _gpus(name: str, value: Any) -> None:
+    try:
+        check_choice(name, value, GPU_WORDS, "NVML indices and UUIDs", is_gpu, empty=True)
+    except ValueError as error:
+        meant = gpus_meant(value)
+        if meant is None:
+            raise
+        instead = f"Write {name}={meant!r}" + ("." if meant else ", which is the CPU alone.")
+        torch = " Torch may number boards otherwise than NVML: `lightning-watt doctor` lists them." if meant else ""
+        raise ValueError(f"{error} {instead}{torch if 'cuda' in str(value) else ''}") from None
+
+
 _sources = partial(check_choice, words=SOURCE_WORDS, what="`EnergySource` objects", fits=is_source)
 _interval = partial(check_number, what="the seconds between two reads of the counters", above=0.0)
 _rows = partial(check_count, what="the training batches between two log rows")

@@ -1,7 +1,7 @@
 """The unit tests over the versions of Python, torch, Lightning and NumPy that can be had here: `make test-versions`.
 
-Each row of `ROWS` gets an environment of its own, which is removed afterwards. A Python that is not on this machine is asked of
-uv, which downloads it if it can. What cannot be had is said, and is no failure.
+Each row of `ROWS` gets an environment of its own, which is removed afterwards. A Python that is not on this machine is asked
+of uv, which downloads it if it can. What cannot be had is said, and is no failure.
 """
 
 from __future__ import annotations

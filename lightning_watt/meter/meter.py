@@ -79,6 +79,7 @@ class EnergyMeter:
         self.missing: list[SourceUnavailable] = []
         self.gaps: list[Gap] = []
         self.complaints = Complaints()
+        self.has_started = False
         self._is_open = False
         self._new_run = partial(
             Measurement,
@@ -154,6 +155,7 @@ class EnergyMeter:
             if not self._processes and isinstance(self._sources, str):
                 _warn_of_other_ranks(self.devices, boards_too=isinstance(self._gpus, str))
         self._is_open = False
+        self.has_started = True
         self._run.start(listener, abandoned, on_abandoned)
         return self
 
@@ -228,7 +230,7 @@ class EnergyMeter:
             WattError: the meter was not started.
         """
         if self._run.total is None:
-            raise WattError("The meter was not started.")
+            raise WattError("The meter was never started: use it in a `with` statement, or call its `start()` first.")
         return self._run.total
 
     @property

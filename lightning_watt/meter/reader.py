@@ -74,6 +74,8 @@ class Measurement:
         total: the window from start to stop; None before the start.
     """
 
+    has_started = True  # before its total begins, nobody has it
+
     def __init__(
         self,
         opened: Opened,

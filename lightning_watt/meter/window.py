@@ -19,6 +19,9 @@ from lightning_watt.units import UJ_PER_J, human_energy, kwh, seconds
 class Measures(Protocol):
     """What a window needs of the meter."""
 
+    has_started: bool
+    """Whether it reads its devices, or has read them."""
+
     @property
     def devices(self) -> tuple[Device, ...]:
         """The devices that are read."""
@@ -62,10 +65,15 @@ class Window:
         """Begin to measure.
 
         Raises:
-            WattError: the window has begun already.
+            WattError: the window has begun already, or its meter was never started.
         """
         if self._start_mark is not None:
             raise WattError(f"Window {self.name!r} has begun already. Make a new one with `meter.window(...)`.")
+        if not self._meter.has_started:
+            raise WattError(
+                f"Window {self.name!r} cannot begin: its meter was never started. Use the meter in a `with` statement, "
+                "`with EnergyMeter() as meter:`, or call its `start()` first."
+            )
         self._start_mark = self._meter.mark()
         return self
 

@@ -42,6 +42,10 @@ def read_record(path: str | os.PathLike[str]) -> Record:
             Did its run use WattCallback(record=True)?
     """
     with at_hand(path) as file:
+        if file.suffix != ".json" and file.is_file():
+            raise RecordError(
+                f"{file}: this is a file, and no run record. Give the run's directory, or the watt.json in it."
+            )
         return _read(file) if file.suffix == ".json" else _read_in_directory(_oldest_first(place_of(file))[-1])
 
 
@@ -58,6 +62,8 @@ def read_records(directory: str | os.PathLike[str]) -> list[Record]:
         RecordError: there is no record, or one of them cannot be read.
     """
     with at_hand(directory) as here:
+        if here.is_file():
+            raise RecordError(f"{here}: this is a file. Give the run's directory; `read_record` reads one watt.json.")
         return [_read_in_directory(file) for file in _oldest_first(place_of(here))]
 
 

@@ -18,6 +18,8 @@ from lightning_watt.units import J_PER, J_PER_KWH, EnergyUnit, kwh
 if TYPE_CHECKING:
     from torch import Tensor
 
+NAMES: dict[EnergyUnit, str] = {"kWh": "kilowatt-hour", "Wh": "watt-hour", "J": "joule"}
+
 
 def check_sam_arguments(alpha: float, beta: float, unit: str) -> None:
     """Refuse what the metric is not defined for.
@@ -29,7 +31,9 @@ def check_sam_arguments(alpha: float, beta: float, unit: str) -> None:
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"{name} is {value!r}: SAM needs a finite number; the usual one is 5.")
     if not isinstance(unit, str) or unit not in J_PER:
-        raise ValueError(f"The unit {unit!r} is unknown: choose one of {', '.join(J_PER)}.")
+        meant = [known for known in J_PER if str(unit).lower() in (known.lower(), NAMES[known])]
+        write = f" Did you mean {meant[0]!r}?" if meant else ""
+        raise ValueError(f"The unit {unit!r} is unknown: choose one of {', '.join(J_PER)}.{write}")
 
 
 @overload
@@ -81,6 +85,7 @@ def sustainable_accuracy(
 
     Raises:
         ValueError: accuracy outside [0, 1], negative energy, alpha or beta not finite, unknown unit.
+        TypeError: an accuracy or energy that is no number.
 
     Source: arXiv 2310.06522; the shifted form is this package's.
 
@@ -91,6 +96,10 @@ def sustainable_accuracy(
         2.95245
     """
     check_sam_arguments(alpha, beta, unit)
+    given: dict[str, Any] = {"accuracy": accuracy, "energy_kwh": energy_kwh}
+    for name, value in given.items():
+        if isinstance(value, (str, bytes)) or value is None:
+            raise TypeError(f"{name} is {value!r}: give a number or a tensor.")
     if isinstance(accuracy, (int, float)) and isinstance(energy_kwh, (int, float)):  # a hundredth of what tensors take
         return _of_numbers(accuracy, energy_kwh, alpha, beta, unit, shifted)
     return _of_tensors(accuracy, energy_kwh, alpha, beta, unit, shifted)

@@ -10,10 +10,37 @@ GPU = int | str
 
 
 def is_gpu(value: object) -> bool:
-    """Whether this can name a board: a whole number that is not negative, or a string that is not empty."""
+    """Whether this can name a board: a whole number that is not negative, or a string that is no index and no device."""
     if isinstance(value, str):
-        return bool(value.strip())
+        return bool(value.strip()) and _meant(value) is None
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def gpus_meant(value: object) -> list[int] | None:
+    """The NVML indices that somebody means who wrote them in another form; None if that cannot be told.
+
+    Example:
+        >>> gpus_meant(0), gpus_meant("0,2"), gpus_meant(["cuda:1"]), gpus_meant("cpu"), gpus_meant("visibel")
+        ([0], [0, 2], [1], [], None)
+    """
+    entries = value.split(",") if isinstance(value, str) else value if isinstance(value, Sequence) else [value]
+    meant = [_meant(entry) for entry in entries]
+    return None if None in meant or not meant else [index for one in meant for index in one or ()]
+
+
+def _meant(entry: object) -> list[int] | None:
+    if isinstance(entry, int):
+        return [int(entry)] if is_gpu(entry) else None
+    if not isinstance(entry, str) and not hasattr(entry, "type"):  # a torch.device has one
+        return None
+    said = str(entry).strip().lower()
+    if said == "cpu":
+        return []
+    found = _INDEX.fullmatch(said)
+    return [int(found[1] or 0)] if found is not None else None
+
+
+_INDEX = re.compile(r"(?:cuda(?::|$)|gpu:?(?=\d))?(\d{1,3})?(?<=.)")
 
 
 def visible_gpus(mask: str | None, count: int) -> list[GPU]:

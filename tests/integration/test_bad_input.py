@@ -467,3 +467,15 @@ def test_a_terminal_without_the_signs_or_none_at_all_ends_nothing(ptl, tmp_path,
     assert read_record(tmp_path).status == "completed"
     if stream == "ascii":
         assert b" +- " in raw.getvalue()
+
+
+def test_the_class_in_place_of_a_callback_is_answered(pl, tmp_path):
+    with pytest.raises(ValueError, match=r"the class WattCallback: write callbacks=\[WattCallback\(\)\]"):
+        trainer(pl, tmp_path, WattCallback).fit(module(pl), loader())
+
+
+def test_a_name_that_the_callback_does_not_have_is_answered_with_where_the_numbers_are():
+    with pytest.raises(AttributeError, match=r"no attribute 'energy'\. .* `result`, such as `result\.energy\.total_kwh`"):
+        _ = WattCallback().energy
+    with pytest.raises(AttributeError, match="no attribute '_private'"):
+        _ = WattCallback()._private

@@ -219,3 +219,11 @@ def test_a_wrong_update_says_why_and_changes_nothing(update, word):
 def test_wrong_arguments_are_refused_at_construction(arguments):
     with pytest.raises(ValueError, match=r"alpha|beta|unit"):
         SustainableAccuracy(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("accuracy", ("0.8", 1)), ("energy_kwh", (0.8, "1 kWh")), ("energy_kwh", (0.8, None))]
+)
+def test_what_is_no_number_is_named(name, given):
+    with pytest.raises(TypeError, match=f"^{name} is .*: give a number or a tensor"):
+        sustainable_accuracy(*given)

@@ -7,8 +7,10 @@ import dataclasses
 import inspect
 import math
 import pickle
+import re
 
 import pytest
+import torch
 
 from lightning_watt import EnergyMeter, WattCallback
 from lightning_watt.settings import NAMES, READERS, Settings, check
@@ -105,3 +107,35 @@ def test_a_callback_is_shown_by_what_differs_and_has_no_result_before_a_run():
     assert repr(WattCallback()) == "WattCallback()"
     assert repr(WattCallback(gpus="all", interval=2.0)) == "WattCallback(gpus='all', interval=2.0)"
     assert WattCallback().result is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "instead"),
+    [
+        (0, "gpus=[0]."),
+        ("0", "gpus=[0]."),
+        ("0,2", "gpus=[0, 2]."),
+        (["1"], "gpus=[1]."),
+        ("cuda:1", "gpus=[1]. Torch may number boards otherwise than NVML: `lightning-watt doctor` lists them."),
+        (["cuda:0", 1], "gpus=[0, 1]. Torch may number boards otherwise than NVML: `lightning-watt doctor` lists them."),
+        (torch.device("cuda", 1), "gpus=[1]. Torch may number boards otherwise than NVML"),
+        ([torch.device("cpu")], "gpus=[], which is the CPU alone."),
+        ("cpu", "gpus=[], which is the CPU alone."),
+    ],
+    ids=repr,
+)
+def test_a_board_in_another_form_is_answered_with_what_to_write(gpus, instead):
+    with pytest.raises(ValueError, match=f"Write {re.escape(instead)}"):
+        WattCallback(gpus=gpus)
+
+
+def test_what_means_no_board_gets_no_advice():
+    for wrong in ("visibel", [True], [-1], None, 0.5):
+        with pytest.raises(ValueError, match=r"^gpus is .*UUIDs\.$"):
+            Settings(gpus=wrong)
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("kwh", "kWh"), ("WH", "Wh"), ("joule", "J"), ("Watt-hour", "Wh")])
+def test_a_unit_in_another_form_is_answered_with_its_name(wrong, meant):
+    with pytest.raises(ValueError, match=f"unit {wrong!r} is unknown: .*Did you mean {meant!r}"):
+        WattCallback(sam_unit=wrong)

@@ -45,7 +45,7 @@ def test_a_meter_runs_once_at_a_time():
 
 def test_a_meter_that_never_ran_has_no_total():
     meter = EnergyMeter(sources=[ScriptedSource()])
-    with pytest.raises(WattError, match="not started"):
+    with pytest.raises(WattError, match="never started"):
         _ = meter.joules
     assert meter.stop() is True
     assert meter.devices == ()

@@ -44,3 +44,17 @@ def test_wrong_use_says_what_to_do():
         window.end()
         with pytest.raises(WattError, match=r"has ended already\. Make a new one"):
             window.end()
+
+
+def test_a_window_of_a_meter_that_never_started_says_how_to_start_it():
+    meter = EnergyMeter(sources=[ScriptedSource()], clock=FakeClock())
+    with pytest.raises(WattError, match=r"its meter was never started.*`with EnergyMeter\(\) as meter:`.*`start\(\)` first"):
+        meter.window("work").begin()
+    meter.open()
+    with pytest.raises(WattError, match="never started"), meter.window("work"):
+        pass
+    with pytest.raises(WattError, match=r"never started.*`start\(\)` first"):
+        _ = meter.joules
+    meter.start()
+    meter.window("work").begin()
+    meter.stop()

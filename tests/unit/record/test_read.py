@@ -277,3 +277,12 @@ def test_what_is_read_twice_is_the_same(tmp_path):
     a_running_record(tmp_path)
     a_journal(tmp_path, a_session("a", 0, 100, 200, run="a"))
     assert read_record(tmp_path) == read_record(tmp_path)
+
+
+def test_a_file_that_is_no_record_is_answered_with_what_to_give(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text("print('hello')")
+    with pytest.raises(RecordError, match=r"train\.py: this is a file, and no run record\. Give the run's directory"):
+        read_record(script)
+    with pytest.raises(RecordError, match=r"train\.py: this is a file\. Give the run's directory"):
+        read_records(script)
