@@ -7,7 +7,7 @@ Importing this package imports nothing else; each public name is loaded when it 
 - `sources`: where readings come from: NVML, RAPL, an estimate, your own.
 - `meter`: `EnergyMeter` and its windows; works without Lightning.
 - `accounts`: what was used by stage, epoch and device. `run`: one run, over its sessions and nodes.
-- `record`: the files that a run leaves.
+- `record`: the files that a run leaves. `origin`: the commit of the project that ran, and the job of the cluster.
 - `distributed`: the ranks and nodes of one run.
 - `trainer`: all that knows a Trainer.
 - `tensorboard`: the Watt tab.

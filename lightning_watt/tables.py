@@ -27,6 +27,40 @@ def table(rows: list[list[str]], headers: list[str], form: str) -> str:
     return str(tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True, colalign=align))
 
 
+def draw_with_rich(tables: Sequence[tuple[list[list[str]], list[str]]], sentences: Sequence[str]) -> bool:
+    """Draw tables and sentences on the console of Rich, which draws Lightning's progress bar.
+
+    Args:
+        tables: each its rows, and the columns' names.
+        sentences: what stands below them; empty ones are left out.
+
+    Returns:
+        False if that console is no terminal, or cannot do it; then nothing was drawn.
+    """
+    try:
+        from rich import get_console
+        from rich.table import Table
+        from rich.text import Text
+
+        console = get_console()
+        if not console.is_terminal:
+            return False
+        drawn = []
+        for rows, headers in tables:
+            one = Table(header_style="bold magenta")
+            for header in headers:
+                is_word = header in {headers[0], *WORDS}
+                one.add_column(Text(header), justify="left" if is_word else "right", overflow="fold")
+            for row in rows:
+                one.add_row(*map(Text, row))
+            drawn.append(one)
+        for part in [*drawn, *(Text(sentence) for sentence in sentences if sentence)]:
+            console.print(part)
+    except Exception:  # noqa: BLE001 - the table can be printed without it
+        return False
+    return True
+
+
 def ratio(joules: float, by: float) -> str:
     """Joules by seconds, batches or samples; a dash if there are none."""
     return digits(joules / by) if by else "-"

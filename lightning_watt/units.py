@@ -100,3 +100,14 @@ def human_energy(joules: float, significant: int = 4) -> str:
     """Energy in the unit that fits, to some significant digits: `"12.5 J"`, `"3.472 Wh"`, `"1.2 kWh"`."""
     unit = unit_that_fits(joules)
     return f"{digits(joules / J_PER[unit], significant)} {unit}"
+
+
+def energy_in(unit: EnergyUnit, joules: float, plus_minus_j: float | None = None) -> str:
+    """Energy in one unit, with its plus or minus if that is given.
+
+    Example:
+        >>> energy_in("kWh", 3.96e6), energy_in("Wh", 7200, 36)
+        ('1.1 kWh', '2 ± 0.01 Wh')
+    """
+    spread = "" if plus_minus_j is None else f" ± {digits(plus_minus_j / J_PER[unit], 2)}"
+    return f"{digits(joules / J_PER[unit])}{spread} {unit}"

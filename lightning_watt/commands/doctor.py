@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lightning_watt.record.text.summary import say
+from lightning_watt.record.text.drawn import say
 from lightning_watt.sources.discover import Discovery, discover
 from lightning_watt.sources.estimate import WATTS_PER_CORE
 from lightning_watt.tables import table

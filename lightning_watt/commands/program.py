@@ -20,10 +20,13 @@ from lightning_watt import __version__
 from lightning_watt.accounts.ledger import Account
 from lightning_watt.errors import ArgumentError, WattError
 from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.origin.project import project_facts
+from lightning_watt.origin.slurm import slurm_facts
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow, Status
-from lightning_watt.record.text.summary import say, summary
+from lightning_watt.record.text.drawn import say
+from lightning_watt.record.text.summary import drawing
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
@@ -67,8 +70,10 @@ class MeasuredProgram:
         self._meter.open()
         state = self._state
         state.model = {"name": Path(self._command[0]).name, "command": self._command}
-        state.hardware = {"host": platform.node(), "machine": platform.machine(), "cpus": os.cpu_count()}
-        state.software = {"lightning_watt": __version__, "python": platform.python_version()}
+        state.hardware = {"host": platform.node(), "machine": platform.machine(), "cpus": os.cpu_count(), **slurm_facts()}
+        scripts = [Path(word).parent for word in self._command if os.path.isfile(word)]
+        commit = project_facts(*scripts, Path())
+        state.software = {"lightning_watt": __version__, "python": platform.python_version(), **commit}
         state.missing = [str(reason) for reason in self._meter.missing]
         self._session.on_settled = self._write
         self._session.begin(self._meter, Account("other", 0))
@@ -110,12 +115,13 @@ class MeasuredProgram:
         while self._meter.complaints:
             self._state.warn_once.warn(self._meter.complaints.popleft())
         self._writer.journal(self._session.line(status))
+        self._state.ask_cluster()
         record = self._record()
         self._writer.record(record)
         self._writer.close()
         assert self._state.files is not None
         # Its own output may be read by another program.
-        say(f"{summary(record)}\nRecord: {self._state.files.where}", sys.stderr)
+        drawing(record, where=f"Record: {self._state.files.where}").say(sys.stderr)
 
 
 def run_program(command: Sequence[str], directory: Path, settings: Settings) -> int:

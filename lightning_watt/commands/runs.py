@@ -16,12 +16,13 @@ from lightning_watt.errors import RecordError
 from lightning_watt.record.difference import difference
 from lightning_watt.record.read import read_record, read_records, records_below
 from lightning_watt.record.record import Record
+from lightning_watt.record.text.drawn import say, width_of, wrapped
 from lightning_watt.record.text.statement import statement
-from lightning_watt.record.text.summary import say, summary
+from lightning_watt.record.text.summary import drawing
 from lightning_watt.run.lineage import energy_below
 from lightning_watt.settings import Settings
 from lightning_watt.tables import table
-from lightning_watt.units import digits, human_energy
+from lightning_watt.units import J_PER, digits, energy_in, human_energy, unit_that_fits
 
 
 def show(paths: Sequence[str]) -> int:
@@ -30,7 +31,7 @@ def show(paths: Sequence[str]) -> int:
         records = [read_record(path)] if path.endswith(".json") else read_records(path)
         for number, record in enumerate(records):
             where = path if len(records) == 1 else f"{path}, run {number + 1} of {len(records)}"
-            say(f"{where}: {record.status}\n{summary(record)}\n")
+            say(f"{where}: {record.status}\n{drawing(record).text(width_of())}\n")
     return 0
 
 
@@ -42,9 +43,10 @@ def compare(first: str, second: str) -> int:
     """
     runs = [read_record(first), read_record(second)]
     found = difference(runs[1], runs[0])
+    unit = unit_that_fits(max(run.energy.total_j or 0.0 for run in runs))
     rows = [
-        ["energy", *(human_energy(run.energy.total_j or 0.0) for run in runs)],
-        ["±", *(human_energy(run.energy.uncertainty_j or 0.0, 2) for run in runs)],
+        [f"energy, {unit}", *(digits((run.energy.total_j or 0.0) / J_PER[unit]) for run in runs)],
+        [f"± {unit}", *(digits((run.energy.uncertainty_j or 0.0) / J_PER[unit], 2) for run in runs)],
         ["seconds", *(digits(sum(stage.seconds for stage in run.energy.by_stage.values())) for run in runs)],
         ["accuracy", *("-" if run.accuracy.last is None else f"{run.accuracy.last:.4f}" for run in runs)],
         ["status", *(run.status for run in runs)],
@@ -53,10 +55,11 @@ def compare(first: str, second: str) -> int:
     ]
     say(table(rows, ["", "first", "second"], "simple"))
     more = "more" if found.joules >= 0 else "less"
-    by = f"{human_energy(abs(found.joules))} ± {human_energy(found.plus_minus_j, 2)}"
+    by = energy_in(unit, abs(found.joules), found.plus_minus_j)
     share = found.joules / (runs[0].energy.total_j or 1.0)
     verdict = "They differ" if found.is_sure else "They cannot be told apart"
-    say(f"\n{verdict}: the second used {by} {more} ({share:+.1%}).\n{found.why}")
+    for sentence in ("", f"{verdict}: the second used {by} {more} ({share:+.1%}).", found.why):
+        say(wrapped(sentence, width_of()))
     if any(run.status != "completed" for run in runs):
         say("Not both of them completed: what they did may differ too.")
     return 0 if found.is_sure else 1

@@ -156,6 +156,9 @@ class RecordFields(msgspec.Struct, kw_only=True):
     - The rest, `total_j - resumed_j - wasted_j`: what the session `session` itself used, on all nodes. No two records share
       any of it. If several runs resumed from one checkpoint, the sum of these rests counts every joule once.
 
+    `slurm_j` is what the cluster had counted for the job `hardware["slurm_job_id"]` when the run ended (Slurm's
+    ConsumedEnergy): whole nodes, whoever else ran on them.
+
     `resumes` holds the ids of the earlier sessions. A run whose record says `running` is running or was killed: while it
     runs, it adds a line to `watt.jsonl` every `interval_s` seconds.
     """
@@ -190,6 +193,7 @@ class RecordFields(msgspec.Struct, kw_only=True):
     electricity_price: float | None = None
     cost: float | None = None
     idle: Idle | None = None
+    slurm_j: NotNegative | None = None
     forecast_kwh: float | None = None
     forecast_uncertainty_kwh: float | None = None
     gaps: list[Gap] = []

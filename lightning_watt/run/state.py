@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning_watt.accounts.forecast import Forecast
 from lightning_watt.errors import WattError
+from lightning_watt.origin.slurm import slurm_joules
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherited, Sam, Status
@@ -44,6 +45,7 @@ class RunState:
         idle: what the devices drew before the run, if that was measured.
         marks: what a batch's edge is: `host` time or `cuda-events`.
         interval_s: seconds between two lines of the journal.
+        slurm_j: joules that the cluster counted for the job; None if it was not asked, or does not know.
         unknown: what is missing of earlier parts of this run.
         silent_nodes: sentences about nodes that did not report their end.
     """
@@ -65,6 +67,7 @@ class RunState:
     idle: Idle | None = None
     marks: str = "host"
     interval_s: float = 0.0
+    slurm_j: float | None = None
     unknown: list[str] = field(default_factory=list)
     silent_nodes: list[str] = field(default_factory=list)
 
@@ -92,6 +95,12 @@ class RunState:
         """Add runs whose energy is known, each once."""
         known = {run.path for run in self.inherited}
         self.inherited += [run for run in runs if run.path not in known]
+
+    def ask_cluster(self) -> None:
+        """In a Slurm job, ask what the cluster counted for it, which takes some seconds at most."""
+        job = self.hardware.get("slurm_job_id")
+        if job is not None:
+            self.slurm_j = slurm_joules(str(job))
 
     def to_record(self, session: Session, scoring: Scoring) -> Record:
         """The record as of now."""
@@ -139,6 +148,7 @@ class RunState:
             electricity_price=scoring.electricity_price,
             cost=scoring.cost(own_j),
             idle=self.idle,
+            slurm_j=self.slurm_j,
             forecast_kwh=self.forecast_kwh,
             forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
             gaps=totals.all_gaps(),

@@ -89,6 +89,12 @@ class Device(msgspec.Struct, frozen=True):
     gain_source: str = ""
     samples_clock: str = ""
 
+    def __repr__(self) -> str:
+        used = f"{self.joules:.4g} J, " if hasattr(self, "joules") else ""
+        return (
+            f"<{self.label or type(self).__name__}: {self.name}, {used}{self.source}, {self.provenance}, ± {self.gain:.0%}>"
+        )
+
 
 def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:
     """Devices by label, from the plain values that a journal or a checkpoint holds.

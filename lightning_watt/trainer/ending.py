@@ -52,6 +52,7 @@ def finish(run: MeasuredRun, trainer: Any, status: Status) -> None:
     run.meter = None
     _note_end(run, session, meter, status)
     _end_together(run, status)
+    _ask_cluster(run, status)
     writes = run.writer is not None
     record = _last_record(run)
     run.report_complaints(meter)  # of the last record
@@ -88,6 +89,12 @@ def _end_together(run: MeasuredRun, status: Status) -> None:
         end_together(nodes, session, run.state, status, run.write_record)
 
 
+@guarded
+def _ask_cluster(run: MeasuredRun, status: Status) -> None:
+    if run.leads and status == "completed":  # who was interrupted may have no time left
+        run.state.ask_cluster()
+
+
 def _last_record(run: MeasuredRun) -> Record | None:
     writer, run.writer = run.writer, None
     try:
@@ -121,7 +128,8 @@ def _print_last(run: MeasuredRun, trainer: Any, record: Record | None, where: st
         facts.stop_live_bar(trainer)
         note = missing_accuracy(run.state, run.settings.accuracy) if run.has_trained else ""
         notes = {NO_ACCURACY: note} if note else {}
-        PRINTED.end_of_run(record, where, run.settings.summary, quiet(trainer), notes)
+        rich = facts.is_a(trainer.progress_bar_callback, "RichProgressBar")
+        PRINTED.end_of_run(record, where, run.settings.summary, quiet(trainer), notes, with_rich=rich)
 
 
 def status_after(exception: BaseException) -> Status:

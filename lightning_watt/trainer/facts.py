@@ -16,6 +16,8 @@ import torch
 
 from lightning_watt.accounts.forecast import Schedule
 from lightning_watt.host import ray_trial
+from lightning_watt.origin.project import project_facts
+from lightning_watt.origin.slurm import slurm_facts
 from lightning_watt.record.files import BESIDE, beside
 from lightning_watt.record.plain import Plain
 from lightning_watt.record.remote import as_local, is_remote
@@ -231,11 +233,12 @@ def hardware_facts(trainer: Any) -> dict[str, Any]:
         "world_size": trainer.world_size,
         "nodes": trainer.num_nodes,
         "precision": str(trainer.precision),
+        **slurm_facts(),
     }
 
 
 def software_facts(trainer: Any) -> dict[str, Any]:
-    """The versions that matter to the numbers."""
+    """The versions that matter to the numbers, and the user's own project's."""
     package = type(trainer).__module__.split(".")[0]
     return {
         "lightning_watt": _version("lightning_watt"),
@@ -243,6 +246,7 @@ def software_facts(trainer: Any) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
+        **project_facts(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from experiments.gallery.tensorboard_page import CHROMIUM, chromium
 from lightning_watt import WattCallback
 from lightning_watt.record.text.printed import PRINTED
 from lightning_watt.trainer.ending import LIGHTNING_LOGS, quiet
 from tests.integration.tiny import PACKAGES, QUIET, ROOT, Steady, loader, module, trainer
+from tests.unit.record.made import a_record
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 LOUD = {"enable_progress_bar": True, "enable_model_summary": True}
@@ -190,3 +193,24 @@ def test_in_a_trial_of_ray_tune_the_files_go_to_the_trials_own_directory(ptl, tm
     callback = WattCallback(sources=[Steady()], summary="none")
     trainer(ptl, tmp_path / root, callback, max_epochs=1, logger=logger).fit(module(ptl), loader(2), loader(1))
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("watt.json")] == [place]
+
+
+@pytest.mark.browser
+def test_the_button_of_a_notebook_copies_the_table_as_text(tmp_path):
+    pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
+    if not any(shutil.which(name) for name in CHROMIUM):
+        pytest.skip("needs Chromium: apt-get install chromium")
+    record = a_record()
+    (tmp_path / "cell.html").write_text(f"<meta charset=utf-8>{record._repr_html_()}", encoding="utf-8")
+    with chromium() as browser:
+        for has_clipboard in (True, False):  # a page of another machine without encryption has none
+            page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+            page.goto((tmp_path / "cell.html").as_uri())
+            if not has_clipboard:
+                page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+            page.click("text=Copy")
+            assert page.inner_text("button") == "Copied"
+            page.evaluate("document.body.appendChild(document.createElement('textarea')).focus()")
+            page.keyboard.press("Control+V")
+            assert page.input_value("textarea").strip() == str(record).strip()
+            page.close()

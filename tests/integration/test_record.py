@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import statistics
+import sys
 import threading
 import time
 from importlib import import_module
@@ -124,7 +125,7 @@ def test_a_metric_whose_compute_raises_ends_the_training_and_not_our_end(ptl, tm
         "trainer.publisher.Publisher.catch_up",
         "trainer.ending.log_record",
         "trainer.hparams.HParamsTable.end",
-        "record.text.printed.say",
+        "record.text.drawn.say",
     ],
 )
 def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, capsys, words, step):
@@ -134,7 +135,7 @@ def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, c
         def on_fit_end(self, *_: Any) -> None:
             monkeypatch.setattr(f"lightning_watt.{step}", failing_step)
 
-    def failing_step(*_: Any) -> None:
+    def failing_step(*_: Any, **__: Any) -> None:
         raise BurntToastError
 
     trained.callbacks.append(Breaks())
@@ -143,7 +144,7 @@ def test_each_step_of_the_end_is_guarded_by_itself(ptl, tmp_path, monkeypatch, c
     words.take("the training goes on. Please report it.")
     assert whole(tmp_path).status == read_journal(tmp_path)[-1]["status"] == "completed"
     assert {file.name for file in tmp_path.iterdir()} == {"watt.json", "watt.jsonl"}
-    assert ("Record: " in capsys.readouterr().out) is (step != "record.text.printed.say")
+    assert ("Record: " in capsys.readouterr().out) is (step != "record.text.drawn.say")
     assert readers() == []
 
 
@@ -570,3 +571,22 @@ def test_the_files_are_not_met_by_whoever_loads_every_file_beside_the_checkpoint
     again.fit(module(ptl), loader(3), loader(2), ckpt_path=str(beside[-1]), **WEIGHTS_ONLY)
     assert read_record(tmp_path / "again").resumed_j > 0
     assert read_record(tmp_path / "again").missing == []  # its journal was found
+
+
+def test_a_record_says_which_commit_of_the_project_and_which_job_of_the_cluster_it_is_of(ptl, tmp_path, monkeypatch, capsys):
+    sacct = tmp_path / "sacct"
+    sacct.write_text('#!/bin/sh\necho "7|"\necho "7.0|7200"\n')
+    sacct.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    project = tmp_path / "project"
+    (project / ".git").mkdir(parents=True)
+    (project / ".git" / "HEAD").write_text("a" * 40)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project / "train.py"))
+    options = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "devices": 1}
+    trainer(ptl, tmp_path / "run", steady(), max_epochs=1, **options).fit(module(ptl), loader())
+    record = read_record(tmp_path / "run")
+    assert record.software["git_commit"] == "a" * 40
+    assert (record.hardware["slurm_job_id"], record.slurm_j) == ("7", 7200.0)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Slurm had counted 7200 J for its job 7 by then" in said

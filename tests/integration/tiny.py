@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,15 +25,14 @@ from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant, square
 from tests import forked
 
-PACKAGES = ("pytorch_lightning", "lightning.pytorch")
+PACKAGES = tuple(name for name in ("pytorch_lightning", "lightning.pytorch") if find_spec(name.split(".")[0]))
+"""Of Lightning's two, those that are here: `make test` has both."""
 # Lightning's own advice, which small runs on a CPU cannot follow: more loader workers, shuffling, a validation loader,
 # fewer log steps, a checkpoint directory that exists. The class lives in each package's fabric.
-QUIET = (
-    "ignore::lightning_fabric.utilities.warnings.PossibleUserWarning",
-    "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning",
-)
+FABRICS = {"pytorch_lightning": "lightning_fabric", "lightning.pytorch": "lightning.fabric"}
+QUIET = tuple(f"ignore::{FABRICS[name]}.utilities.warnings.PossibleUserWarning" for name in PACKAGES)
 # How a Trainer is told to read nothing but data from a checkpoint; before Lightning 2.6 it cannot be told.
-_LIGHTNING = tuple(int(part) for part in version("pytorch-lightning").split(".")[:2])
+_LIGHTNING = tuple(int(part) for part in version(PACKAGES[0].split(".")[0].replace("_", "-")).split(".")[:2])
 WEIGHTS_ONLY: dict[str, Any] = {"weights_only": True} if _LIGHTNING >= (2, 6) else {}
 BATCH = 4
 ROOT = Path(__file__).parents[2]

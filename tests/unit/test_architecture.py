@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "lightning_watt"
 
 ROWS: list[set[str]] = [
-    {"units", "errors", "arguments", "host", "carbon"},
+    {"units", "errors", "arguments", "host", "carbon", "origin"},
     {"sources", "sam", "tables", "warn_once"},
     {"settings"},
     {"meter", "record"},
@@ -45,6 +45,7 @@ DOORS: dict[str, set[str]] = {
     "psutil": {"host"},
     "pynvml": {"sources.nvml_boards", "testing"},
     "pytorch_lightning": {"trainer.base"},
+    "rich": {"tables"},
     "tabulate": {"tables"},
     "tensorboard": {"tensorboard"},
     "torch": {"sam", "meter.marks", "run.lineage", "run.samples", "distributed", "trainer"},

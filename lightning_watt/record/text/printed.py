@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.record.schema import DeviceEnergy, RecordFields, Stage
-from lightning_watt.record.text.summary import line, say, summary
+from lightning_watt.record.text.drawn import Drawing
+from lightning_watt.record.text.summary import drawing, line
 from lightning_watt.settings import Summary
-from lightning_watt.tables import table
-from lightning_watt.units import J_PER, digits, human_energy, joules, unit_that_fits
+from lightning_watt.units import J_PER, digits, energy_in, joules, unit_that_fits
 
 SHORT_S = 1.0
 """A run of less than this gets one line."""
@@ -93,12 +93,22 @@ class Printed:
         self.forget()
 
     def end_of_run(
-        self, record: RecordFields, file: str, wanted: Summary, quiet: int = 0, notes: Mapping[str, str] = NO_NOTES
+        self,
+        record: RecordFields,
+        file: str,
+        wanted: Summary,
+        quiet: int = 0,
+        notes: Mapping[str, str] = NO_NOTES,
+        *,
+        with_rich: bool = False,
     ) -> None:
-        """Print what is to be printed of a run that has ended; arguments as of `of_run`."""
-        text = self.of_run(record, file, wanted, quiet, notes)
-        if text:
-            say(text)
+        """Print what is to be printed of a run that has ended; arguments as of `of_run`.
+
+        With `with_rich` a table is drawn by Rich, which draws the progress bar.
+        """
+        found = self._of_run(record, file, wanted, quiet, notes)
+        if found is not None:
+            found.say(with_rich=with_rich)
         if not self._at_exit and self.of_process():
             self._at_exit = True
             atexit.register(self._end_of_process)
@@ -115,6 +125,12 @@ class Printed:
             quiet: in how many ways the user has told Lightning to say less.
             notes: sentences below the table, by what they are about; each is printed once in a process.
         """
+        found = self._of_run(record, file, wanted, quiet, notes)
+        return "" if found is None else found.text()
+
+    def _of_run(
+        self, record: RecordFields, file: str, wanted: Summary, quiet: int, notes: Mapping[str, str]
+    ) -> Drawing | None:
         before = self._runs.get(record.session)
         run = _Run.of(record, quiet if wanted == "auto" else None, file)
         if wanted == "auto":
@@ -122,11 +138,11 @@ class Printed:
         if run.batches:
             self._runs[record.session] = run
         if wanted == "none":
-            return ""
-        where = [f"Record: {file}"] if file else []
+            return None
+        where = f"Record: {file}" if file else ""
         if wanted == "line":
-            return " ".join([line(record, before.by_stage if before is not None else None), *where])
-        return "\n".join([summary(record, [note for about, note in notes.items() if self._is_new(about)]), *where])
+            return Drawing((), [f"{line(record, before.by_stage if before is not None else None)} {where}".rstrip()])
+        return drawing(record, [note for about, note in notes.items() if self._is_new(about)], where)
 
     def _fitting(self, record: RecordFields, run: _Run, before: _Run | None, quiet: int) -> Summary:
         """What fits a run by its length, its place among the runs of the process, and how quiet its user wants it."""
@@ -147,10 +163,14 @@ class Printed:
 
     def of_process(self) -> str:
         """The text for all runs of the process; empty if there were not several, or their users wanted less."""
+        found = self._of_process()
+        return "" if found is None else found.text()
+
+    def _of_process(self) -> Drawing | None:
         runs = [run for run in self._runs.values() if run.quiet is not None]
         quiet = min((run.quiet or 0 for run in runs), default=0)
         if len(runs) < 2 or quiet >= LOUD_NO_MORE:
-            return ""
+            return None
         stages, devices, about = dict[str, float](), dict[str, float](), dict[str, DeviceEnergy]()
         for run in runs:
             for stage, used_j in run.stages:
@@ -163,23 +183,21 @@ class Printed:
         plus_minus_j = math.hypot(gain_j, *(run.boundary_j for run in runs))
         kinds = {device.provenance for device in about.values()}
         provenance = "mixed" if len(kinds) > 1 else "".join(kinds)
-        used = f"{human_energy(total_j)} ± {human_energy(plus_minus_j)}"
-        text = f"{len(runs)} Trainers in this process: energy {used}, {provenance}."
+        unit = unit_that_fits(total_j)
+        text = f"{len(runs)} Trainers in this process: energy {energy_in(unit, total_j, plus_minus_j)}, {provenance}."
         directories = {os.path.abspath(run.directory) for run in runs if run.directory}
         if directories:
             text += f" Records: in {os.path.commonpath(directories)}"
         if quiet:
-            return text
-        unit = unit_that_fits(total_j)
+            return Drawing((), [text])
         rows = [[label, digits(used_j / J_PER[unit])] for label, used_j in stages.items()]
         by_device = [[label, digits(used_j / J_PER[unit]), about[label].source] for label, used_j in devices.items()]
-        tables = [table(rows, ["stage", unit], "simple"), table(by_device, ["device", unit, "source"], "simple")]
-        return "\n".join(["", *(part for one in tables for part in (one, "")), text])
+        return Drawing([(rows, ["stage", unit]), (by_device, ["device", unit, "source"])], [text])
 
     def _end_of_process(self) -> None:
-        text = self.of_process()
-        if text:
-            say(text)
+        found = self._of_process()
+        if found is not None:
+            found.say()
 
 
 PRINTED = Printed()

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import TextIO
+from functools import partial
 
 from lightning_watt.record.schema import RecordFields, Stage
-from lightning_watt.tables import ratio, table
-from lightning_watt.units import J_PER, digits, human_energy, unit_that_fits
+from lightning_watt.record.text.drawn import Drawing
+from lightning_watt.tables import ratio
+from lightning_watt.units import J_PER, EnergyUnit, digits, energy_in, unit_that_fits
 
-log = logging.getLogger(__name__)
 
-
-def summary(record: RecordFields, notes: Sequence[str] = ()) -> str:
-    """A record as text: energy by stage, energy by device, and sentences about the rest.
+def drawing(record: RecordFields, notes: Sequence[str] = (), where: str = "") -> Drawing:
+    """What is shown of a record: energy by stage, energy by device, and sentences about the rest.
 
     Args:
         record: the record.
         notes: further sentences.
+        where: a last line.
     """
     if record.energy.total_j is None:
-        return nothing_measured(record)
-    tables = (part for table in _tables(record, "simple") for part in (table, ""))
-    return "\n".join(["", *tables, *_sentences(record), *notes])
+        return Drawing((), [nothing_measured(record)], where)
+    return Drawing(_tables(record), [*_sentences(record), *notes], where)
+
+
+def summary(record: RecordFields, notes: Sequence[str] = (), width: int | None = None) -> str:
+    """The same as text, whose sentences are wrapped at a width, if one is given."""
+    return drawing(record, notes).text(width)
+
+
+def summary_html(record: RecordFields) -> str:
+    """The same as HTML, for a notebook."""
+    return drawing(record).html()
 
 
 def line(record: RecordFields, before: Mapping[str, Stage] | None = None) -> str:
@@ -38,34 +44,27 @@ def line(record: RecordFields, before: Mapping[str, Stage] | None = None) -> str
     energy, accuracy = record.energy, record.accuracy
     if energy.total_j is None:
         return nothing_measured(record)
-    used, spread = human_energy(energy.total_j), human_energy(energy.uncertainty_j or 0.0)
+    unit = unit_that_fits(energy.total_j)
     seconds = sum(stage.seconds for stage in energy.by_stage.values())
     status = "" if record.status == "completed" else f"{record.status}; "
-    text = f"{status}energy {used} ± {spread}, {energy.provenance}, in {digits(seconds, 3)} s"
+    used = energy_in(unit, energy.total_j, energy.uncertainty_j or 0.0)
+    text = f"{status}energy {used}, {energy.provenance}, in {digits(seconds, 3)} s"
     if before is not None:
-        text = f"{', '.join(_since(energy.by_stage, before))}; in all {text}"
+        text = f"{', '.join(_since(energy.by_stage, before, unit))}; in all {text}"
     if accuracy.last is not None:
         text += f"; accuracy {accuracy.last:.4f} ({accuracy.metric})"
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _since(stages: Mapping[str, Stage], before: Mapping[str, Stage]) -> list[str]:
+def _since(stages: Mapping[str, Stage], before: Mapping[str, Stage], unit: EnergyUnit) -> list[str]:
     """What each stage that had batches has used since."""
     nothing = Stage(joules=0.0, seconds=0.0)
     earlier = {name: before.get(name, nothing) for name in stages}
     return [
-        f"{name} {human_energy(stage.joules - earlier[name].joules)}"
+        f"{name} {energy_in(unit, stage.joules - earlier[name].joules)}"
         for name, stage in stages.items()
         if stage.batches > earlier[name].batches
     ]
-
-
-def summary_html(record: RecordFields) -> str:
-    """The same as HTML, for a notebook. Text of the record is escaped, so that nothing in it runs."""
-    if record.energy.total_j is None:
-        return f"<p>{escape(nothing_measured(record))}</p>"
-    sentences = "<br>".join(escape(line) for line in _sentences(record))
-    return "".join([*_tables(record, "html"), f"<p>{sentences}</p>"])
 
 
 def nothing_measured(record: RecordFields) -> str:
@@ -73,8 +72,8 @@ def nothing_measured(record: RecordFields) -> str:
     return "No energy was measured. " + (" ".join(record.missing) or "There is no source.")
 
 
-def _tables(record: RecordFields, form: str) -> tuple[str, str]:
-    """Energy by stage, and by device."""
+def _tables(record: RecordFields) -> list[tuple[list[list[str]], list[str]]]:
+    """Energy by stage, and by device, in the unit that fits the total."""
     energy = record.energy
     unit = unit_that_fits(energy.total_j or 0.0)
     size = J_PER[unit]
@@ -100,10 +99,10 @@ def _tables(record: RecordFields, form: str) -> tuple[str, str]:
         [label, *_sized(d.joules, d.joules * d.gain, size), ratio(d.joules, total_s), d.source, d.name]
         for label, d in energy.by_device.items()
     ]
-    return (
-        table(stages, ["stage", unit, f"± {unit}", "mean W", "s", "J/batch", "J/sample"], form),
-        table(devices, ["device", unit, f"± {unit}", "mean W", "source", "name"], form),
-    )
+    return [
+        (stages, ["stage", unit, f"± {unit}", "mean W", "s", "J/batch", "J/sample"]),
+        (devices, ["device", unit, f"± {unit}", "mean W", "source", "name"]),
+    ]
 
 
 def _sized(joules: float, plus_minus_j: float, size: float) -> list[str]:
@@ -115,16 +114,17 @@ def _sentences(record: RecordFields) -> list[str]:
     """The lines below the tables: the energy in one sentence, lineage, CO2e, cost, the accuracy and SAM, and notes."""
     energy, sam, accuracy = record.energy, record.sam, record.accuracy
     own_j = energy.total_j or 0.0
-    lines = [f"Energy {human_energy(own_j)} ± {human_energy(energy.uncertainty_j or 0.0)}, {energy.provenance}."]
+    shown = partial(energy_in, unit_that_fits(own_j))
+    lines = [f"Energy {shown(own_j, energy.uncertainty_j or 0.0)}, {energy.provenance}."]
     if energy.provenance != "measured":
         lines[0] += " An estimate is off by tens of percent: compare it with other estimates only."
     inherited_j = sum(run.total_j for run in record.inherited)
     if inherited_j:
-        lines.append(f"Inherited {human_energy(inherited_j)}; with it {human_energy(own_j + inherited_j)}.")
+        lines.append(f"Inherited {shown(inherited_j)}; with it {shown(own_j + inherited_j)}.")
     if record.resumed_j or record.wasted_j:
-        resumed, wasted = human_energy(record.resumed_j), human_energy(record.wasted_j)
+        resumed, wasted = shown(record.resumed_j), shown(record.wasted_j)
         lines.append(f"Of it, {resumed} up to the checkpoint that it resumed from, and {wasted} wasted after checkpoints.")
-        lines += [f"Wasted: {human_energy(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
+        lines += [f"Wasted: {shown(w.joules)} in {w.seconds:.1f} s, {w.status}, {w.directory}" for w in record.lost]
     if record.co2e_g is not None and record.carbon_intensity is not None:
         country = f" ({record.carbon_source})" if record.country else ""
         intensity = f"{record.carbon_intensity:g} g/kWh{country}"
@@ -136,7 +136,12 @@ def _sentences(record: RecordFields) -> list[str]:
         run_s = sum(stage.seconds for stage in energy.by_stage.values())
         lines.append(
             f"Idle {idle_w:.4g} W, over {record.idle.seconds:.3g} s before the run; for the run's {run_s:.4g} s that is "
-            f"{human_energy(idle_w * run_s)}. The numbers above contain it, as all that devices draw: it is not taken off."
+            f"{shown(idle_w * run_s)}. The numbers above contain it, as all that devices draw: it is not taken off."
+        )
+    if record.slurm_j is not None:
+        lines.append(
+            f"Slurm had counted {shown(record.slurm_j)} for its job {record.hardware.get('slurm_job_id')} by then: whole "
+            "nodes, whoever else ran on them."
         )
     if accuracy.last is not None and sam.shifted is not None:
         value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else digits(sam.value)
@@ -153,23 +158,3 @@ def _sentences(record: RecordFields) -> list[str]:
     estimated = energy.provenance == "estimated"
     lines += [f"Missing: {missing}" for missing in record.missing if not estimated or missing in record.warnings]
     return lines
-
-
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Print a text, to standard output if no stream is given.
-
-    On a terminal that has only ASCII it prints ASCII. If the output is closed, it prints nothing, and raises nothing.
-    """
-    try:
-        try:
-            _print(text, stream)
-        except UnicodeEncodeError:
-            _print(text.replace("±", "+-").encode("ascii", "replace").decode("ascii"), stream)
-    except (OSError, ValueError) as error:  # a pipe without a reader; a stream that the script has closed
-        log.debug("the table was not printed", exc_info=error)
-
-
-def _print(text: str, stream: TextIO | None) -> None:
-    if getattr(stream or sys.stdout, "encoding", None) in ("ascii", "ANSI_X3.4-1968"):
-        text.encode("ascii")  # raises, where standard error would print escapes
-    print(text, file=stream, flush=True)

@@ -34,19 +34,19 @@ def runs(tmp_path):
 def test_show_prints_every_run_of_a_directory(runs, capsys):
     assert main(["show", str(runs / "a"), str(runs / "b")]) == 0
     said = capsys.readouterr().out
-    assert said.count("Energy 2 kWh ± 100 Wh, measured.") == 3
+    assert said.count("Energy 2 ± 0.1 kWh, measured.") == 3
     assert "run 2 of 2: completed" in said
 
 
 def test_compare_says_whether_they_differ(runs, capsys):
     assert main(["compare", str(runs / "a"), str(runs / "b" / "watt.json")]) == 1
-    assert "They cannot be told apart: the second used 0 J ± 0 J more (+0.0%)." in capsys.readouterr().out
+    assert "They cannot be told apart: the second used 0 ± 0 kWh more (+0.0%)." in capsys.readouterr().out
     record = a_record(status="completed")
     record.energy.total_j = 7.3e6
     (runs / "a" / "watt.json").write_bytes(to_json(record))
     assert main(["compare", str(runs / "b" / "watt.json"), str(runs / "a")]) == 0
     said = capsys.readouterr().out
-    assert "They differ: the second used 27.78 Wh ± 0 J more (+1.4%).\nBoth were measured on the same devices" in said
+    assert "They differ: the second used 0.02778 ± 0 kWh more (+1.4%).\nBoth were measured on the same devices" in said
 
 
 def test_sum_counts_each_joule_once(runs, capsys):

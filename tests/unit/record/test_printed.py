@@ -64,7 +64,7 @@ def test_a_trainer_whose_table_was_printed_has_a_line_for_more_and_nothing_for_t
     runs = [a_run("a"), a_run("a"), a_run("a", tested=7), a_run("a", tested=7)]
     assert kinds(printed, *runs) == ["table", "none", "line", "none"]
     text = printed.of_run(a_run("a", tested=9), FILE.format("a"), "auto")
-    assert text.startswith("Test 2 J; in all energy 109 J ± 5 J, measured, in 2.5 s. Record: ")
+    assert text.startswith("Test 2 J; in all energy 109 ± 5 J, measured, in 2.5 s. Record: ")
 
 
 def test_a_run_without_a_batch_is_not_told_and_does_not_count():
@@ -100,8 +100,8 @@ def test_what_was_asked_for_is_done_at_every_end(wanted, quiet):
 def test_a_note_stands_below_the_first_table_and_no_other():
     printed, notes = Printed(), {"no accuracy": "No accuracy was logged."}
     first, second = (printed.of_run(a_run(name), "", "table", 0, notes) for name in "ab")
-    assert first.endswith("Energy 100 J ± 5 J, measured.\nNo accuracy was logged.")
-    assert second.endswith("Energy 100 J ± 5 J, measured.")
+    assert first.endswith("Energy 100 ± 5 J, measured.\nNo accuracy was logged.")
+    assert second.endswith("Energy 100 ± 5 J, measured.")
 
 
 def test_a_note_waits_for_a_table():
@@ -129,7 +129,7 @@ def test_one_table_over_all_has_each_joule_once():
     assert ["test", "10"] in rows
     assert ["gpu0", "250", "nvml-counter"] in rows
     # 5 % of 250 J, which is the board's and the same in all, and 3 J at the edges of each.
-    assert "3 Trainers in this process: energy 250 J ± 13.54 J, measured. Records: in /runs" in text
+    assert "3 Trainers in this process: energy 250 ± 14 J, measured. Records: in /runs" in text
 
 
 def test_the_boards_of_other_nodes_keep_their_names():
@@ -146,7 +146,7 @@ def test_the_boards_of_other_nodes_keep_their_names():
 def test_over_all_a_quiet_process_has_one_line_or_nothing():
     printed = Printed()
     kinds(printed, a_run("a"), a_run("b"), quiet=1)
-    assert printed.of_process().startswith("2 Trainers in this process: energy 200 J")
+    assert printed.of_process().startswith("2 Trainers in this process: energy 200 ± 11 J")
     assert "\n" not in printed.of_process()
     printed.forget()
     kinds(printed, a_run("a"), a_run("b"), quiet=2)
@@ -165,7 +165,7 @@ print("the program ends")
 def test_it_comes_when_the_process_ends():
     out = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
     assert out.count("mean W") == 2  # of the first run alone: by stage and by device
-    assert "3 Trainers in this process: energy 300 J" in out.partition("the program ends")[2]
+    assert "3 Trainers in this process: energy 300 ± 16 J" in out.partition("the program ends")[2]
 
 
 def test_a_forked_child_has_printed_nothing():

@@ -23,7 +23,9 @@ def test_a_notebook_shows_the_table():
 def test_it_is_printed_as_the_table():
     record = a_record()
     assert str(record) == summary(record)
-    assert repr(record).startswith("Record(")
+    assert repr(record) == "<Record: Running; energy 2 ± 0.1 kWh, measured, in 63 s; accuracy 0.8000 (val_acc).>"
+    [board] = record.energy.by_device.values()
+    assert repr(board) == "<DeviceEnergy: H100, 7.2e+06 J, nvml-counter, measured, ± 5%>"
 
 
 def test_it_adds_nothing_to_the_fields():

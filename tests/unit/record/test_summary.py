@@ -10,7 +10,8 @@ from html import unescape
 import pytest
 
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Idle, Inherited, LostWork, Record, Sam, Stage, StepPart
-from lightning_watt.record.text.summary import line, say, summary, summary_html
+from lightning_watt.record.text.drawn import say
+from lightning_watt.record.text.summary import line, summary, summary_html
 from tests.unit.record.made import a_record
 
 HOSTILE = "<script>alert('ours')</script> & \"more\""
@@ -97,22 +98,21 @@ def test_a_run_of_no_energy_is_a_table_of_zeros():
     """Nothing was used, which is not the same as nothing was measured."""
     text = summary(bare(energy=an_energy(total_j=0.0, uncertainty_j=0.0, by_stage={}, by_device={})))
     assert cells(text, "total") == ["0", "0", "-", "0.0"]
-    assert "Energy 0 J ± 0 J, measured." in text
+    assert "Energy 0 ± 0 J, measured." in text
 
 
 # ---- the sentences ----
 
 
 def test_the_energy_in_one_sentence_and_no_other():
-    assert sentences(bare()) == ["Energy 3.96 kWh ± 396 Wh, measured."]
+    assert sentences(bare()) == ["Energy 3.96 ± 0.4 kWh, measured."]
 
 
 @pytest.mark.parametrize("provenance", ["estimated", "mixed"])
 def test_an_estimate_says_how_good_it_is(provenance):
     (sentence,) = sentences(bare(energy=an_energy(provenance=provenance)))
     assert sentence == (
-        f"Energy 3.96 kWh ± 396 Wh, {provenance}. "
-        "An estimate is off by tens of percent: compare it with other estimates only."
+        f"Energy 3.96 ± 0.4 kWh, {provenance}. An estimate is off by tens of percent: compare it with other estimates only."
     )
 
 
@@ -125,11 +125,11 @@ def test_what_was_inherited():
 def test_what_a_resumed_run_resumed_from_and_wasted():
     lost = [LostWork(session="a", directory="runs/3", status="killed", joules=7200.0, seconds=12.34)]
     assert sentences(bare(resumed_j=3600.0, wasted_j=7200.0, lost=lost))[1:] == [
-        "Of it, 1 Wh up to the checkpoint that it resumed from, and 2 Wh wasted after checkpoints.",
-        "Wasted: 2 Wh in 12.3 s, killed, runs/3",
+        "Of it, 0.001 kWh up to the checkpoint that it resumed from, and 0.002 kWh wasted after checkpoints.",
+        "Wasted: 0.002 kWh in 12.3 s, killed, runs/3",
     ]
     assert sentences(bare(resumed_j=3600.0))[1:] == [
-        "Of it, 1 Wh up to the checkpoint that it resumed from, and 0 J wasted after checkpoints."
+        "Of it, 0.001 kWh up to the checkpoint that it resumed from, and 0 kWh wasted after checkpoints."
     ]
 
 
@@ -146,7 +146,7 @@ def test_cost():
 def test_the_idle_power_before_the_run():
     """It is in the energy and not taken off: 50 W over the run's hour are 50 Wh."""
     (sentence,) = sentences(bare(idle=Idle(seconds=10.0, power_w={"gpu0": 40.0, "cpu0": 10.0})))[1:]
-    assert sentence.startswith("Idle 50 W, over 10 s before the run; for the run's 3600 s that is 50 Wh. ")
+    assert sentence.startswith("Idle 50 W, over 10 s before the run; for the run's 3600 s that is 0.05 kWh. ")
     assert "not taken off" in sentence
 
 
@@ -240,7 +240,9 @@ def test_the_html_has_the_same_numbers_and_sentences():
     rows = [[cell.strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in html.split("<tr>")]
     assert ["train", *cells(summary(record), "train")] in rows
     assert ["cpu0", *cells(summary(record), "cpu0")] in rows
-    assert unescape(html.partition("<p>")[2].removesuffix("</p>")).split("<br>") == sentences(record)
+    assert unescape(re.search("<p>(.*?)</p>", html)[1]).split("<br>") == sentences(record)
+    # The button copies the text.
+    assert unescape(re.search("<pre hidden>(.*?)</pre>", html, re.DOTALL)[1]) == summary(record).strip()
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_nothing_of_a_record_runs_in_a_notebook(changes):
 
 
 def test_in_one_line():
-    used = "energy 3.96 kWh ± 396 Wh, measured, in 3600 s"
+    used = "energy 3.96 ± 0.4 kWh, measured, in 3600 s"
     assert line(bare(status="completed")) == f"E{used[1:]}."
     assert line(bare(status="failed")) == f"Failed; {used}."
     found = bare(status="completed", accuracy=Accuracy(metric="val_acc", last=0.81234))
@@ -284,7 +286,7 @@ def test_in_one_line():
 def test_in_one_line_after_an_earlier_one():
     """What has been added is said by the stages that had batches since."""
     before = {"train": Stage(joules=3600.0 * 3500, seconds=2900.0, batches=90)}
-    assert line(bare(status="completed"), before) == "Train 100 Wh; in all energy 3.96 kWh ± 396 Wh, measured, in 3600 s."
+    assert line(bare(status="completed"), before) == "Train 0.1 kWh; in all energy 3.96 ± 0.4 kWh, measured, in 3600 s."
 
 
 def test_a_text_is_printed(capsys):
@@ -296,7 +298,7 @@ def test_a_terminal_of_ascii_gets_ascii(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     say(summary(bare(missing=["Gerät: €"])))
-    assert b"Energy 3.96 kWh +- 396 Wh, measured." in raw.getvalue()
+    assert b"Energy 3.96 +- 0.4 kWh, measured." in raw.getvalue()
     assert b"Missing: Ger?t: ?" in raw.getvalue()
 
 
