@@ -7,6 +7,8 @@ from typing import Any
 
 import timm
 
+from experiments.history import published_facts
+
 SCALES = ("tiny", "small", "paper")
 
 
@@ -235,21 +237,22 @@ def published_config(timm_name: str) -> Any:
 
 
 def known_facts(family_name: str, timm_name: str) -> dict[str, Any]:
-    """What is known of a model: `family`, `year`, `paper`, `arxiv`, `licence`; what nobody knows is left out.
+    """What is known of a model: `family`, `year`, `paper`, `arxiv`, `licence`, `published_top1`; else it is left out.
 
     Args:
         family_name: what `model=` said.
         timm_name: the model that is run. If it is not one of the family's, what is known is what timm says: the module that
-            it is in, and the paper that timm names for its weights, which few have.
+            it is in, and the paper that `history.csv` has for its architecture, or timm for its weights; many have neither.
 
     Example:
         >>> known_facts("resnet", "resnet50")["year"], known_facts("timm", "test_vit2")
         (2015, {'family': 'vision_transformer', 'licence': 'apache-2.0'})
     """
     own = ZOO.get(family_name)
+    published = published_facts(timm_name)
     if own is not None and _architecture(timm_name) in {_architecture(size.timm_name) for size in own.sizes.values()}:
         facts = {"year": own.year, "paper": own.paper, "arxiv": own.arxiv, "licence": own.licence}
-        return {"family": own.name, **facts}
+        return {"family": own.name, **published, **facts}
     config = published_config(timm_name)
     arxiv = _first(config.paper_ids).removeprefix("arXiv:")
     facts = {
@@ -259,6 +262,9 @@ def known_facts(family_name: str, timm_name: str) -> dict[str, Any]:
         "arxiv": arxiv,
         "licence": config.license,
     }
+    if published:
+        same = facts["arxiv"] == published["arxiv"]
+        facts |= {**published, "paper": facts["paper"] if same else ""}
     if own is not None and facts["family"] == _module(own.size("paper").timm_name):
         facts["family"] = own.name
     return {name: value for name, value in facts.items() if value}

@@ -132,8 +132,12 @@ class RawImages:
     labels: torch.Tensor
 
 
+KEPT_BYTES = 2**30
+"""Images that take more than this when they are resized and normalised are so by batch."""
+
+
 class InMemoryData(ImageData):
-    """An image set small enough to be resized and normalised once and kept as tensors.
+    """An image set small enough to be kept as tensors, which are resized and normalised once if that takes little memory.
 
     Args:
         val_share: share of the training images held out for validation.
@@ -159,15 +163,20 @@ class InMemoryData(ImageData):
         """The training images and the test images as they are stored."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, resize, normalise and split; a second call does nothing."""
+        """Read, split, and resize and normalise; a second call does nothing."""
         if self.train_set is not None:
             return
         train, test = self.load()
         kept, held_out = stratified_split(train.labels, self.val_share, self.seed)
-        images = self._prepare(train.images)
-        self.train_set = BatchedTensors(images[kept], train.labels[kept], self.augment)
-        self.val_set = BatchedTensors(images[held_out], train.labels[held_out])
-        self.test_set = BatchedTensors(self._prepare(test.images), test.labels)
+        count = len(train.labels) + len(test.labels)
+        by_batch = 4 * count * self.in_chans * self.image_size**2 > KEPT_BYTES
+        images, test_images = train.images, test.images
+        later = self._prepare if by_batch else None
+        if later is None:
+            images, test_images = self._prepare(images), self._prepare(test_images)
+        self.train_set = BatchedTensors(images[kept], train.labels[kept], self.augment, later)
+        self.val_set = BatchedTensors(images[held_out], train.labels[held_out], None, later)
+        self.test_set = BatchedTensors(test_images, test.labels, None, later)
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
         """The images as normalised floats of `image_size`."""
@@ -185,14 +194,28 @@ class InMemoryData(ImageData):
 
 
 class BatchedTensors(Dataset):
-    """Tensors that hand out a whole batch at once, which saves a Python call per image."""
+    """Tensors that hand out a whole batch at once, which saves a Python call per image.
+
+    Args:
+        images: of shape (count, channels, height, width).
+        labels: one a picture.
+        augment: what every batch goes through in the end.
+        prepare: what makes a model's input of stored images; None if they are.
+    """
 
     gives_batches = True  # so the loader does not collate again
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, augment: Augment | None = None) -> None:
+    def __init__(
+        self,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        augment: Augment | None = None,
+        prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         self.images = images
         self.labels = labels
         self.augment = augment
+        self.prepare = prepare
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -204,6 +227,8 @@ class BatchedTensors(Dataset):
     def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The images and labels at `indices`, augmented together."""
         images = self.images[indices]
+        if self.prepare is not None:
+            images = self.prepare(images)
         return (self.augment(images) if self.augment else images), self.labels[indices]
 
 

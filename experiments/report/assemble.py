@@ -47,6 +47,7 @@ FIGURES: Final[tuple[Draw, ...]] = (
     sensitivity.draw,
     breakeven.draw,
     boards.draw,
+    years.draw_inference,
 )
 
 

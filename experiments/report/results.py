@@ -46,6 +46,7 @@ class ModelResult:
         count: how many runs.
         spread_j: standard deviation of `train_j` over the runs; None for one run.
         accuracy_spread: standard deviation of the accuracy over the runs.
+        published_top1: what the published weights of this name reach on ImageNet, in [0, 1].
         lineages: the lineages it stands for; none for a reference.
     """
 
@@ -70,6 +71,7 @@ class ModelResult:
     count: int = 1
     spread_j: float | None = None
     accuracy_spread: float | None = None
+    published_top1: float | None = None
     lineages: tuple[Lineage, ...] = ()
 
     def estimate(self, which: str, settings: SamSettings | None = None) -> Estimate | None:
@@ -215,6 +217,7 @@ def _model_result(group: pd.DataFrame) -> ModelResult:
         status=min((lineage.status for lineage in lineages), key=WORST_FIRST.index),
         learnt=accuracy is None or accuracy >= max(LEARNT, LEARNT_OVER_CHANCE / classes if classes else 0.0),
         year=int(year) if year else None,
+        published_top1=end.numbers.get("published_top1"),
         params=end.numbers.get("params"),
         gflops=end.numbers.get("gflops_per_sample"),
         accuracy=accuracy,

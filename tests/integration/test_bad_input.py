@@ -18,6 +18,7 @@ from lightning_watt import WattCallback, read_record
 from lightning_watt.errors import SourceUnavailable, WattWarning
 from lightning_watt.record import read_journal
 from lightning_watt.sources.base import Device
+from tests.asked import asked_by_us
 from tests.integration.tiny import QUIET, Steady, loader, module, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
@@ -406,7 +407,9 @@ class _Ugly:
 
 class _Exits:
     def __repr__(self) -> str:
-        raise SystemExit(3)
+        if asked_by_us():  # pytest, which shows values where a test fails, would end by it
+            raise SystemExit(3)
+        return super().__repr__()
 
 
 class _BadMap(dict[str, int]):

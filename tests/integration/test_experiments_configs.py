@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
@@ -16,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from experiments.command_line import CONF
+from experiments.history import history
 from experiments.job import Job
 from experiments.models import build_model, count_gflops, model_info, size_of
 from experiments.modules.recipe import Recipe
@@ -114,7 +116,13 @@ def test_self_supervised_module_builds(name: str, scale: str, tmp_path: Path) ->
     again.load_state_dict(module.backbone_state(), strict=True)
 
 
-@pytest.mark.parametrize("option", options("study"))
+def test_years_sweeps_over_all_whose_numbers_are_published() -> None:
+    swept = composed("study=years", hydra=True).hydra.sweeper.params["model.timm_name"]
+    parsed = OverridesParser.create().parse_override(f"model.timm_name={swept}")
+    assert list(parsed.sweep_string_iterator()) == list(history())
+
+
+@pytest.mark.parametrize("option", ["tiny", "scratch"])
 def test_a_study_sweeps_over_families(option: str) -> None:
     swept = composed(f"study={option}", hydra=True).hydra.sweeper.params.model.split(",")
     assert swept == list(ZOO) if option == "tiny" else set(swept) < set(ZOO)

@@ -1,6 +1,9 @@
-"""Figure 2: accuracy and training energy by the model's year, with a linear and an exponential fit."""
+"""Figure 2: accuracy and energy by the model's year, of training and of inference, with a linear and an exponential fit."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,88 +11,158 @@ from matplotlib.figure import Figure
 
 from experiments.report.comparison import Comparison
 from experiments.report.figures.style import (
+    COLOURS,
     Dot,
     Look,
     Picture,
+    Spot,
     draw_dots,
     log_axis,
     looks,
+    name_spots,
     new_figure,
     percent_axis,
     result_legend,
+    safe,
     scaled,
 )
 from experiments.report.metrics import Fit, fit
 from experiments.report.results import ModelResult
 
+_HOW: Final = (
+    "Left: a straight line fitted to the accuracies. Right: an exponential fitted to the logarithms of the energies; R² is "
+    "that of the logarithms. Whiskers: the ±."
+)
+
 
 def draw(comparison: Comparison) -> Picture:
-    """Draw accuracy (left) and energy (right) over the year of the model's paper."""
+    """Draw accuracy (left) and the energy of training (right) over the year of the model's paper."""
     title = "Accuracy and training energy by the model's year"
     # A training from random weights is there to compare a pretraining with; it is no evidence about its year.
     dated = [result for result in comparison.results if result.year and not result.variant]
     known = [result for result in dated if result.accuracy is not None and result.train_j]
     if not known:
-        why = "No run has a model year, an accuracy and an energy."
-        return Picture("years", title, "", why=why)
+        return Picture("years", title, "", why="No run has a model year, an accuracy and an energy.")
     families = looks(comparison.families)
-    size, unit = scaled(max(result.train_j or 0.0 for result in known))
-    figure = new_figure(9.5, 4.3)
-    left, right = figure.subplots(1, 2)
-    draw_dots(
-        left,
-        [
-            Dot(result.year or 0, result.accuracy or 0.0, result, y_off=result.estimate("accuracy").plus_minus)
-            for result in known
-        ],
-        families,
-    )
-    draw_dots(
-        right,
-        [
-            Dot(
-                result.year or 0,
-                (result.train_j or 0.0) / size,
-                result,
-                y_off=result.estimate("train_j").plus_minus / size,
-            )
-            for result in known
-        ],
-        families,
-    )
-    fitted = _peers(comparison, known)
-    years = [float(result.year or 0) for result in fitted]
-    straight = fit(years, [result.accuracy or 0.0 for result in fitted])
-    rising = fit(years, [(result.train_j or 0.0) / size for result in fitted], exponential=True)
-    # A point says nothing about a time when nothing was built.
-    for axes, line in ((left, straight), (right, rising)):
-        _line(axes, line, years)
-    left.set_ylabel("top-1 accuracy (%)")
-    left.set_title("accuracy: " + _linear(straight))
-    percent_axis(left, "y")
-    right.set_ylabel(f"training energy ({unit}, log scale)")
-    right.set_title("energy: " + _exponential(rising))
-    log_axis(right, "y")
-    for axes in (left, right):
-        axes.set_xlabel("year of the model's paper")
-        first, last = min(result.year or 0 for result in known), max(result.year or 0 for result in known)
-        axes.set_xlim(first - 0.7, last + 0.7)
-        axes.set_xticks(range(first, last + 1, max(1, (last - first) // 6)))
-    _legend(figure, known, families)
+    fitted = _peers(comparison, [result for result in known if result.ranked])
+    accuracy = [Dot(result.year or 0, result.accuracy or 0.0, result, y_off=_off(result, "accuracy")) for result in known]
+    energy = [Dot(result.year or 0, result.train_j or 0.0, result, y_off=_off(result, "train_j")) for result in known]
+    energy, unit = _in_unit(energy)
+    labels = ("top-1 accuracy (%)", f"training energy ({unit}, log scale)")
+    figure = _figure(accuracy, energy, fitted, labels, families)
+    figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)
     held = {result.provenance for result in known if result.ranked}
     alone = f" The fits use {fitted[0].provenance} energies only." if len(held) > 1 and fitted else ""
-    caption = (
-        "Left: a straight line fitted to the accuracies. Right: an exponential fitted to the logarithms of the "
-        "energies; R² is that of the logarithms. Whiskers: the ±. Runs that did not learn or finish are not fitted." + alone
-    )
-    return Picture("years", title, caption, figure)
+    return Picture("years", title, f"{_HOW} Runs that did not learn or finish are not fitted.{alone}", figure)
 
 
-def _peers(comparison: Comparison, known: list[ModelResult]) -> list[ModelResult]:
-    """The ranked results of the provenance that most of them have."""
-    peers = [
-        [result for result in known if result.ranked and result.provenance == kind] for kind in comparison.provenances()
+def draw_inference(comparison: Comparison) -> Picture:
+    """Draw the published accuracy (left) and the energy of an inference (right) over the year of the model's paper."""
+    title = "Published accuracy and energy of an inference by the model's year"
+    known = [
+        result
+        for result in comparison.results
+        if result.year and result.published_top1 and result.per_sample_j and result.status == "completed"
     ]
+    if len({result.year for result in known}) < 3:
+        why = "Fewer than three years have a model with a published accuracy and an inference. `study=years` measures 67."
+        return Picture("years_inference", title, "", why=why)
+    fitted = _peers(comparison, known)
+    accuracy = [Dot(result.year or 0, result.published_top1 or 0.0, result) for result in known]
+    energy = [
+        Dot(result.year or 0, result.per_sample_j.value, result, y_off=_off(result, "per_sample_j"))
+        for result in known
+        if result.per_sample_j
+    ]
+    energy, unit = _in_unit(energy)
+    labels = ("published top-1 on ImageNet (%)", f"energy of an inference ({unit}, log scale)")
+    figure = _figure(accuracy, energy, fitted, labels)
+    for axes, dots, best in zip(figure.axes, (accuracy, energy), (1, -1), strict=True):
+        name_spots(axes, [Spot(dot.x, dot.y, _short(dot) if _is_best(dot, dots, best) else "") for dot in dots])
+    caption = (
+        f"{_HOW} Hollow: the energy is estimated. The accuracies are those of the weights of these names in timm's results, "
+        "at the same image size; they were not measured here. Weights are often years younger than the architecture, and "
+        "better for it. Named: the most accurate by then, and the cheapest."
+    )
+    return Picture("years_inference", title, caption, figure)
+
+
+def _off(result: ModelResult, which: str) -> float:
+    estimate = result.estimate(which)
+    return estimate.plus_minus if estimate else 0.0
+
+
+def _in_unit(dots: list[Dot]) -> tuple[list[Dot], str]:
+    """Energies in the unit that fits them, and that."""
+    size, unit = scaled(max(dot.y for dot in dots))
+    return [replace(dot, y=dot.y / size, y_off=dot.y_off / size) for dot in dots], unit
+
+
+def _figure(
+    accuracy: list[Dot],
+    energy: list[Dot],
+    fitted: list[ModelResult],
+    labels: tuple[str, str],
+    families: dict[str, Look] | None = None,
+) -> Figure:
+    """Both panels with their fits; without families in one colour."""
+    figure = new_figure(9.5, 4.3)
+    left, right = figure.subplots(1, 2)
+    log_axis(right, "y")
+    for axes, dots, label in zip((left, right), (accuracy, energy), labels, strict=True):
+        if families is not None:
+            draw_dots(axes, dots, families)
+        else:
+            _draw_plain(axes, dots)
+        line = _fit([dot for dot in dots if dot.result in fitted], exponential=axes is right)
+        # A point says nothing about a time when nothing was built.
+        _line(axes, line, [dot.x for dot in dots if dot.result in fitted])
+        axes.set_title(f"accuracy: {_linear(line)}" if axes is left else f"energy: {_exponential(line)}")
+        axes.set_xlabel("year of the model's paper")
+        first, last = round(min(dot.x for dot in dots)), round(max(dot.x for dot in dots))
+        axes.set_xlim(first - 0.7, last + 0.7)
+        axes.set_xticks(range(first, last + 1, max(1, (last - first) // 6)))
+        axes.set_ylabel(label)
+    percent_axis(left, "y")
+    return figure
+
+
+def _draw_plain(axes: Axes, dots: list[Dot]) -> None:
+    for dot in dots:
+        measured = dot.result.provenance == "measured"
+        below = min(dot.y_off, 0.999 * dot.y)  # a whisker that reaches zero has no end on a log axis
+        axes.errorbar(
+            dot.x,
+            dot.y,
+            yerr=[[below], [dot.y_off]] if dot.y_off else None,
+            fmt="o",
+            ms=5,
+            color=COLOURS[0],
+            mfc=COLOURS[0] if measured else "white",
+            elinewidth=0.9,
+            capsize=2,
+            alpha=0.8,
+        )
+
+
+def _is_best(dot: Dot, dots: list[Dot], sign: int) -> bool:
+    """Whether nothing of its year or before is better, the higher the better with a sign of 1."""
+    return all(sign * other.y <= sign * dot.y for other in dots if other.x <= dot.x)
+
+
+def _short(dot: Dot) -> str:
+    """The model's name without its weights' tag: "resnet50" of "resnet (resnet50.tv_in1k)"."""
+    name = dot.result.lineages[0].end.facts["timm_name"] if dot.result.lineages else dot.result.name
+    return safe(name.partition(".")[0], 30)
+
+
+def _fit(dots: list[Dot], *, exponential: bool) -> Fit | None:
+    return fit([dot.x for dot in dots], [dot.y for dot in dots], exponential=exponential)
+
+
+def _peers(comparison: Comparison, usable: list[ModelResult]) -> list[ModelResult]:
+    """Those of the provenance that most of them have."""
+    peers = [[result for result in usable if result.provenance == kind] for kind in comparison.provenances()]
     return max(peers, key=len, default=[])
 
 
@@ -113,7 +186,3 @@ def _exponential(line: Fit | None) -> str:
     if line.doubling is None:
         return f"falls {100 * (1 - np.exp(line.slope)):.2g} % a year, R² = {line.r2:.2f}"
     return f"doubles every {line.doubling:.2g} years, R² = {line.r2:.2f}"
-
-
-def _legend(figure: Figure, known: list[ModelResult], families: dict[str, Look]) -> None:
-    figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)

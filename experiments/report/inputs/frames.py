@@ -141,7 +141,10 @@ _OF_RUN: Final[dict[str, Callable[[Run], Any]]] = {
     "train_samples": _train_samples,
     **{
         name: lambda run, name=name: run.numbers.get(name)
-        for name in ("params", "gflops_per_sample", "year", "image_size", "num_classes", "epochs", "batch_size", "lr")
+        for name in (
+            *("params", "gflops_per_sample", "year", "published_top1", "image_size", "num_classes"),
+            *("epochs", "batch_size", "lr"),
+        )
     },
     "seed": lambda run: run.seed,
     "repetition_of": _repetition_of,

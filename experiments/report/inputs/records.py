@@ -134,6 +134,7 @@ def _run(base: Path, file: Path) -> Run:
         "params": (1, clean.MOST_COUNT),
         "gflops_per_sample": (0, clean.MOST_COUNT),
         "year": (1950, 2100),
+        "published_top1": (0, 1),
         "image_size": (1, 1e6),
         "num_classes": (2, 1e9),
         "epochs": (1, 1e9),

@@ -46,8 +46,8 @@ class Run:
         facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, `start`: what a
             finetune run started from if not from another run, "scratch" for random weights; and `settings`: equal in
             runs that are repetitions of each other.
-        numbers: the record's numbers about the model: params, gflops_per_sample, year, image_size, num_classes, and of its
-            training: epochs, batch_size, lr.
+        numbers: the record's numbers about the model: params, gflops_per_sample, year, published_top1, image_size,
+            num_classes, and of its training: epochs, batch_size, lr.
         metric: the accuracy's name.
         accuracy: the last one, in [0, 1].
         own_j: joules of the run itself; None if nothing was measured.

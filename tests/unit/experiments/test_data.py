@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from experiments.data import base
 from experiments.data.augment import RandomAffine
 from experiments.data.base import stratified_split
 from experiments.data.digits import Digits
@@ -46,6 +47,18 @@ def test_a_grey_image_has_three_equal_channels_as_rgb() -> None:
     pixels = data.test_set.images * 0.2 + torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)
     assert data.in_chans == 3
     torch.testing.assert_close(pixels[:, 0], pixels[:, 2])
+
+
+def test_images_that_would_fill_the_memory_are_resized_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, by_batch = (Digits(batch_size=8, image_size=32) for _ in range(2))
+    at_once.setup()
+    monkeypatch.setattr(base, "KEPT_BYTES", 2**20)
+    by_batch.setup()
+    assert by_batch.test_set.images.shape[-1] == 8  # as they are stored
+    for whole, parts in zip(at_once.test_dataloader(), by_batch.test_dataloader(), strict=True):
+        assert torch.equal(whole[0], parts[0])
+        assert torch.equal(whole[1], parts[1])
+    assert next(iter(by_batch.train_dataloader()))[0].shape == (8, 1, 32, 32)
 
 
 def test_a_colour_models_constants_serve_a_grey_image() -> None:

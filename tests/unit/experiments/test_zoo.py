@@ -53,9 +53,15 @@ def test_an_unknown_family_names_the_known() -> None:
         ("vit", "vit_base_patch16_224", {"family": "vit", "year": 2020, "arxiv": "2010.11929"}),
         ("resnet", "resnet50.a1_in1k", {"family": "resnet", "year": 2015, "arxiv": "1512.03385"}),
         ("timm", "convnextv2_atto", {"family": "convnext", "year": 2023, "arxiv": "2301.00808"}),
-        # Not ResNet's paper and year, though it is in the same module; the paper that timm names is of these weights.
+        # Not ResNet's paper and year, though they are in the same module; the paper that timm names is of these weights.
         ("resnet", "resnet34.a1_in1k", {"family": "resnet", "year": 2021, "arxiv": "2110.00476"}),
-        ("resnet", "resnext50_32x4d.tv_in1k", {"family": "resnet", "year": None, "arxiv": None}),
+        ("resnet", "resnext26ts.ra2_in1k", {"family": "byobnet", "year": None, "arxiv": None}),
+        (
+            "timm",
+            "resnext50_32x4d.tv_in1k",
+            {"family": "resnet", "year": 2016, "arxiv": "1611.05431", "published_top1": 0.77632},
+        ),
+        ("timm", "resnext50_32x4d.a1_in1k", {"year": 2016, "arxiv": "1611.05431", "published_top1": None, "paper": None}),
         ("resnet", "test_vit2", {"family": "vision_transformer", "year": None, "arxiv": None, "paper": None}),
     ],
 )

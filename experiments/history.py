@@ -1,0 +1,73 @@
+"""Image classifiers from 2014 to today: what is published of them, for `study=years` and for the records of timm's models.
+
+`history.csv` has a row a model. Top-1, image size and parameters are those of timm's `results/results-imagenet.csv`. Year
+and arXiv number are those of the first version of the paper on the architecture. timm has nothing older than VGG.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Published(NamedTuple):
+    """One model with one set of weights.
+
+    Attributes:
+        timm_name: with the tag of the weights.
+        year: of the architecture's paper; not of the weights, which may be younger and better.
+        arxiv: its number.
+        trained_on: the data sets, in order.
+        image_size: side of the square input, in pixels.
+        top1: on ImageNet's validation set, in [0, 1].
+        params: how many.
+    """
+
+    timm_name: str
+    year: int
+    arxiv: str
+    trained_on: str
+    image_size: int
+    top1: float
+    params: float
+
+
+@cache
+def history() -> Mapping[str, Published]:
+    """All of them by `timm_name`, oldest first."""
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            Published(
+                row["timm_name"],
+                int(row["year"]),
+                row["arxiv"],
+                row["trained_on"],
+                int(row["image_size"]),
+                round(float(row["top1_percent"]) / 100, 6),
+                float(row["params_millions"]) * 1e6,
+            )
+            for row in csv.DictReader(file)
+        ]
+    return {row.timm_name: row for row in rows}
+
+
+def published_facts(timm_name: str) -> dict[str, object]:
+    """`year` and `arxiv` of a model's architecture, and `published_top1` if the name says which weights; often nothing.
+
+    Example:
+        >>> published_facts("resnet50.tv_in1k")
+        {'year': 2015, 'arxiv': '1512.03385', 'published_top1': 0.76156}
+        >>> published_facts("resnet50.a1_in1k"), published_facts("resnet34")
+        ({'year': 2015, 'arxiv': '1512.03385'}, {})
+    """
+    known = history().get(timm_name)
+    if known is not None:
+        return {"year": known.year, "arxiv": known.arxiv, "published_top1": known.top1}
+    architecture = timm_name.partition(".")[0]
+    for row in history().values():
+        if row.timm_name.partition(".")[0] == architecture:
+            return {"year": row.year, "arxiv": row.arxiv}
+    return {}

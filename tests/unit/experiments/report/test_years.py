@@ -1,0 +1,42 @@
+"""The figure over the years: published accuracies beside inferences with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.report.comparison import compare
+from experiments.report.figures.style import Picture
+from experiments.report.figures.years import draw_inference
+from experiments.report.inputs.lineage import lineages
+from experiments.report.inputs.records import load
+from tests.unit.experiments.report.made import made, write
+
+MODELS = (("vgg16", 2014, 0.716, 90.0), ("mobilenetv2_100", 2018, 0.729, 10.0), ("davit_base", 2022, 0.847, 80.0))
+
+
+def drawn(directory: Path, count: int) -> Picture:
+    for name, year, top1, joules in MODELS[:count]:
+        facts = {"timm_name": f"{name}.in1k", "name": name, "year": year, "published_top1": top1, "start": "scratch"}
+        write(directory / name, made(joules, 0.1, phase="inference", **facts))
+    (comparison,) = compare(lineages(load(directory).runs))
+    return draw_inference(comparison)
+
+
+def test_an_accuracy_that_random_weights_have_is_not_drawn(tmp_path: Path) -> None:
+    picture = drawn(tmp_path, 3)
+    assert picture.figure is not None
+    left, right = picture.figure.axes
+    tops = sorted(float(line.get_ydata()[0]) for line in left.lines if len(line.get_xdata()) == 1)
+    assert tops == pytest.approx([top1 for _, _, top1, _ in MODELS])
+    assert left.get_title().startswith("accuracy: +1.6 points a year")
+    assert "energy of an inference" in right.get_ylabel()
+    assert {text.get_text() for text in left.texts} == {name for name, *_ in MODELS}  # each the best by then
+    assert {text.get_text() for text in right.texts} == {"vgg16", "mobilenetv2_100"}
+
+
+def test_two_years_are_no_development(tmp_path: Path) -> None:
+    picture = drawn(tmp_path, 2)
+    assert picture.figure is None
+    assert "`study=years`" in picture.why
