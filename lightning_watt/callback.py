@@ -6,16 +6,18 @@ No hook raises into the training, waits for a driver, or talks to one. The only 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 from typing_extensions import override
 
+from lightning_watt.accounts.events import BACKWARD, FORWARD, OPTIMIZER, StepPartStart
 from lightning_watt.distributed.rendezvous import PRESENCE_LIMIT_S
 from lightning_watt.errors import ArgumentError, WattError, shown
 from lightning_watt.record.record import Record
 from lightning_watt.run.lineage import STATE_KEY
-from lightning_watt.settings import NAMES, Settings, Summary
+from lightning_watt.run.tally import Tally
+from lightning_watt.settings import NAMES, Argument, Settings, Summary
 from lightning_watt.sources.base import EnergySource
 from lightning_watt.sources.masks import GPU
 from lightning_watt.trainer import facts
@@ -38,6 +40,20 @@ def _report(callback: WattCallback, name: str, given: tuple[Any, ...], error: Ex
 
 hook = never_raise(_report)
 """A hook of ours that fails is reported once, and the training goes on."""
+
+
+def _begins(hook_name: str, part: StepPartStart) -> Any:
+    """The hook in which a part of a training step begins; it marks that if each batch is wanted."""
+
+    @wraps(getattr(Callback, hook_name))
+    def on_part_start(callback: WattCallback, *given: Any, **_: Any) -> None:
+        if callback._note_part is not None:
+            try:
+                callback._note_part(part)
+            except Exception as error:  # noqa: BLE001 - as `hook`
+                _report(callback, part.part, given, error)
+
+    return on_part_start
 
 
 class WattCallback(Callback):
@@ -110,20 +126,17 @@ class WattCallback(Callback):
         join_loaded_packages()
         super().__init__()
         self.settings = Settings.of(locals())
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._run = MeasuredRun(self.settings)
+        self._note_new_session()
 
-    def __getattr__(self, name: str) -> Any:
-        """An argument, by its name."""
-        if name in NAMES and "settings" in self.__dict__:
-            return getattr(self.settings, name)
-        numbers = "" if name.startswith("_") else " What was measured is in its `result`, such as `result.energy.total_kwh`."
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.{numbers}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """An argument that is set after construction is checked as there; it counts from the next `setup` on."""
-        if name in NAMES:
-            name, value = "settings", replace(self.settings, **{name: value})
-        super().__setattr__(name, value)
+    def _note_new_session(self) -> None:
+        """Take what the hooks of a batch touch; here, because each look further away costs them something."""
+        session = self._run.session
+        self._tally = session.tally if session is not None else Tally()
+        self._note_part = session.crowd.note if session is not None and self._run.settings.batches else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the arguments travel to another process: sources, files and threads stay where they are."""
@@ -133,7 +146,7 @@ class WattCallback(Callback):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._run = MeasuredRun(self.settings)
+        self._begin_anew()
 
     @property
     @override
@@ -181,6 +194,8 @@ class WattCallback(Callback):
         except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
             run.state.warn_once.failed("setup", error)
             run.state.missing.append(run.state.warn_once.said["setup"])
+        finally:
+            self._note_new_session()
 
     def _settings_instead(self, error: ArgumentError) -> Settings:
         """What to measure if `gpus` names a board that is not there: nothing, because the user named it."""
@@ -282,33 +297,20 @@ class WattCallback(Callback):
     @override
     @hook
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self._run.end_train_batch(trainer, batch, batch_idx)
+        if not self._tally.counts(batch, batch_idx, True):
+            self._run.end_batch(trainer, batch, batch_idx, trains=True)
 
-    # These three have no guard, which a batch would pay for, and defaults for Fabric, which gives them what it likes.
-
-    @override
-    def on_train_batch_start(
-        self, trainer: Any = None, pl_module: Any = None, batch: Any = None, batch_idx: int = 0
-    ) -> None:
-        if self.settings.batches:
-            self._run.start_part("forward")
-
-    @override
-    def on_before_backward(self, trainer: Any = None, pl_module: Any = None, loss: Any = None) -> None:
-        if self.settings.batches:
-            self._run.start_part("backward")
-
-    @override
-    def on_before_optimizer_step(self, trainer: Any = None, pl_module: Any = None, optimizer: Any = None) -> None:
-        if self.settings.batches:
-            self._run.start_part("optimizer")
+    on_train_batch_start = _begins("on_train_batch_start", FORWARD)
+    on_before_backward = _begins("on_before_backward", BACKWARD)
+    on_before_optimizer_step = _begins("on_before_optimizer_step", OPTIMIZER)
 
     @override
     @hook
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._run.end_batch(trainer, batch, batch_idx)
+        if not self._tally.counts(batch, batch_idx, False):
+            self._run.end_batch(trainer, batch, batch_idx)
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end
@@ -336,3 +338,7 @@ class WattCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep what a resumed run has used before; it is added when the training starts."""
         self._run.restored = state_dict or None
+
+
+for _name in NAMES:
+    setattr(WattCallback, _name, Argument(_name))

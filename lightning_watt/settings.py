@@ -7,7 +7,7 @@ Nothing here imports torch, because `EnergyMeter` works without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -158,3 +158,19 @@ def check(**values: Any) -> None:
     """
     for name, value in values.items():
         _CHECKS[name](name, value)
+
+
+class Argument:
+    """An argument as an attribute of what holds `settings`. One that is set later is checked too.
+
+    There is one for each argument, because a `__getattr__` for all would slow down every look at their owner.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        return self if owner is None else getattr(owner.settings, self._name)
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        owner.settings = replace(owner.settings, **{self._name: value})

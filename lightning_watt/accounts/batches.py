@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning_watt.accounts.events import BatchEnd, BatchesLeftOut, LogPoint, Note, StepPartStart
 from lightning_watt.accounts.ledger import Account, Point
+from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.schema import BatchRow, StepPart
 from lightning_watt.units import joules, seconds
@@ -113,38 +115,56 @@ class BatchEnergy:
 
 
 class Crowd:
-    """Leaves marks out while a driver hangs so long that too many wait for it; stages and epochs' ends never.
-
-    Attributes:
-        settled: the marks that do not wait any more; the reader's thread counts them, and the trainer's those that it takes.
-    """
+    """Notes marks; leaves some out while a driver hangs so long that too many wait, but never a stage or an epoch's end."""
 
     def __init__(self) -> None:
-        self.settled = 0
-        self._taken = 0
-        self._left_out = False  # a batch, and none was noted since
+        self._meter: EnergyMeter | None = None
+        self._marker: Marker = HostMarker()
+        self._waiting: deque[Mark[Any]] = deque()
+        self._now_ns: Callable[[], int] | None = None
+        self._few = 0  # marks beside which one more is noted without a further thought
+        self._is_left_out = False  # a batch, and none was noted since
 
-    def take(self, payload: Note, meter: EnergyMeter) -> Any:
-        """What to note for this; None if it is left out.
+    def begin(self, meter: EnergyMeter) -> None:
+        """Note marks for a meter that runs; it is asked for a reading before there are too many."""
+        self._meter = meter
+        self._marker, self._waiting = meter.noting
+        self._now_ns = self._marker.now_ns if isinstance(self._marker, HostMarker) else None
+        self._few, self._is_left_out = MOST_WAITING // 2, False
 
-        Args:
-            payload: what happens.
-            meter: where it would be noted; it is asked for a reading before there are too many.
-        """
-        waiting = self._taken - self.settled
+    def end(self) -> None:
+        """Note nothing any more."""
+        self._meter, self._few = None, 0
+        self._now_ns = None
+
+    def note(self, payload: Note) -> None:
+        """Note this moment."""
+        waiting, now_ns = self._waiting, self._now_ns
+        if len(waiting) >= self._few:
+            self._note_beside_many(payload)
+        elif now_ns is not None:
+            waiting.append(Mark(now_ns(), payload))  # as the marker does it, and one step less
+        else:
+            waiting.append(self._marker.mark(payload))
+
+    def _note_beside_many(self, payload: Note) -> None:
+        meter, waiting = self._meter, len(self._waiting)
+        if meter is None:
+            return
         if waiting == MOST_WAITING // 2:
             meter.ask()
         if waiting < MOST_WAITING or not isinstance(payload, MAY_BE_LEFT_OUT):
-            taken = self._without_left_out(payload) if self._left_out else payload
-            self._taken += taken is not None
-            return taken
-        meter.complaints.once(
-            "crowd",
-            "The driver has not answered for so long that no more batches and log rows can wait for it: those from here "
-            "on are left out, and the energy by stage and epoch is not. Check `nvidia-smi` and the kernel log.",
-        )
-        self._left_out = self._left_out or not isinstance(payload, LogPoint)
-        return None
+            taken = self._without_left_out(payload) if self._is_left_out else payload
+            if taken is not None:
+                meter.mark(taken)
+        else:
+            meter.complaints.once(
+                "crowd",
+                "The driver has not answered for so long that no more batches and log rows can wait for it: those from here "
+                "on are left out, and the energy by stage and epoch is not. Check `nvidia-smi` and the kernel log.",
+            )
+            self._is_left_out = self._is_left_out or not isinstance(payload, LogPoint)
+        self._few = 0 if self._is_left_out else MOST_WAITING // 2
 
     def _without_left_out(self, payload: Note) -> Any:
         if isinstance(payload, StepPartStart):
@@ -152,5 +172,5 @@ class Crowd:
         if not isinstance(payload, BatchEnd):
             return payload
         # Where this batch began is not known, so it has no row of its own either.
-        self._left_out = False
+        self._is_left_out = False
         return BatchesLeftOut(payload.batches, payload.samples)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from lightning_watt.accounts.forecast import Forecast, LogSpan
 from lightning_watt.accounts.ledger import Account, Point
 from lightning_watt.meter.marks import Mark
@@ -52,8 +54,8 @@ class LastCounted(NamedTuple):
     samples: int
 
 
-class BatchEnd(NamedTuple):
-    """A batch ended here, and each batch is wanted."""
+class BatchEnd(msgspec.Struct, frozen=True):
+    """A batch ended here, and each batch is wanted; made once a batch, so of the kind that is made the fastest."""
 
     account: Account
     batch: int
@@ -65,6 +67,9 @@ class StepPartStart(NamedTuple):
     """A part of a training step begins here: one of `batches.PARTS`."""
 
     part: str
+
+
+FORWARD, BACKWARD, OPTIMIZER = StepPartStart("forward"), StepPartStart("backward"), StepPartStart("optimizer")
 
 
 class Moment(NamedTuple):

@@ -7,6 +7,7 @@ holds up that thread and nobody else.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from types import TracebackType
@@ -89,6 +90,8 @@ class EnergyMeter:
             latest=lambda: self._run,
         )
         self._run: Measurement = self._new_run([], marker=self._marker, clock=EndingClock(clock))
+        # The two halves of `mark`: what makes one, and where they wait; for one who notes thousands between start and stop.
+        self.noting: tuple[Marker, deque[Mark[Any]]] = self._run.noting()
         tell_of_forks(self)
 
     def forked(self) -> None:
@@ -157,6 +160,7 @@ class EnergyMeter:
         self._is_open = False
         self.has_started = True
         self._run.start(listener, abandoned, on_abandoned)
+        self.noting = self._run.noting()
         return self
 
     def stop(self, limit_s: float = END_LIMIT_S) -> bool:

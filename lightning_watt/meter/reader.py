@@ -197,6 +197,10 @@ class Measurement:
         self._marks.append(mark)
         return mark
 
+    def noting(self) -> tuple[Marker, deque[Mark[Any]]]:
+        """The two halves of `mark`: what makes one, and where they wait."""
+        return self._marker, self._marks
+
     def ask(self) -> None:
         """Ask for a reading soon."""
         self._wake.set()

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lightning_watt.accounts.events import LastCounted
+from lightning_watt.accounts.ledger import Account
 from lightning_watt.errors import shown
 from lightning_watt.run.session import Session
 from lightning_watt.warn_once import WarnOnce
@@ -54,12 +55,12 @@ class SampleCount:
 
     def __init__(self, expected: Collection[int] = ()) -> None:
         self._expected = frozenset(expected)
-        self._reading: Callable[[Any], int | None] | None = None  # the one that is right for this loader's batches
         self._was_ambiguous = False
+        self.of: Callable[[Any], int | None] = self._decide
+        """The samples of a batch; None if that is not certain. Raises what the batch's own properties raise.
 
-    def of(self, batch: Any) -> int | None:
-        """The samples of a batch; None if that is not certain. Raises what the batch's own properties raise."""
-        return self._decide(batch) if self._reading is None else self._reading(batch)
+        At first it looks for the reading that is right for this loader's batches, and from then on it is that reading.
+        """
 
     def _decide(self, batch: Any) -> int | None:
         found = {reading: size for reading in (rows, members, whole) if (size := reading(batch)) is not None}
@@ -76,7 +77,7 @@ class SampleCount:
         right = [reading for reading, value in found.items() if value == size]
         self._was_ambiguous = whole in right and len(right) > 1  # two pictures in a list of two; a last batch would tell
         if not self._was_ambiguous:
-            self._reading = right[0]
+            self.of = right[0]
         return size
 
 
@@ -130,32 +131,44 @@ class Counting:
     def __init__(self, count_of_stage: Callable[[Any], Count], warn_once: WarnOnce) -> None:
         self._count_of_stage = count_of_stage
         self._warn_once = warn_once
-        self._counts: dict[str, Count | None] = {}
+        self.begin()
 
     def begin(self) -> None:
         """Another fit, test or prediction begins, with loaders of its own."""
-        self._counts.clear()
+        self._counts: dict[str, Count | None] = {}
+        self._account: Account | None = None  # whose batches `_count` counts
+        self._count: Count | None = None
 
     def count(self, session: Session, trainer: Any, batch: Any, replicas: int) -> None:
-        """Count a batch that is over; `replicas` processes each had one like it."""
-        stage = session.account.stage
-        try:
-            count = self._counts[stage]
-        except KeyError:
-            count = self._counts[stage] = self._count_of_stage(trainer)
-        if count is not None:
+        """Count a batch that is over; `replicas` processes each had one like it. The tally may count those that follow."""
+        tally = session.tally
+        if session.account is not self._account:
+            self._enter(session.account, trainer)
+        if (count := self._count) is not None:
             try:
                 size = count.of(batch)
             except Exception as error:  # noqa: BLE001 - a batch, and a module, of the user's own may raise anything
-                why = f"The samples of {stage} cannot be counted ({shown(error)}), so its joules per sample are left out."
-                self._warn_once.warn(why, f"samples {stage}")
+                self._say(error)
                 size = None
             if size is None:
-                self._counts[stage] = None
-                session.note(LastCounted(session.batches, session.samples))
+                self._count = self._counts[session.account.stage] = None
+                session.note(LastCounted(session.tally.batches, session.tally.samples))
             else:
-                session.samples += size * replicas  # before the batch: a batch without samples is one that is not counted
-        session.batches += 1
+                tally.samples += size * replicas  # before the batch: a batch without samples is one that is not counted
+        tally.batches += 1
+        tally.is_plain = (count := self._count) is not None
+        if count is not None:
+            tally.account, tally.samples_of, tally.replicas = session.account, count.of, replicas
+
+    def _enter(self, account: Account, trainer: Any) -> None:
+        if account.stage not in self._counts:
+            self._counts[account.stage] = self._count_of_stage(trainer)
+        self._account, self._count = account, self._counts[account.stage]
+
+    def _say(self, error: Exception) -> None:
+        stage = self._account.stage if self._account is not None else ""
+        why = f"The samples of {stage} cannot be counted ({shown(error)}), so its joules per sample are left out."
+        self._warn_once.warn(why, f"samples {stage}")
 
 
 def count_of(loaders: Any) -> SampleCount | JointCount:

@@ -15,7 +15,7 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 | two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
 | one in `sources/discover.py` | whether a source was opened too late; taken alone |
 | none | `ready`, `histograms`: the reader appends, the trainer removes; `news`: either sets it, in one step |
-| none | `batches`, `samples`, `account`, the meter, `epochs.noted`: only the trainer's thread writes |
+| none | `tally`, `account`, the meter, `epochs.noted`: only the trainer's thread writes; `tally.is_plain` as `news` |
 
 A signal handler may run between any two steps. So a thread can take each lock of the session and the reader again, and a
 change replaces a value in one step.
@@ -47,6 +47,7 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
 from lightning_watt.run.node_reports import Counted, NodeReport, Reporter, merged_gaps
 from lightning_watt.run.other_sessions import OtherSessions, WastedWork, label_here
+from lightning_watt.run.tally import Tally
 from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, seconds
@@ -66,8 +67,7 @@ class Session:
         ledger: the accounts of what this process measured.
         others: what earlier sessions of this run used, and other nodes.
         place: where it stands in its run.
-        batches: batches so far, which the trainer's thread counts.
-        samples: samples so far, likewise.
+        tally, crowd: counts the batches; notes marks. The trainer's thread has both at hand, for each batch.
         ready: snapshots that have been settled and wait to be logged.
         histograms: the loggers' step and each batch's joules, of training epochs that wait to be logged.
         batch_energy: each batch's energy, if it is wanted.
@@ -86,8 +86,8 @@ class Session:
     ledger: Ledger = field(default_factory=Ledger)
     others: OtherSessions = field(default_factory=OtherSessions)
     place: Place = Place()  # noqa: RUF009 - a tuple
-    batches: int = 0
-    samples: int = 0
+    tally: Tally = field(default_factory=Tally)
+    crowd: Crowd = field(default_factory=Crowd)
     ready: deque[Snapshot] = field(default_factory=deque)
     histograms: deque[tuple[int, list[float]]] = field(default_factory=deque)
     batch_energy: BatchEnergy = field(default_factory=BatchEnergy)
@@ -103,7 +103,7 @@ class Session:
         self._begin_anew()
         self.began_ns = 0  # the first mark of all
         self._entered: deque[tuple[int, Switch]] = deque()  # when what was entered, of switches that are not settled
-        self.reporter, self._crowd = Reporter(), Crowd()
+        self.reporter = Reporter()
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
         tell_of_forks(self)
@@ -115,6 +115,7 @@ class Session:
     def forked(self) -> None:
         """In a child of the process that measures: nothing is charged any more, and nothing settled or written."""
         keep(dict(vars(self)))
+        self.crowd.end()
         self._begin_anew()
         self.on_settled = None
 
@@ -161,7 +162,7 @@ class Session:
         if at is None or account is None or meter is None or not self.devices:
             return []
         here = (at.t_ns, Switch(account, at.batches, at.samples))
-        now = (meter.now_ns(), Switch(account, self.batches, self.samples))
+        now = (meter.now_ns(), Switch(account, self.tally.batches, self.tally.samples))
         edges = [here, *self._entered, now]
         return usage_ahead(at, self.ledger.labels, energy_uj, edges, epoch=account.epoch if by_stage else None)
 
@@ -207,12 +208,12 @@ class Session:
         self.gaps, self._meter, self.account = self._gaps(), meter, account
         self.spans.begin(None)
         self._entered.clear()
-        self._crowd = Crowd()
         try:
             meter.start(self._settle, abandoned=abandoned, on_abandoned=on_abandoned)
         except BaseException:
             self._meter = None  # or marks would pile up that nobody settles
             raise
+        self.crowd.begin(meter)
         self.switch(account)
 
     def end(self) -> bool:
@@ -220,7 +221,8 @@ class Session:
         if self._meter is None:
             return True
         self.switch(Account("other", self.account.epoch))
-        self.note(RunEnd(self.batches, self.samples))
+        self.note(RunEnd(self.tally.batches, self.tally.samples))
+        self.crowd.end()
         known_ns, end_ns, power_w = self._meter.frontier_ns, self._meter.now_ns(), self.power_w
         answered = self._meter.stop()
         with self._lock:
@@ -237,25 +239,24 @@ class Session:
 
     def switch(self, account: Account) -> None:
         """The trainer enters another stage or epoch."""
-        left, self.account = self.account, account
+        left, self.account, self.tally.is_plain = self.account, account, False
         if self._meter is not None:
             with self._lock:
-                switch = Switch(account, self.batches, self.samples)
+                switch = Switch(account, self.tally.batches, self.tally.samples)
                 self._entered.append((self._meter.mark(switch).t_ns, switch))
             if left.stage != account.stage:
                 self._meter.ask()  # a reading close to the edge shows best what lies on either side
 
     def note(self, payload: Note, *, ask: bool = False) -> None:
         """Note a moment; with `ask`, a reading follows soon. If too many wait for a driver, batches are left out."""
-        if self._meter is not None and (taken := self._crowd.take(payload, self._meter)) is not None:
-            self._meter.mark(taken)
-            if ask:
-                self._meter.ask()
+        self.crowd.note(payload)
+        if ask and self._meter is not None:
+            self._meter.ask()
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
         self.epochs.note(self.account, accuracy)
-        self.note(EpochEnd(self.account, accuracy, step, self.batches, self.samples), ask=True)
+        self.note(EpochEnd(self.account, accuracy, step, self.tally.batches, self.tally.samples), ask=True)
 
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now, by the last known power; the exact value follows in the log."""
@@ -305,7 +306,6 @@ class Session:
                     self._take_switch(payload, point)
                     continue
                 self.ledger.charge(point)
-                self._crowd.settled += payload is not None
                 if isinstance(payload, LogPoint) and (self.devices or self.others.nodes.reports):
                     row = self._snapshot(payload, point, is_wanted=self.logs_rows or mark is last_row)
                     self.ready.extend([row] if row is not None else [])
@@ -320,7 +320,7 @@ class Session:
                     epoch_over = True
                 else:
                     self.batch_energy.take(payload, point, gains)
-        self.news = True
+        self.news, self.tally.is_plain = True, False
         if self.on_settled is not None:
             self.on_settled(self.batch_energy.take_rows(), epoch_over)
 

@@ -169,7 +169,7 @@ class Budget:
         if not self._is_used_up and (ask or not self._waits):
             self._waits = True
             take = partial(self._take, facts.batches_trained(trainer))
-            session.note(Moment(session.batches, session.samples, take), ask=ask)
+            session.note(Moment(session.tally.batches, session.tally.samples, take), ask=ask)
 
     def mind(self, trainer: Any, session: Session | None, warn_once: WarnOnce) -> None:
         """Stop if the plan is due. A plan of this process's own is looked at once more before.
@@ -204,7 +204,7 @@ class Budget:
 
     def check_began(self, session: Session) -> None:
         """The first batch of the sanity check is over: it warms up, so it does not show what a validation uses."""
-        session.note(Moment(session.batches, session.samples, self._take_warm_up), ask=True)
+        session.note(Moment(session.tally.batches, session.tally.samples, self._take_warm_up), ask=True)
 
     def _take_warm_up(self, totals: Totals) -> None:
         self._warm_up = totals.by_stage().get("sanity_check", NOTHING)

@@ -11,8 +11,7 @@ from itertools import count
 from time import monotonic
 from typing import Any
 
-from lightning_watt.accounts.batches import PARTS
-from lightning_watt.accounts.events import BatchEnd, LogPoint, Moment, StepPartStart
+from lightning_watt.accounts.events import BatchEnd, LogPoint, Moment
 from lightning_watt.accounts.ledger import Account
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
@@ -26,6 +25,7 @@ from lightning_watt.run.resume import go_on, saved_line
 from lightning_watt.run.samples import Counting
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
+from lightning_watt.run.tally import Tally
 from lightning_watt.settings import Settings
 from lightning_watt.trainer import facts
 from lightning_watt.trainer.accuracy import look_for_accuracy
@@ -34,7 +34,6 @@ from lightning_watt.trainer.monitors import Monitors, Tuners
 from lightning_watt.trainer.publisher import Publisher
 from lightning_watt.warn_once import never_raise
 
-PART_STARTS = {part: StepPartStart(part) for part in PARTS}
 FABRIC = "fabric"
 """The key of the sentence that Fabric's callbacks are not measured."""
 
@@ -74,6 +73,7 @@ class MeasuredRun:
         replicas: processes that train on data of their own.
         counting: counts the batches and their samples.
         trains: whether the Trainer is inside of its fit.
+        has_trained: whether a training batch has ended here.
         nested: runs of the same Trainer inside of its fit.
         is_set_up: whether every callback was set up; files are written from then on.
         writes_from_s: or from this moment on (`monotonic`).
@@ -98,11 +98,10 @@ class MeasuredRun:
         self.every = 1
         self.replicas = 1
         self.counting = Counting(facts.sample_count, self.state.warn_once)
-        self.trains = False
+        self.trains = self.has_trained = False
         self.nested = 0
         self.is_set_up, self.writes_from_s = False, 0.0
         self.restored: dict[str, Any] | None = None
-        self._train_batches = 0
         self._saves, self._saved = count(1), deque[JournalLine]()  # checkpoints; their lines, which wait to be written
         self._epoch_open = False
         self._recorded = self._is_old = False
@@ -122,11 +121,6 @@ class MeasuredRun:
         """Whether this process keeps the run's record."""
         return self.nodes is None or self.nodes.leads
 
-    @property
-    def has_trained(self) -> bool:
-        """Whether a training batch has ended here."""
-        return self._train_batches > 0
-
     def to_record(self) -> Record | None:
         """The record so far; None before anything was measured."""
         return None if self.session is None else self.state.to_record(self.session, self.settings.scoring)
@@ -141,7 +135,9 @@ class MeasuredRun:
         metric, number = state.metric, next(self._saves)
         accounts = session.state_dict() | {"saved": number}
         # What is a guess in them yet stands in the journal once it is settled.
-        session.note(Moment(session.batches, session.samples, lambda now: self._saved.append(saved_line(now, number))))
+        session.note(
+            Moment(session.tally.batches, session.tally.samples, lambda now: self._saved.append(saved_line(now, number)))
+        )
         return {
             "session": accounts,
             "inherited": [{"path": run.path, "total_j": run.total_j} for run in state.inherited],
@@ -211,42 +207,40 @@ class MeasuredRun:
         if self.state.metric.last != before:
             session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
 
-    def end_train_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
-        """A training batch is over: count it, log after every so many, and mind the budget."""
+    def end_batch(self, trainer: Any, batch: Any, batch_idx: int, *, trains: bool = False) -> None:
+        """A batch is over that is not only to be counted: of a training, log after every so many, and mind the budget."""
         session = self.session
+        if session is None and not facts.is_a(trainer, "Trainer"):
+            raise TypeError(f"{type(trainer).__name__} is no Trainer")
         try:
             if session is not None:
-                self._train_batches += 1
-                self.end_batch(trainer, batch, batch_idx)
-                if self._train_batches % self.every == 0:
+                tally, each = session.tally, self.settings.batches
+                self.counting.count(session, trainer, batch, self.replicas)
+                tally.note = session.crowd.note if each else None
+                if each:
+                    session.note(BatchEnd(session.account, batch_idx, session.tally.batches, session.tally.samples))
+                if self.publisher.budget is not None:
+                    tally.is_plain = False
+                    if batch_idx == 0 and session.account.stage == "sanity_check":
+                        self.publisher.budget.check_began(session)
+                if session.news:
+                    self._catch_up(trainer)
+                if trains and self._is_row_due(tally):
                     metrics = facts.computed_metrics(trainer)
                     look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
                     session.note(self.log_point(trainer))
         finally:
-            if self.publisher.budget is not None and self.publisher.budget.end_batch(trainer, session, self.state.warn_once):
+            budget = self.publisher.budget if trains else None
+            if budget is not None and budget.end_batch(trainer, session, self.state.warn_once):
                 self.publish(trainer)
 
-    def end_batch(self, trainer: Any, batch: Any, batch_idx: int) -> None:
-        """A batch of any stage is over: count it."""
-        session = self.session
-        if session is None:
-            return
-        self.counting.count(session, trainer, batch, self.replicas)
-        if self.settings.batches:
-            session.note(BatchEnd(session.account, batch_idx, session.batches, session.samples))
-        if batch_idx == 0 and session.account.stage == "sanity_check" and self.publisher.budget is not None:
-            self.publisher.budget.check_began(session)
-        if session.news:
-            self._catch_up(trainer)
-
-    def start_part(self, part: str) -> None:
-        """A part of a training step begins: forward, backward or optimizer."""
-        if self.session is None:
-            return
-        try:
-            self.session.note(PART_STARTS[part])
-        except Exception as error:  # noqa: BLE001 - nothing of ours may stop a training
-            self.state.warn_once.failed(part, error)
+    def _is_row_due(self, tally: Tally) -> bool:
+        self.has_trained = True
+        tally.until_row = min(tally.until_row or self.every, self.every) - 1
+        if tally.until_row:
+            return False
+        tally.until_row = self.every
+        return True
 
     # -- the trainer's thread takes what was settled ------------------------------------------------------------------
 
@@ -260,8 +254,8 @@ class MeasuredRun:
             step=facts.logger_step(trainer),
             epoch=int(trainer.current_epoch),
             accuracy=self.state.metric.last,
-            batches=session.batches,
-            samples=session.samples,
+            batches=session.tally.batches,
+            samples=session.tally.samples,
             ahead=facts.batches_ahead(trainer, left_s) if fitting else None,
             trained=facts.batches_trained(trainer) if fitting else 0,
             per_batch=not (fitting and session.account.stage == "validate"),
@@ -291,7 +285,7 @@ class MeasuredRun:
     @guarded
     def _give_values(self, trainer: Any, session: Session | None) -> None:
         # At the end of a training epoch that has just validated, the values are those of that validation.
-        given = (session.batches, self.state.metric.last) if session is not None else ()
+        given = (session.tally.batches, self.state.metric.last) if session is not None else ()
         is_new = given != self._given or self.nodes is not None or self.publisher.budget is not None
         self._given = given
         if is_new:

@@ -40,7 +40,7 @@ ROWS: list[set[str]] = [
 
 DOORS: dict[str, set[str]] = {
     "fsspec": {"record.remote"},
-    "msgspec": {"sources.base", "record", "accounts", "run", "distributed", "tensorboard", "commands"},
+    "msgspec": {"sources.base", "meter.marks", "record", "accounts", "run", "distributed", "tensorboard", "commands"},
     "numpy": {"meter", "testing"},
     "psutil": {"host"},
     "pynvml": {"sources.nvml_boards", "testing"},

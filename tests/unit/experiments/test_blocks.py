@@ -51,7 +51,7 @@ def test_the_callback_works_in_its_own_blocks_alone():
     assert len(kinds) >= 3
     for triple in zip(*[iter(kinds)] * 3, strict=False):
         assert sorted(triple) == sorted(blocks.KINDS)
-    counted = callback._run.session.batches
+    counted = callback._run.session.tally.batches
     idle = sum(len(began) for kind, began in callback.blocks if kind != "ours")
     assert counted == pytest.approx(400 - idle, abs=2 * len(kinds))
     assert counted < 400

@@ -82,7 +82,7 @@ def session() -> Iterator[Session]:
     session.begin(meter, Account("train", 0))
     assert meter.wait_for(meter.mark())
     clock.sleep(2)
-    session.batches, session.samples = 1, 4
+    session.tally.batches, session.tally.samples = 1, 4
     session.note(POINT)
     assert meter.wait_for(meter.mark())
     clock.sleep(1)
@@ -228,8 +228,8 @@ def test_marks_that_wait_for_a_driver_that_hangs_are_bounded_and_no_stage_is_lef
         for batch in range(batches):
             session.note(StepPartStart("forward"))
             clock.sleep(1)
-            session.batches, session.samples = session.batches + 1, session.samples + 4
-            session.note(BatchEnd(session.account, batch, session.batches, session.samples))
+            session.tally.batches, session.tally.samples = session.tally.batches + 1, session.tally.samples + 4
+            session.note(BatchEnd(session.account, batch, session.tally.batches, session.tally.samples))
             session.note(POINT)
 
     try:

@@ -92,7 +92,7 @@ def test_an_epoch_s_batches_energy_and_accuracy_reach_the_record(run, clock):
     run.start_training(trainer)
     for index in range(2):
         clock.sleep(1)
-        run.end_train_batch(trainer, torch.zeros(8, 3), index)
+        run.end_batch(trainer, torch.zeros(8, 3), index, trains=True)
     trainer._logger_connector._callback_metrics["val_acc"] = torch.tensor(0.75)
     run.end_epoch(trainer, "train", then="train")
     run.close_train_epoch(trainer)
@@ -149,7 +149,7 @@ def test_what_a_checkpoint_guessed_is_corrected_by_what_its_session_settled(run,
     for stage, epoch in (("train", 0), ("validate", 0), ("train", 1)):
         run.session.switch(Account(stage, epoch))
         clock.sleep(1)
-        run.session.batches += 1
+        run.session.tally.batches += 1
     state = run.state_dict()
     clock.sleep(1)
     if ending == "killed before":
