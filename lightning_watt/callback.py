@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -127,6 +127,10 @@ class WattCallback(Callback):
         super().__init__()
         self.settings = Settings.of(locals())
         self._begin_anew()
+
+    if TYPE_CHECKING:  # the arguments, which are set below the class
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def _begin_anew(self) -> None:
         self._run = MeasuredRun(self.settings)

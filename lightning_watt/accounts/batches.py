@@ -151,7 +151,7 @@ class Crowd:
         meter, waiting = self._meter, len(self._waiting)
         if meter is None:
             return
-        if waiting == MOST_WAITING // 2:
+        if waiting >= MOST_WAITING // 2:  # more than a hook's own marks wait there, so none may come just then
             meter.ask()
         if waiting < MOST_WAITING or not isinstance(payload, MAY_BE_LEFT_OUT):
             taken = self._without_left_out(payload) if self._is_left_out else payload

@@ -56,6 +56,8 @@ class SampleCount:
     def __init__(self, expected: Collection[int] = ()) -> None:
         self._expected = frozenset(expected)
         self._was_ambiguous = False
+        self.is_decided = False
+        """`of` stays what it is."""
         self.of: Callable[[Any], int | None] = self._decide
         """The samples of a batch; None if that is not certain. Raises what the batch's own properties raise.
 
@@ -77,7 +79,7 @@ class SampleCount:
         right = [reading for reading, value in found.items() if value == size]
         self._was_ambiguous = whole in right and len(right) > 1  # two pictures in a list of two; a last batch would tell
         if not self._was_ambiguous:
-            self.of = right[0]
+            self.of, self.is_decided = right[0], True
         return size
 
 
@@ -87,6 +89,8 @@ class JointCount:
     Args:
         counts: a count for each loader, in the same structure.
     """
+
+    is_decided = True
 
     def __init__(self, counts: Mapping[Any, Any] | Sequence[Any]) -> None:
         self._counts = list(counts.items() if isinstance(counts, Mapping) else enumerate(counts))
@@ -103,6 +107,8 @@ class SaidCount:
     Args:
         ask: its `watt_batch_size`, which takes a batch and returns its samples, or None.
     """
+
+    is_decided = True
 
     def __init__(self, ask: Callable[[Any], Any]) -> None:
         self._ask = ask
@@ -156,7 +162,7 @@ class Counting:
             else:
                 tally.samples += size * replicas  # before the batch: a batch without samples is one that is not counted
         tally.batches += 1
-        tally.is_plain = (count := self._count) is not None
+        tally.is_plain = (count := self._count) is not None and count.is_decided
         if count is not None:
             tally.account, tally.samples_of, tally.replicas = session.account, count.of, replicas
 

@@ -223,7 +223,6 @@ def test_the_study_never_sees_the_tests():
 
 
 NOT_NAMED_BY_A_UNIT_TEST = {
-    "callback": "its hooks need a Trainer: tests/integration",
     "__main__": "tests/integration/test_cli.py",
     "entry_point": "tests/integration/test_zero_code.py",
     "zero_code": "tests/integration/test_zero_code.py",

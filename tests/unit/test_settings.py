@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lightning_watt import EnergyMeter, WattCallback
-from lightning_watt.settings import NAMES, READERS, Settings, check
+from lightning_watt.settings import NAMES, READERS, Argument, Settings, check
 
 
 def test_the_callback_has_the_same_arguments_and_defaults():
@@ -139,3 +139,14 @@ def test_what_means_no_board_gets_no_advice():
 def test_a_unit_in_another_form_is_answered_with_its_name(wrong, meant):
     with pytest.raises(ValueError, match=f"unit {wrong!r} is unknown: .*Did you mean {meant!r}"):
         WattCallback(sam_unit=wrong)
+
+
+def test_an_argument_is_an_attribute_that_is_checked_and_the_rest_stays():
+    callback = WattCallback(alpha=2.0)
+    callback.interval = 3.0
+    assert (callback.interval, callback.alpha, callback.settings) == (3.0, 2.0, Settings(alpha=2.0, interval=3.0))
+    with pytest.raises(ValueError, match="interval is 0"):
+        callback.interval = 0
+    assert callback.interval == 3.0
+    assert not hasattr(callback, "intervals")
+    assert {name for name in NAMES if isinstance(vars(WattCallback)[name], Argument)} == set(NAMES)

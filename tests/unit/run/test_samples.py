@@ -13,7 +13,10 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from lightning_watt.run.samples import JointCount, SaidCount, SampleCount, count_of, expected_of
+from lightning_watt.accounts.ledger import Account
+from lightning_watt.run.samples import Counting, JointCount, SaidCount, SampleCount, count_of, expected_of
+from lightning_watt.run.session import Session
+from lightning_watt.warn_once import WarnOnce
 
 Fields = namedtuple("Fields", "x y")
 
@@ -180,3 +183,34 @@ def test_a_module_may_say_it_and_may_not_know_it():
     for nonsense, error in ((-1, ValueError), ("7", TypeError), (1.5, TypeError)):
         with pytest.raises(error):
             SaidCount(lambda batch, said=nonsense: said).of(rows(3))
+
+
+def test_what_is_not_decided_yet_is_asked_again_and_what_is_decided_stays():
+    """Two pictures in a list of two say two things; the list of three that follows says which is right."""
+    session, count = Session(), SampleCount([3])
+    counting = Counting(lambda _: count, WarnOnce())
+    session.account = Account("train", 0)
+    pictures = [rows(3, 8, 8)] * 3
+    counting.count(session, None, pictures, 1)
+    assert (session.tally.is_plain, session.tally.samples) == (False, 3)
+    counting.count(session, None, {"x": rows(3, 8)}, 1)
+    assert (session.tally.is_plain, session.tally.samples) == (True, 6)
+    assert session.tally.samples_of == count.of
+    assert count.of != count._decide
+
+
+def test_another_stage_is_counted_by_its_own_loader_and_a_batch_that_raises_ends_the_samples():
+    def raising(batch: Any) -> int:
+        raise KeyError(batch)
+
+    counts = {"train": SampleCount(), "validate": SaidCount(raising)}
+    session, warn_once = Session(), WarnOnce()
+    counting = Counting(lambda stage: counts[stage], warn_once)
+    session.account = Account("train", 0)
+    counting.count(session, "train", rows(4, 2), 2)
+    session.account = Account("validate", 0)
+    with pytest.warns(UserWarning, match="samples of validate cannot be counted"):
+        counting.count(session, "validate", rows(4, 2), 2)
+    assert (session.tally.batches, session.tally.samples, session.tally.is_plain) == (2, 8, False)
+    counting.count(session, "validate", rows(4, 2), 2)
+    assert (session.tally.batches, session.tally.samples) == (3, 8)
