@@ -221,9 +221,17 @@ class Ledger:
         """Usage summed over epochs, in the order of `STAGES`; stages that never ran are absent."""
         return {stage: usage for stage in STAGES if (usage := self._stages.get(stage))}
 
+    def uj_by_stage(self) -> dict[str, Mapping[str, int]]:
+        """Microjoules by stage and device label."""
+        return {stage: usage.uj for stage, usage in self._stages.items()}
+
     def by_device(self) -> dict[str, int]:
         """Microjoules by device label, over all accounts."""
-        return dict(sum(self._stages.values(), Usage(dict.fromkeys(self.labels, 0))).uj)
+        found = dict.fromkeys(self.labels, 0)
+        for usage in self._stages.values():
+            for label, uj in usage.uj.items():
+                found[label] = found.get(label, 0) + uj
+        return found
 
     def state_dict(self) -> list[list[Any]]:
         """The accounts as plain lists, for a checkpoint."""

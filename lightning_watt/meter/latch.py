@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -41,8 +40,11 @@ class Latch:
     def set(self) -> None:
         """Set it, and wake the thread that waits."""
         self._is_set = True
-        with suppress(RuntimeError):  # the bell rings already
-            self._bell.release()
+        if self._bell.locked():
+            try:
+                self._bell.release()
+            except RuntimeError:  # a signal handler, or another thread, has just rung it
+                return
 
     def clear(self) -> None:
         """Reset it."""

@@ -23,6 +23,8 @@ from lightning_watt.sources.base import Device, Gap
 
 LATE_EPOCHS = 8
 """Epochs whose accounts are kept apart for reports that come late."""
+MOST_GAPS = 100
+"""Gaps that stand one by one."""
 MOST_ACCOUNTS = 8
 """Accounts that a report tells apart, the latest ones; between two epochs' ends a trainer enters fewer."""
 
@@ -219,6 +221,11 @@ def merged_gaps(gaps: Sequence[Gap]) -> list[Gap]:
         known_s, known_j = sums.get((gap.device, gap.why), (0.0, 0.0))
         sums[gap.device, gap.why] = known_s + gap.seconds, known_j + gap.joules
     return [Gap(device=device, seconds=s, joules=j, why=why) for (device, why), (s, j) in sums.items()]
+
+
+def few_gaps(gaps: list[Gap]) -> list[Gap]:
+    """These gaps, or if they are many, those of one device and one kind as one."""
+    return merged_gaps(gaps) if len(gaps) > MOST_GAPS else gaps
 
 
 def _lay_out(report: NodeReport, before: NodeReport | None, rises: defaultdict[Account, _Rise]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning_watt.accounts.epochs import all_rows_of, from_plain, merged_rows,
 from lightning_watt.accounts.ledger import NOTHING, WASTED, Account, Ledger
 from lightning_watt.record.schema import Epoch, LostWork
 from lightning_watt.run.node_reports import Counted, NodeReport, OtherNodes
+from lightning_watt.run.sums import Sums, sums_of
 from lightning_watt.sources.base import Device, Gap, devices_from
 from lightning_watt.units import joules, seconds
 
@@ -210,10 +212,15 @@ class OtherSessions:
         """What all counters lost."""
         return [*self.gaps, *self.nodes.gaps]
 
-    @property
+    @cached_property
     def all_edges(self) -> float:
         """Squared microjoules beyond the ends of all these sessions."""
         return self.outer_edges + self.nodes.outer_edges
+
+    @cached_property
+    def sums(self) -> Sums:
+        """What all these sessions come to."""
+        return sums_of(self.ledgers, self.all_devices, self.all_edges, self.all_gaps)
 
 
 def label_here(device: Device, known: Mapping[str, Device]) -> str:

@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lightning_watt.accounts.events import LastCounted
-from lightning_watt.accounts.ledger import Account
 from lightning_watt.errors import shown
 from lightning_watt.run.session import Session
 from lightning_watt.warn_once import WarnOnce
@@ -137,42 +136,38 @@ class Counting:
     def __init__(self, count_of_stage: Callable[[Any], Count], warn_once: WarnOnce) -> None:
         self._count_of_stage = count_of_stage
         self._warn_once = warn_once
-        self.begin()
+        self._counts: dict[str, Count | None] = {}
+        self._known: dict[str, Callable[[Any], int | None]] = {}  # the tally's too
 
     def begin(self) -> None:
         """Another fit, test or prediction begins, with loaders of its own."""
-        self._counts: dict[str, Count | None] = {}
-        self._account: Account | None = None  # whose batches `_count` counts
-        self._count: Count | None = None
+        self._counts.clear()
+        self._known.clear()
 
     def count(self, session: Session, trainer: Any, batch: Any, replicas: int) -> None:
         """Count a batch that is over; `replicas` processes each had one like it. The tally may count those that follow."""
-        tally = session.tally
-        if session.account is not self._account:
-            self._enter(session.account, trainer)
-        if (count := self._count) is not None:
+        tally, stage = session.tally, session.account.stage
+        if stage not in self._counts:
+            self._counts[stage] = self._count_of_stage(trainer)
+        if (count := self._counts[stage]) is not None:
             try:
                 size = count.of(batch)
             except Exception as error:  # noqa: BLE001 - a batch, and a module, of the user's own may raise anything
-                self._say(error)
+                self._say(stage, error)
                 size = None
             if size is None:
-                self._count = self._counts[session.account.stage] = None
-                session.note(LastCounted(session.tally.batches, session.tally.samples))
+                self._counts[stage] = count = None
+                self._known.pop(stage, None)
+                session.note(LastCounted(tally.batches, tally.samples))
             else:
                 tally.samples += size * replicas  # before the batch: a batch without samples is one that is not counted
         tally.batches += 1
-        tally.is_plain = (count := self._count) is not None and count.is_decided
-        if count is not None:
-            tally.account, tally.samples_of, tally.replicas = session.account, count.of, replicas
+        if count is not None and count.is_decided:
+            self._known[stage] = count.of
+        tally.known, tally.replicas, tally.is_plain = self._known, replicas, True
+        tally.enter(session.account)
 
-    def _enter(self, account: Account, trainer: Any) -> None:
-        if account.stage not in self._counts:
-            self._counts[account.stage] = self._count_of_stage(trainer)
-        self._account, self._count = account, self._counts[account.stage]
-
-    def _say(self, error: Exception) -> None:
-        stage = self._account.stage if self._account is not None else ""
+    def _say(self, stage: str, error: Exception) -> None:
         why = f"The samples of {stage} cannot be counted ({shown(error)}), so its joules per sample are left out."
         self._warn_once.warn(why, f"samples {stage}")
 

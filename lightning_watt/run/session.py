@@ -38,22 +38,20 @@ from lightning_watt.accounts.ahead import usage_ahead
 from lightning_watt.accounts.batches import BatchEnergy, Crowd
 from lightning_watt.accounts.epochs import FinishedEpochs
 from lightning_watt.accounts.events import EpochEnd, LogPoint, Moment, Note, RunEnd, Snapshot, Switch, point_of
-from lightning_watt.accounts.forecast import LogSpan, LogSpans, Rate
+from lightning_watt.accounts.forecast import LogSpan, LogSpans
 from lightning_watt.accounts.ledger import NOTHING, Account, Ledger, Point, Usage
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import BatchRow, Status
-from lightning_watt.run.node_reports import Counted, NodeReport, Reporter, merged_gaps
+from lightning_watt.run.node_reports import Counted, NodeReport, Reporter, few_gaps
 from lightning_watt.run.other_sessions import OtherSessions, WastedWork, label_here
+from lightning_watt.run.sums import Sums, sums_ahead, sums_of
 from lightning_watt.run.tally import Tally
 from lightning_watt.run.totals import Place, Totals, checkpoint_state, journal_line, snapshot_of
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, seconds
-
-MOST_GAPS = 100
-"""Gaps that stand one by one; more are put together, one a device and kind."""
 
 
 @dataclass
@@ -121,15 +119,15 @@ class Session:
 
     # -- either thread ------------------------------------------------------------------------------------------------
 
-    def totals(self, *, with_since: bool = False, by_stage: bool = False) -> Totals:
-        """What the run has used, under one lock, without waiting; `by_stage`: what is ahead is not told by epoch."""
+    def totals(self, *, with_since: bool = False) -> Totals:
+        """What the run has used, under one lock, without waiting."""
         energy_uj = self._meter.energy_now_uj() if self._meter is not None else []
         with self._lock:
-            ahead = self._ahead(energy_uj, by_stage=by_stage)
+            ahead = self._ahead(energy_uj)
             return self._totals(ahead, self.ledger.take_since() if with_since else None)
 
     def _totals(self, ahead: Sequence[tuple[Account, Usage]] = (), since: Mapping[Account, Usage] | None = None) -> Totals:
-        at, meter = self.ledger.at, self._meter  # the caller holds the lock
+        meter = self._meter  # the caller holds the lock
         ticks_s = meter.ticks_s if meter is not None else {}
         return Totals(
             session=self.id,
@@ -147,24 +145,23 @@ class Session:
             epochs=self.epochs.copy(),
             step_parts=dict(self.batch_energy.parts),
             gaps=tuple(self._gaps()),
-            outer_edges=self._outer_edges + (at.edge_variance if at is not None else 0.0),
+            outer_edges=self._edges(),
             interval_s=meter.interval_s if meter is not None else 0.0,
             is_over=meter is None,
             since=since or {},
         )
 
     def _gaps(self) -> list[Gap]:
-        gaps = [*self.gaps, *(self._meter.gaps if self._meter is not None else ())]
-        return merged_gaps(gaps) if len(gaps) > MOST_GAPS else gaps
+        return few_gaps([*self.gaps, *(self._meter.gaps if self._meter is not None else ())])
 
-    def _ahead(self, energy_uj: Sequence[int], *, by_stage: bool) -> list[tuple[Account, Usage]]:
+    def _ahead(self, energy_uj: Sequence[int]) -> list[tuple[Account, Usage]]:
         at, account, meter = self.ledger.at, self.ledger.account, self._meter
         if at is None or account is None or meter is None or not self.devices:
             return []
         here = (at.t_ns, Switch(account, at.batches, at.samples))
         now = (meter.now_ns(), Switch(account, self.tally.batches, self.tally.samples))
         edges = [here, *self._entered, now]
-        return usage_ahead(at, self.ledger.labels, energy_uj, edges, epoch=account.epoch if by_stage else None)
+        return usage_ahead(at, self.ledger.labels, energy_uj, edges)
 
     @property
     def energy_j(self) -> float:
@@ -176,11 +173,6 @@ class Session:
     def power_w(self) -> float:
         """The last known power over all devices, watts."""
         return sum(self._meter.power_now_w()) if self._meter is not None else 0.0
-
-    def known_rates(self) -> dict[str, Rate]:
-        """Joules a batch by stage, as far as they are known."""
-        with self._lock:
-            return self.spans.known_rates(self.ledger.by_stage())
 
     def state_dict(self) -> dict[str, Any]:
         """The accounts by now as plain values, for a checkpoint."""
@@ -239,7 +231,8 @@ class Session:
 
     def switch(self, account: Account) -> None:
         """The trainer enters another stage or epoch."""
-        left, self.account, self.tally.is_plain = self.account, account, False
+        left, self.account = self.account, account
+        self.tally.enter(account)
         if self._meter is not None:
             with self._lock:
                 switch = Switch(account, self.tally.batches, self.tally.samples)
@@ -260,10 +253,21 @@ class Session:
 
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now, by the last known power; the exact value follows in the log."""
-        power_w = self._meter.power_now_w() if self._meter is not None else []
-        totals = self.totals(by_stage=True).now()
-        power = dict(zip(totals.settled.labels, power_w, strict=False))
-        return snapshot_of(totals, point, power, LogSpan(0.0, 0, 0), self.known_rates())
+        meter = self._meter
+        power_w, energy_uj = (meter.power_now_w(), meter.energy_now_uj()) if meter is not None else ([], [])
+        with self._lock:
+            own, sums = self.ledger.by_stage(), self._sums()
+            if meter is not None and self.devices:
+                sums = sums.and_more(sums_ahead(self.ledger, self.devices, energy_uj, self._entered, meter.now_ns()))
+            power = dict(zip(self.ledger.labels, power_w, strict=False))
+            return snapshot_of(sums, point, power, LogSpan(0.0, 0, 0), self.spans.known_rates(own), own)
+
+    def _sums(self) -> Sums:
+        # The caller holds the lock.
+        return sums_of([self.ledger], self.devices, self._edges(), self._gaps()).and_more(self.others.sums)
+
+    def _edges(self) -> float:
+        return self._outer_edges + (self.ledger.at.edge_variance if self.ledger.at is not None else 0.0)
 
     def resume(self, state: Mapping[str, Any]) -> bool:
         """Add an earlier part of this run, from its checkpoint; False if it is here already. ValueError if it is none."""
@@ -344,7 +348,8 @@ class Session:
         ticks_s = self._meter.ticks_s if self._meter is not None else {}
         power = self.spans.mean_power_w(point, self.ledger.labels, max(ticks_s.values(), default=0.0))
         stage = self.ledger.account.stage if self.ledger.account else "other"
-        span = self.spans.cut(stage, self.ledger.by_stage().get(stage, NOTHING))
+        own = self.ledger.by_stage()
+        span = self.spans.cut(stage, own.get(stage, NOTHING))
         if not is_wanted:
             return None
-        return snapshot_of(self._totals(), log_point, power, span, self.spans.known_rates(self.ledger.by_stage()))
+        return snapshot_of(self._sums(), log_point, power, span, self.spans.known_rates(own), own)

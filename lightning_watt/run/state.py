@@ -35,6 +35,7 @@ class RunState:
         status: where the run stands.
         metric: its accuracy.
         seen_metrics: names of all metrics that were logged.
+        last_names: the names at the last look, our own among them.
         inherited: the runs that it started from.
         hardware: the machine.
         model: the model.
@@ -57,6 +58,7 @@ class RunState:
     status: Status = "running"
     metric: Accuracy = field(default_factory=Accuracy)
     seen_metrics: set[str] = field(default_factory=set)
+    last_names: tuple[str, ...] = ()
     inherited: list[Inherited] = field(default_factory=list)
     hardware: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)

@@ -24,21 +24,27 @@ class Tally:
             thread looks for everything, and says True again.
         until_row: training batches until the next log row, that of the row included.
         account: the account that the trainer is in.
-        samples_of: gives the samples of a batch of the present loader.
+        known: by stage, what gives the samples of a batch of its loader, as far as that is decided.
+        samples_of: that of the present stage.
         replicas: processes that each had a batch like it.
         note: notes the ends of batches, if each is wanted.
     """
 
-    __slots__ = ("account", "batches", "is_plain", "note", "replicas", "samples", "samples_of", "until_row")
+    __slots__ = ("account", "batches", "is_plain", "known", "note", "replicas", "samples", "samples_of", "until_row")
 
     def __init__(self) -> None:
         self.batches = self.samples = 0
         self.is_plain = False
         self.until_row = 0
         self.account = Account("other", 0)
+        self.known: dict[str, Callable[[Any], int | None]] = {}
         self.samples_of: Callable[[Any], int | None] = _unknown
         self.replicas = 1
         self.note: Callable[[Note], None] | None = None
+
+    def enter(self, account: Account) -> None:
+        """The trainer enters another stage or epoch; its batches are plain from the first on if its loader is known."""
+        self.account, self.samples_of = account, self.known.get(account.stage, _unknown)
 
     def counts(self, batch: Any, batch_idx: int, trains: bool) -> bool:
         """Count a batch that is over, in the training or elsewhere; False if it is not plain, and then nothing is done."""

@@ -24,6 +24,7 @@ from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.schema import DeviceEnergy, Energy, Epoch, NodeEnergy, Stage, Status, StepPart
 from lightning_watt.run.node_reports import Counted, NodeReport, merged_gaps, part_of
 from lightning_watt.run.other_sessions import OtherSessions
+from lightning_watt.run.sums import Sums, gain_of, sums_of
 from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import UJ_PER_J, joules, kwh, seconds
 
@@ -34,14 +35,6 @@ class Place(NamedTuple):
     run: str = ""
     rank: int = 0
     node: int = 0
-
-
-class Uncertainty(NamedTuple):
-    """Plus or minus in joules: all of it, the part of the edges and gaps, the part of the devices' scales."""
-
-    total_j: float
-    boundary_j: float
-    gain_j: float
 
 
 @dataclass(frozen=True)
@@ -126,48 +119,43 @@ class Totals:
         """What the counters of all sessions lost."""
         return [*self.others.all_gaps, *self.gaps]
 
-    def uncertainty(self) -> Uncertainty:
-        """Plus or minus of the settled total.
-
-        Only the sessions' own beginnings and ends count: what an inner edge takes from one account, the next one gets.
-        """
-        edges = self.outer_edges + self.others.all_edges
-        boundary_j = joules(math.sqrt(edges)) + sum(gap.joules for gap in self.all_gaps())
-        gain_j = joules(_gain_uj(self.by_device(), self.all_devices()))
-        return Uncertainty(math.hypot(boundary_j, gain_j), boundary_j, gain_j)
-
-
-def _gain_uj(uj: Mapping[str, int], devices: Mapping[str, Device]) -> float:
-    """Microjoules by which scales may be off; boards of one kind err alike, so the shares add up."""
-    return sum(devices[label].gain * value for label, value in uj.items() if label in devices)
+    def sums(self) -> Sums:
+        """What the settled accounts of the whole run come to."""
+        return sums_of([self.settled], self.devices, self.outer_edges, self.gaps).and_more(self.others.sums)
 
 
 # -- log rows --
 
 
 def snapshot_of(
-    totals: Totals, point: LogPoint, power_w: dict[str, float], span: LogSpan, rates: dict[str, Rate]
+    sums: Sums,
+    point: LogPoint,
+    power_w: dict[str, float],
+    span: LogSpan,
+    rates: dict[str, Rate],
+    pace: Mapping[str, Usage],
 ) -> Snapshot:
     """The snapshot for a log point.
 
     Args:
-        totals: the totals at that point.
+        sums: what the whole run's accounts come to at that point.
         point: the point.
         power_w: watts by device.
         span: what the current stage used since the snapshot before.
         rates: joules a batch by stage.
+        pace: what this session used by stage, for how long a batch takes.
     """
-    ahead = point.ahead
+    ahead, total_j = point.ahead, joules(sums.total_uj)
     if ahead is not None and point.left_s is not None:
-        ahead = within(ahead, point.left_s, totals.settled.by_stage())
+        ahead = within(ahead, point.left_s, pace)
     return Snapshot(
         point=point,
-        total_j=totals.total_j,
-        uncertainty_j=totals.uncertainty().total_j,
-        stage_j={stage: joules(usage.total_uj) for stage, usage in totals.by_stage().items()},
+        total_j=total_j,
+        uncertainty_j=sums.uncertainty.total_j,
+        stage_j={stage: joules(sums.stage_uj[stage]) for stage in STAGES if stage in sums.stage_uj},
         power_w=power_w,
         span=span,
-        forecast=forecast(totals.total_j, ahead, rates),
+        forecast=forecast(total_j, ahead, rates),
     )
 
 
@@ -181,7 +169,7 @@ def record_energy(totals: Totals) -> Energy:
         return Energy(total_j=None, total_kwh=None, uncertainty_j=None, provenance=None)
     by_device = totals.by_device()
     kinds = {device.provenance for device in devices.values()}
-    uncertainty = totals.uncertainty()
+    uncertainty = totals.sums().uncertainty
     return Energy(
         total_j=totals.total_j,
         total_kwh=kwh(totals.total_j),
@@ -195,7 +183,7 @@ def record_energy(totals: Totals) -> Energy:
                 seconds=seconds(usage.ns),
                 batches=usage.batches,
                 samples=usage.samples,
-                uncertainty_j=math.hypot(joules(math.sqrt(usage.edge_variance)), _gain_uj(usage.uj, devices) / UJ_PER_J),
+                uncertainty_j=math.hypot(joules(math.sqrt(usage.edge_variance)), gain_of(usage.uj, devices) / UJ_PER_J),
             )
             for stage, usage in totals.by_stage().items()
         },

@@ -63,13 +63,14 @@ def find_accuracy(
         >>> find_accuracy({"train_loss": 0.2, "val/acc": 0.91, "train_acc": 0.99})
         ('val/acc', 0.91)
     """
-    name = wanted if wanted != "auto" else _usual(metrics, stage)
+    name = wanted if wanted != "auto" else _usual(tuple(metrics), stage)
     if name is None or name not in metrics:
         return None
-    if not may_wait and getattr(getattr(metrics[name], "device", None), "type", "cpu") != "cpu":
+    found = metrics[name]
+    if not may_wait and getattr(getattr(found, "device", None), "type", "cpu") != "cpu":
         return None
     try:
-        value = float(metrics[name])
+        value = float(found)
     except (TypeError, ValueError, RuntimeError) as error:
         raise WattError(f"The accuracy {name!r} is not one number ({error}), so there is no SAM. Log one.") from error
     if math.isnan(value):
@@ -80,12 +81,11 @@ def find_accuracy(
     return name, value
 
 
-def _usual(metrics: Mapping[str, Any], stage: str) -> str | None:
+@lru_cache(maxsize=64)  # the names of a training change seldom
+def _usual(names: tuple[str, ...], stage: str) -> str | None:
     """The metric with a usual name that counts in this stage."""
     order = _ORDER.get(stage, _ORDER["train"])
-    found = [
-        (order.index(read.stage), read.words, name) for name in metrics if (read := _read(name)) and read.stage in order
-    ]
+    found = [(order.index(read.stage), read.words, name) for name in names if (read := _read(name)) and read.stage in order]
     return min(found, key=lambda one: one[:2])[2] if found else None
 
 
@@ -122,7 +122,9 @@ def _read(name: str) -> _Name | None:
 
 def look_for_accuracy(run: RunState, metrics: Mapping[str, Any], wanted: str, stage: str, *, may_wait: bool = True) -> None:
     """Note the accuracy that was logged last, if there is one; arguments as in `find_accuracy`."""
-    run.seen_metrics.update(name for name in metrics if not name.startswith("watt"))
+    if (names := tuple(metrics)) != run.last_names:
+        run.last_names = names
+        run.seen_metrics.update(name for name in names if not name.startswith("watt"))
     try:
         found = find_accuracy(metrics, wanted, stage, may_wait=may_wait)
     except WattError as error:
@@ -133,6 +135,8 @@ def look_for_accuracy(run: RunState, metrics: Mapping[str, Any], wanted: str, st
         return
     name, value = found
     before = run.metric.best if run.metric.metric == name else None
+    if before is not None and value == run.metric.last:
+        return
     run.metric = Accuracy(metric=name, last=value, best=value if before is None else max(before, value))
 
 
@@ -141,7 +145,7 @@ def missing_accuracy(run: RunState, wanted: str) -> str:
     if run.metric.last is not None or {ACCURACY_RANGE, NO_ACCURACY} & run.warn_once.said.keys():
         return ""
     seen = sorted(run.seen_metrics)
-    name = wanted if wanted != "auto" else _usual(dict.fromkeys(seen), "train")
+    name = wanted if wanted != "auto" else _usual(tuple(seen), "train")
     if name in run.seen_metrics:
         return f"The accuracy {name!r} was logged and never was a number, so there is no SAM."
     there = ", ".join(seen[:MOST_NAMES]) + (", ..." if len(seen) > MOST_NAMES else "") or "none"

@@ -164,9 +164,12 @@ def _end_of_steps(trainer: Any, plan: Schedule, done: int) -> float | None:
 
 def seconds_left(trainer: Any) -> float | None:
     """Seconds until the Trainer's `max_time` is up; None without such a limit."""
-    timers = [callback for callback in trainer.callbacks if is_a(callback, "Timer")]
-    left = [timer.time_remaining() for timer in timers if hasattr(timer, "time_remaining")]
-    return min((seconds for seconds in left if seconds is not None), default=None)
+    found = None
+    for callback in trainer.callbacks:
+        if hasattr(callback, "time_remaining") and is_a(callback, "Timer"):  # the quick question first
+            left = callback.time_remaining()
+            found = left if found is None or (left is not None and left < found) else found
+    return found
 
 
 def minimum(trainer: Any) -> str:

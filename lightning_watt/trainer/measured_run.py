@@ -48,6 +48,9 @@ guarded = never_raise(_report)
 
 FIRST_LINES = 10_000
 """So many lines of the journal are written at each reading; later ones once an interval, or it would become huge."""
+FIRST_VALUES, VALUES_SHARE = 100, 0.01
+"""The values of the moment are given at the first so many ends of epochs, and later so that it takes no more than this share
+of the time; always if a callback decides by one, or there are several ranks."""
 RECORD_SHARE = 0.01
 """The share of the time that the record's writing may take; it grows with the number of epochs, and waits the longer."""
 
@@ -105,9 +108,11 @@ class MeasuredRun:
         self._saves, self._saved = count(1), deque[JournalLine]()  # checkpoints; their lines, which wait to be written
         self._epoch_open = False
         self._recorded = self._is_old = False
-        self._record_turn = Turn(RECORD_SHARE)
+        self._record_turn, self._values_turn = Turn(RECORD_SHARE), Turn(VALUES_SHARE)
+        self._values = 0  # ends of epochs at which nobody needed them
         self._lines, self._line_due_s = 0, 0.0
         self._given: tuple[Any, ...] = ()  # what the values were given for
+        self._point: LogPoint | None = None  # of the row that was noted just before them
 
     def forked(self) -> None:
         """In a child of the process that trains: the run, its files and its threads are the parent's."""
@@ -189,11 +194,13 @@ class MeasuredRun:
         if stage == "train":
             self._epoch_open = True  # Lightning computes its metrics only after this hook
         else:
-            session.note(self.log_point(trainer))
+            self._point = self.log_point(trainer)
+            session.note(self._point)
         session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
         if then != stage:
             self.enter(then, trainer)
-        self._catch_up(trainer, gives=False)
+        if session.news:
+            self._catch_up(trainer, gives=False)
 
     def close_train_epoch(self, trainer: Any) -> None:
         """Take the training epoch's own metrics, which Lightning has computed by now, after the module's own hook."""
@@ -288,9 +295,17 @@ class MeasuredRun:
         given = (session.tally.batches, self.state.metric.last) if session is not None else ()
         is_new = given != self._given or self.nodes is not None or self.publisher.budget is not None
         self._given = given
-        if is_new:
-            self.publisher.publish(trainer, session, self.state, self.log_point, self.nodes)
+        point, self._point = self._point, None
+        if is_new and self._are_values_due(trainer):
+            with self._values_turn:
+                self.publisher.publish(trainer, session, self.state, lambda: point or self.log_point(trainer), self.nodes)
         self.monitors.fill(trainer, self.state.warn_once)
+
+    def _are_values_due(self, trainer: Any) -> bool:
+        if self.nodes is not None or self.publisher.budget is not None or self.monitors.decide(trainer):
+            return True
+        self._values += 1
+        return self._values <= FIRST_VALUES or self._values_turn.is_due()
 
     # -- the meter's thread -------------------------------------------------------------------------------------------
 

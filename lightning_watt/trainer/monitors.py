@@ -92,6 +92,11 @@ class Monitors:
             if warn_once is not None:
                 _say(warn_once, other, tag, "it has no value yet; for SAM, was an accuracy logged?")
 
+    @staticmethod
+    def decide(trainer: Any) -> bool:
+        """Whether a callback decides by a tag of ours."""
+        return bool(_monitoring(trainer))
+
     def end(self) -> None:
         """Give back what was kept."""
         for other, _, _ in list(self._kept.values()):

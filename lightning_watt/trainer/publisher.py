@@ -99,7 +99,7 @@ class Publisher:
         trainer: Any,
         session: Session | None,
         run: RunState,
-        point: Callable[[Any], LogPoint],
+        point: Callable[[], LogPoint],
         nodes: Nodes | None = None,
     ) -> None:
         """Give every rank the values of this moment, for ModelCheckpoint and EarlyStopping, which follow this hook.
@@ -115,7 +115,7 @@ class Publisher:
         values = Values(stop_at=budget.stop_at if budget is not None else None)
         try:
             if session is not None and (session.devices or session.others.nodes.reports):
-                now = session.now(point(trainer))
+                now = session.now(point())
                 values.tags = tags(now, self._scoring)
                 # Alone, what was settled after a batch shows better than the last known power where to stop.
                 is_planned = alone and budget is not None and budget.stop_at is not None

@@ -192,9 +192,11 @@ def test_what_is_not_decided_yet_is_asked_again_and_what_is_decided_stays():
     session.account = Account("train", 0)
     pictures = [rows(3, 8, 8)] * 3
     counting.count(session, None, pictures, 1)
-    assert (session.tally.is_plain, session.tally.samples) == (False, 3)
+    assert session.tally.samples == 3
+    assert not session.tally.counts(pictures, 1, False)
     counting.count(session, None, {"x": rows(3, 8)}, 1)
-    assert (session.tally.is_plain, session.tally.samples) == (True, 6)
+    assert session.tally.samples == 6
+    assert session.tally.counts({"x": rows(3, 8)}, 1, False)
     assert session.tally.samples_of == count.of
     assert count.of != count._decide
 
@@ -211,6 +213,7 @@ def test_another_stage_is_counted_by_its_own_loader_and_a_batch_that_raises_ends
     session.account = Account("validate", 0)
     with pytest.warns(UserWarning, match="samples of validate cannot be counted"):
         counting.count(session, "validate", rows(4, 2), 2)
-    assert (session.tally.batches, session.tally.samples, session.tally.is_plain) == (2, 8, False)
+    assert (session.tally.batches, session.tally.samples) == (2, 8)
+    assert not session.tally.counts(rows(4, 2), 1, False)
     counting.count(session, "validate", rows(4, 2), 2)
     assert (session.tally.batches, session.tally.samples) == (3, 8)

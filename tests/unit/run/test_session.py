@@ -95,7 +95,6 @@ STEPS: dict[str, Callable[[Session], Any]] = {
     "now": lambda session: session.now(POINT),
     "totals": lambda session: session.totals(),
     "joules": lambda session: session.energy_j,
-    "rates": lambda session: session.known_rates(),
     "line": lambda session: session.line(),
     "state": lambda session: session.state_dict(),
     "resume": lambda session: session.resume(old_state()),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from lightning_watt.accounts.events import BatchEnd
 from lightning_watt.accounts.ledger import Account
+from lightning_watt.run.samples import Counting, SampleCount
 from lightning_watt.run.session import Session
 from lightning_watt.run.tally import Tally
+from lightning_watt.warn_once import WarnOnce
 
 TRAIN = Account("train", 3)
 
@@ -46,9 +49,33 @@ def test_the_end_of_each_batch_is_noted_with_the_counts_after_it(tally):
     assert noted == [BatchEnd(TRAIN, 7, 11, 66)]
 
 
-def test_nothing_is_plain_at_first_nor_after_another_account_was_entered():
+def test_nothing_is_plain_at_first_and_a_stage_only_if_its_loader_is_known():
     session = Session()
-    assert not session.tally.counts("abc", 0, True)
-    session.tally.is_plain = True
+    tally = session.tally
+    assert not tally.counts("abc", 0, False)
+    tally.is_plain, tally.known = True, {"validate": len}
+    for stage, is_plain in (("train", False), ("validate", True), ("test", False), ("validate", True)):
+        session.switch(Account(stage, 4))
+        assert tally.counts("abc", 0, False) == is_plain
+        assert tally.account == Account(stage, 4)
+    tally.is_plain = False  # there is news
+    session.switch(Account("validate", 5))
+    assert not tally.counts("abc", 0, False)
+
+
+def test_another_fit_s_loaders_are_not_known_from_the_last_one_s():
+    session, given = Session(), []
+
+    def count_of_stage(trainer: object) -> SampleCount:
+        given.append(trainer)
+        return SampleCount()
+
+    counting = Counting(count_of_stage, WarnOnce())
     session.switch(TRAIN)
-    assert not session.tally.is_plain
+    counting.count(session, "one", torch.zeros(4, 2), 1)
+    assert session.tally.counts(torch.zeros(4, 2), 1, False)
+    counting.begin()
+    session.switch(TRAIN)
+    assert not session.tally.counts(torch.zeros(4, 2), 1, False)
+    counting.count(session, "two", torch.zeros(4, 2), 1)
+    assert (given, session.tally.batches, session.tally.samples) == (["one", "two"], 3, 12)

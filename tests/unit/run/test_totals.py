@@ -130,7 +130,7 @@ def test_totals_do_not_change_any_more(whole):
 
 def test_the_uncertainty_is_of_the_sessions_ends_and_the_boards_scale():
     totals = a_session(100).totals()
-    uncertainty = totals.uncertainty()
+    uncertainty = totals.sums().uncertainty
     assert uncertainty.gain_j == pytest.approx(5.0)
     assert uncertainty.total_j >= uncertainty.gain_j
     stage = record_energy(totals).by_stage["train"]
@@ -185,6 +185,6 @@ def test_a_running_session_is_ahead_of_what_is_settled_by_its_last_power():
     assert not node_report(totals).final
     point = LogPoint(step=1, epoch=0, accuracy=0.5, batches=0, samples=0, ahead={})
     assert session.now(point).total_j == 300.0
-    assert snapshot_of(totals, point, {}, LogSpan(0.0, 0, 0), {}).total_j == 200.0
+    assert snapshot_of(totals.sums(), point, {}, LogSpan(0.0, 0, 0), {}, {}).total_j == 200.0
     session.end()
     assert node_report(session.totals()).final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +15,13 @@ from lightning_watt import EnergyMeter
 from lightning_watt.accounts.ledger import Account
 from lightning_watt.record import read_journal, read_record
 from lightning_watt.record.claim import RunFiles
-from lightning_watt.record.writer import RunWriter
+from lightning_watt.record.writer import RunWriter, Turn
 from lightning_watt.run.resume import go_on
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
 from lightning_watt.testing import FakeClock, ScriptedSource
+from lightning_watt.trainer import measured_run
 from lightning_watt.trainer.measured_run import MeasuredRun, guarded
 from tests.unit.settling import settle
 
@@ -200,3 +202,33 @@ def test_before_every_callback_was_set_up_nothing_is_written_for_a_while(run, cl
     clock.sleep(1)
     settle(run.meter)
     assert read_journal(tmp_path) == before
+
+
+@pytest.mark.parametrize("is_monitored", [False, True])
+def test_values_that_nobody_decides_by_take_no_more_than_their_share_of_a_long_training_of_short_epochs(
+    run, clock, monkeypatch, is_monitored
+):
+    """Epochs of a millisecond, whose values take half of that."""
+    now_s = iter(count(0.0, 0.0005))
+    monkeypatch.setattr(measured_run, "FIRST_VALUES", 3)
+    run._values_turn = Turn(0.01, now_s.__next__)
+    trainer, given = a_trainer(), []
+    if is_monitored:
+        trainer.callbacks = [SimpleNamespace(monitor="watt/energy_kwh")]
+    monkeypatch.setattr(run.publisher, "publish", lambda *_: given.append(run.session.tally.batches))
+    run.start_training(trainer)
+    for _ in range(300):
+        run.session.tally.batches += 1
+        run.end_epoch(trainer, "validate", then="train")
+    assert given[:3] == [1, 2, 3]
+    assert len(given) == (300 if is_monitored else pytest.approx(6, abs=2))
+
+
+def test_a_row_and_the_values_of_its_moment_ask_the_trainer_once(run, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(measured_run.facts, "batches_ahead", lambda *_: asked.append("ahead"))
+    trainer = a_trainer()
+    run.start_training(trainer)
+    run.session.tally.batches += 1
+    run.end_epoch(trainer, "validate", then="train")
+    assert len(asked) == 1

@@ -101,7 +101,7 @@ def test_only_rank_zero_logs_and_several_ranks_are_given_nothing_in_between():
 
 def test_the_budget_is_planned_from_what_is_known():
     trainer, publisher = a_trainer(), Publisher(SCORING, budget_kwh=150 / 3.6e6)
-    publisher.publish(trainer, a_session(), RunState(), lambda _: POINT)
+    publisher.publish(trainer, a_session(), RunState(), lambda: POINT)
     assert publisher.budget is not None
     assert publisher.budget.stop_at == 15  # 50 J are left, at 10 J a batch, after ten batches
     assert not trainer.should_stop
@@ -113,7 +113,7 @@ def test_a_plan_of_settled_batches_is_kept_where_it_says_more_than_the_last_know
     trainer, publisher = a_trainer(ranks), Publisher(SCORING, budget_kwh=150 / 3.6e6)
     trainer._val_check_time_interval = by_time
     publisher.budget.stop_at = 12
-    publisher.publish(trainer, a_session(), RunState(), lambda _: POINT)
+    publisher.publish(trainer, a_session(), RunState(), lambda: POINT)
     assert publisher.budget.stop_at == stop_at
 
 
@@ -121,7 +121,7 @@ def test_a_moment_s_values_are_given_and_a_used_up_budget_stops():
     trainer, session = a_trainer(), a_session()
     publisher = Publisher(SCORING, budget_kwh=90 / 3.6e6)
     with pytest.warns(match="budget .* is used up"):
-        publisher.publish(trainer, session, RunState(), lambda _: POINT)
+        publisher.publish(trainer, session, RunState(), lambda: POINT)
     assert trainer.should_stop
     assert metrics(trainer)["watt/sam_shifted"] == pytest.approx(5 * 0.5**5 / 2.0413927)
 
