@@ -8,6 +8,7 @@ faster than the device can draw, `counter.py` knows.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -160,7 +161,7 @@ class Timeline:
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what nobody will ask for again; the knot at or before `t_ns`, and one tick more, stay."""
-        cut = int(np.searchsorted(np.asarray(self._t), t_ns - nanoseconds(self.tick_s), side="right")) - 1
+        cut = bisect_right(self._t, t_ns - nanoseconds(self.tick_s)) - 1
         if cut > 0:
             del self._t[:cut], self._e[:cut]
             old = sum(one.end_ns < self._t[0] for one in self._stretches)

@@ -143,6 +143,8 @@ def _what_is_wrong_with(device: Device) -> str:
 
 def _number(value: Any) -> float | None:
     """A finite number; None for everything else, which a truth value is too."""
+    if type(value) is float:  # nearly always, and a reading has dozens of them
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:
