@@ -61,6 +61,18 @@ def main(options: dict[str, Any]) -> None:
     callback = tiny.watt(**settings, **(own or {}))
     callback.ranks_limit_s = options.get("ranks_limit_s", callback.ranks_limit_s)
     callbacks = [callback] if own is not None else []
+
+    class Begins(pl.Callback):
+        """Notes when the run is set up, which is when the callback after it begins to measure."""
+
+        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            if not span().exists():
+                span().write_text(f"{time.monotonic_ns()}\n")
+
+    def span() -> Path:
+        return directory / f"span{trained.global_rank}.{os.getpid()}"
+
+    callbacks.insert(0, Begins())
     if "monitor" in options:
         callbacks.insert(
             0, pl.callbacks.ModelCheckpoint(directory / "best", "{epoch}", monitor=options["monitor"], mode="max")
@@ -78,12 +90,10 @@ def main(options: dict[str, Any]) -> None:
     if "uneven" in options:
         data["fit"] = (tiny.loader(train), tiny.stream(options["uneven"][trained.global_rank]))
     module = tiny.module(pl, **options.get("module", {}))
-    span = directory / f"span{trained.global_rank}.{os.getpid()}"
-    span.write_text(f"{time.monotonic_ns()}\n")
     signals = {tuple(options["kill"]): int(signal.SIGKILL)} if "kill" in options else {}
     if "signal" in options:
         signals[tuple(options["signal"][:3])] = options["signal"][3]
-    signals_itself(module, span, signals)
+    signals_itself(module, span(), signals)
     for run in options.get("runs", ["fit"]):
         extra = {"ckpt_path": options["ckpt_path"]} | tiny.WEIGHTS_ONLY if run == "fit" and "ckpt_path" in options else {}
         getattr(trained, run)(module, *data.get(run, (tiny.loader(validate),)), **extra)
