@@ -46,7 +46,8 @@ def _call(asked: argparse.Namespace, program: Sequence[str]) -> int:
     if name == "run":
         if not program:
             raise ValueError("write the program after two dashes: lightning-watt run -- python train.py")
-        return int(_module("program").run_program(program, Path(asked.dir), _settings(asked)))
+        run_program, keeps = _module("program").run_program, bool(asked.keep_arguments)
+        return int(run_program(program, Path(asked.dir), _settings(asked), keeps_arguments=keeps))
     runs = _module("runs")
     if name == "show":
         return int(runs.show(asked.run))
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument(
         "--dir", default=".", help="where watt.json is written; a finished record is never replaced (default: here)"
+    )
+    one.add_argument(
+        "--keep-arguments", action="store_true", help="keep the program's arguments in the record; they may hold secrets"
     )
     one.add_argument("--gpus", help="visible (default), all, or NVML indices and UUIDs with + between them: 0+2")
     one.add_argument("--interval", metavar="S", help="seconds between two reads of the counters (default: 1)")

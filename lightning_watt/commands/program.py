@@ -1,7 +1,8 @@
 """`lightning-watt run -- COMMAND`: measures any program, and leaves a record of it.
 
 The program runs as it would without us: in the same terminal, with the same input and output, and its exit status is ours. A
-signal that would end us is passed on to it, and the record is written when it has ended.
+signal that would end us is passed on to it, from before it is started until the record is written. Of its command line the
+record keeps the program's name alone, because arguments may hold secrets.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ from lightning_watt.settings import Settings
 
 NOT_FOUND, NOT_EXECUTABLE, BY_SIGNAL = 127, 126, 128
 """Exit statuses as a shell gives them."""
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Who sends one of these wants the program to end."""
+OF_TERMINALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""A terminal sends these to all processes in its foreground, so that the program has them without us."""
+PASSED_ON = (*OF_TERMINALS, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class MeasuredProgram:
@@ -44,10 +49,15 @@ class MeasuredProgram:
         command: the program and its arguments.
         directory: where the record is written.
         settings: what is measured and how.
+        keeps_arguments: the record has the arguments too.
     """
 
-    def __init__(self, command: Sequence[str], directory: Path, settings: Settings) -> None:
-        self._command = list(command)
+    def __init__(
+        self, command: Sequence[str], directory: Path, settings: Settings, *, keeps_arguments: bool = False
+    ) -> None:
+        self._command, self._keeps_arguments = list(command), keeps_arguments
+        self._program: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []  # signals that came before it was there
         self._settings = settings
         self._session = Session()
         self._state = RunState(directory=directory, files=RunFiles(directory), interval_s=settings.interval)
@@ -69,7 +79,9 @@ class MeasuredProgram:
         """
         self._meter.open()
         state = self._state
-        state.model = {"name": Path(self._command[0]).name, "command": self._command}
+        state.model = {"name": Path(self._command[0]).name}
+        if self._keeps_arguments:
+            state.model["command"] = self._command
         state.hardware = {"host": platform.node(), "machine": platform.machine(), "cpus": os.cpu_count(), **slurm_facts()}
         scripts = [Path(word).parent for word in self._command if os.path.isfile(word)]
         commit = project_facts(*scripts, Path())
@@ -78,26 +90,31 @@ class MeasuredProgram:
         self._session.on_settled = self._write
         self._session.begin(self._meter, Account("other", 0))
         ended = None
+        # What is ignored stays so, for the program too: `nohup` relies on it.
+        passed_on = [number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._pass_on) for number in passed_on}
         try:
             ended = self._wait()
         finally:
             self._end("failed" if ended is None else _status(ended))
+            for number, handler in before.items():
+                signal.signal(number, handler)
         return ended if ended >= 0 else BY_SIGNAL - ended
 
     def _wait(self) -> int:
+        if self._early:
+            return -self._early[0]
         program = subprocess.Popen(self._command)
+        self._program = program
+        for number in self._early:  # while it was being started, so nobody knows whether it has heard them
+            program.send_signal(number)
+        return program.wait()
 
-        def pass_on(number: int, _: FrameType | None) -> None:
-            # Ctrl-C in a terminal reaches the program without us.
-            if number != signal.SIGINT and program.poll() is None:
-                program.send_signal(number)
-
-        before = {number: signal.signal(number, pass_on) for number in STOPS}
-        try:
-            return program.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _pass_on(self, number: int, _: FrameType | None) -> None:
+        if self._program is None:
+            self._early.append(number)
+        elif number not in OF_TERMINALS or not _in_foreground():
+            self._program.send_signal(number)
 
     def _write(self, _: Sequence[BatchRow], epoch_over: bool) -> None:
         self._writer.journal(self._session.line())
@@ -124,30 +141,50 @@ class MeasuredProgram:
         drawing(record, where=f"Record: {self._state.files.where}").say(sys.stderr)
 
 
-def run_program(command: Sequence[str], directory: Path, settings: Settings) -> int:
+def run_program(command: Sequence[str], directory: Path, settings: Settings, *, keeps_arguments: bool = False) -> int:
     """Measure a program.
 
     Args:
         command: the program and its arguments.
         directory: where the record is written; a finished record there is never replaced.
         settings: what is measured and how.
+        keeps_arguments: the record has the program's arguments too; they may hold secrets.
 
     Returns:
-        The program's exit status; 127 if there is no such program, 126 if it cannot be started.
+        The program's exit status, or 128 and the signal's number if a signal ended it; 127 if there is no such program, 126
+        if it cannot be started.
 
     Raises:
         WattError: nothing can be measured; a board that is not there.
     """
-    if shutil.which(command[0]) is None:
-        say(f"lightning-watt: {command[0]}: there is no such program.", sys.stderr)
+    name = command[0]
+    if shutil.which(name) is None:
+        if shutil.which(name, os.F_OK) is not None or (os.path.dirname(name) and os.path.isdir(name)):
+            say(f"lightning-watt: {name} is not executable: `chmod +x` it, or name its interpreter before it.", sys.stderr)
+            return NOT_EXECUTABLE
+        say(f"lightning-watt: {name}: there is no such program.", sys.stderr)
         return NOT_FOUND
     try:
-        return MeasuredProgram(command, directory, settings).run()
+        return MeasuredProgram(command, directory, settings, keeps_arguments=keeps_arguments).run()
     except OSError as error:
-        say(f"lightning-watt: {command[0]} cannot be started: {error}.", sys.stderr)
+        say(f"lightning-watt: {name} cannot be started: {error}.", sys.stderr)
         return NOT_EXECUTABLE
     except ValueError as error:
         raise error if isinstance(error, WattError) else ArgumentError(str(error)) from error
+
+
+def _in_foreground() -> bool:
+    """Whether a terminal sends its signals to this process and to those that it started."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _status(ended: int) -> Status:

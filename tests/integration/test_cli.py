@@ -98,7 +98,7 @@ def test_any_program_is_measured_within_its_uncertainty(tmp_path):
     """Its output and its exit status are its own; the table goes to the other stream."""
     lab = Lab([Board(power=constant(100)), Board(power=constant(50))])
     script = "import sys, time; time.sleep(2); print('its own words'); sys.exit(7)"
-    answer = ask(lab.env(), "run", "--dir", str(tmp_path), "--", sys.executable, "-c", script)
+    answer = ask(lab.env(), "run", "--dir", str(tmp_path), "--keep-arguments", "--", sys.executable, "-c", script)
     assert (answer.returncode, answer.stdout) == (7, "its own words\n")
     assert re.search(r"^gpu1 .* nvml-counter", answer.stderr, re.MULTILINE)
     record = read_record(tmp_path)
