@@ -5,13 +5,17 @@ still fit into what is left, with the validations that come until then and the o
 The plan is made anew after each reading, and a reading is asked for after 1, 2, 4, 8, ... batches of a fit. So a budget is
 passed by one batch and what is used from one reading to the next, at most.
 
+What a validation uses is a guess before the first one. So the first is watched, with readings inside of it, and if it uses
+more than is left, it ends, as if its loaders held no more. A later one is kept back for by those before, and always whole.
+
 Over several ranks the plan is rank zero's. All of them take it at the ends of epochs, after 1, 2, 4, 8, ... batches and when
 it comes due, so that they stop after the same batch without speaking to each other in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -100,6 +104,10 @@ class Budget:
         self._spent: Spent | None = None  # at the last moment that is settled; the reader's thread sets it
         self._planned_from: Spent | None = None
         self._waits = False  # for another one
+        self._validated = 0  # batches of this validation
+        self._is_known = False  # what one uses, by a whole one
+        self._look_at = 1.0  # after which batch of the first one to have a moment settled
+        self._looked: tuple[int, Totals] | None = None  # that batch and moment; the reader's thread sets it
 
     # -- the plan -----------------------------------------------------------------------------------------------------
 
@@ -146,6 +154,7 @@ class Budget:
             Whether the ranks are to take rank zero's plan now, if there are several.
         """
         self._batches += 1
+        self._is_known, self._validated = self._is_known or self._validated > 0, 0
         doubles = self._batches & (self._batches - 1) == 0  # it is the first, second, fourth, eighth, ...
         if trainer.world_size > 1:
             return doubles or self.is_due(trainer)
@@ -202,12 +211,66 @@ class Budget:
         self.stop_at = now.trained + 1  # by then there may be a reading
         return True
 
-    def check_began(self, session: Session) -> None:
-        """The first batch of the sanity check is over: it warms up, so it does not show what a validation uses."""
-        session.note(Moment(session.tally.batches, session.tally.samples, self._take_warm_up), ask=True)
+    # -- after every batch of a validation ----------------------------------------------------------------------------
+
+    def end_check_batch(self, trainer: Any, session: Session, warn_once: WarnOnce) -> None:
+        """A batch of the sanity check or of a validation is over: learn what one uses.
+
+        Args:
+            trainer: the Trainer.
+            session: the run.
+            warn_once: says that a validation ends in the middle.
+        """
+        self._validated += 1
+        if trainer.sanity_checking:
+            if self._validated == 1:  # it warms up, so it does not show what a validation uses
+                self._ask(session, self._take_warm_up)
+            return
+        if self._is_known or trainer.world_size > 1:  # ranks would have to speak to each other
+            return
+        self.stop_at = None  # that was planned by a guess of what this one uses
+        if (looked := self._looked) is not None:
+            self._looked = None
+            self._look(trainer, *looked, warn_once)
+        if self._validated >= self._look_at:
+            self._look_at = math.inf  # until this one is settled
+            self._ask(session, partial(self._take_look, self._validated))
+
+    def _look(self, trainer: Any, validated: int, totals: Totals, warn_once: WarnOnce) -> None:
+        """See what was left after so many batches of the first validation; end it if that was less than one."""
+        by_stage = totals.by_stage()
+        spent = Spent.of(facts.batches_trained(trainer), by_stage, self._warm_up)
+        left_j, batch_j = self.budget_kwh * J_PER_KWH - spent.total_j, spent.validation_batch_j
+        whole = sum(trainer.num_val_batches)
+        if by_stage.get("validate", NOTHING).batches > validated:  # the run that is resumed has seen one
+            self._is_known = True
+        elif left_j > 0 and left_j >= batch_j:
+            fit = left_j / batch_j - (self._validated - validated) if batch_j > 0 else math.inf
+            self._look_at = self._validated + max(1, min(fit / 2, self._validated))
+        elif (whole - self._validated) * batch_j > max(batch_j, totals.power_w * totals.interval_s):
+            # To end it for less than a reading takes would cost its metrics for nothing.
+            self._end_validation(trainer, warn_once, whole)
+
+    def _ask(self, session: Session, take: Callable[[Totals], None]) -> None:
+        session.note(Moment(session.tally.batches, session.tally.samples, take), ask=True)
+
+    def _take_look(self, validated: int, totals: Totals) -> None:
+        self._looked = (validated, totals)
 
     def _take_warm_up(self, totals: Totals) -> None:
         self._warm_up = totals.by_stage().get("sanity_check", NOTHING)
+
+    def _end_validation(self, trainer: Any, warn_once: WarnOnce, whole: float) -> None:
+        if facts.minimum(trainer) or not facts.end_validation(trainer):
+            return
+        self._is_used_up = trainer.should_stop = True
+        of = f" of its {whole}" if math.isfinite(whole) else ""
+        warn_once.warn(
+            f"The budget of {self.budget_kwh:g} kWh is used up in the middle of the first validation: it ends after "
+            f"{self._validated}{of} batches, what it logs is of these only, and the training ends with it. Raise the "
+            "budget, or lower the Trainer's `limit_val_batches`.",
+            "a validation ends",
+        )
 
     # -- what is said -------------------------------------------------------------------------------------------------
 
@@ -230,8 +293,20 @@ class Budget:
         if not trainer.is_global_zero:
             return
         minimum = facts.minimum(trainer)
-        what = f"the Trainer's {minimum} makes it go on until then. Lower that to keep the budget" if minimum else ""
-        warn_once.warn(
-            f"The budget of {self.budget_kwh:g} kWh is used up: {what or 'the training stops here'}.",
-            "the budget is used up",
-        )
+        if minimum:
+            but, what = "", f"the Trainer's {minimum} makes it go on until then. Lower that to keep the budget"
+        else:
+            but, what = self._last_validation(trainer), "the training stops here"
+        warn_once.warn(f"The budget of {self.budget_kwh:g} kWh is used up{but}: {what}.", "the budget is used up")
+
+    def _last_validation(self, trainer: Any) -> str:
+        """What is said of the validation that Lightning adds when it stops."""
+        plan, spent = facts.schedule(trainer), self._planned_from
+        if self._validated or not sum(trainer.num_val_batches) or not plan.validates_at(facts.batches_trained(trainer)):
+            return ""  # none, or it has just been
+        missing_j = 0.0
+        if spent is not None:
+            missing_j = plan.validation * spent.validation_batch_j - (self.budget_kwh * J_PER_KWH - spent.total_j)
+        if missing_j <= 0:
+            return ", but for one more validation"
+        return f", and one more validation, which Lightning adds, needs about {kwh(missing_j):.2g} kWh more than is left"

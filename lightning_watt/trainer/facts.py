@@ -124,6 +124,21 @@ def validates_by_time(trainer: Any) -> bool:
     return getattr(trainer, "_val_check_time_interval", None) is not None
 
 
+def end_validation(trainer: Any) -> bool:
+    """End the validation that runs after this batch, as if its loaders held no more; False if this Lightning has no way.
+
+    Its hooks and metrics follow as after its last batch, and the next one is whole. A Trainer has no public way to it:
+    `limit_val_batches` counts from the next validation on, and an exception would leave those hooks out.
+    """
+    fetcher = getattr(getattr(trainer, "_active_loop", None), "_data_fetcher", None)
+    if not hasattr(fetcher, "done"):
+        return False
+    fetcher.done = True
+    if isinstance(fetched := getattr(fetcher, "batches", None), list):
+        fetched.clear()  # one is fetched ahead where the loader's length is not known
+    return True
+
+
 def batches_ahead(trainer: Any, left_s: float | None) -> dict[str, int] | None:
     """Batches still to come by stage, at most; None if the end of the schedule is not known.
 

@@ -13,7 +13,7 @@ from lightning_watt import energy_of, read_record
 from lightning_watt.sources.base import Clock, Device, Failure, Reading
 from lightning_watt.testing import Board, Lab, constant
 from lightning_watt.units import J_PER_KWH, UJ_PER_J, kwh
-from tests.integration.tiny import QUIET, WEIGHTS_ONLY, Steady, columns, loader, module, module_class, trainer, watt
+from tests.integration.tiny import QUIET, WEIGHTS_ONLY, Steady, columns, loader, module, module_class, stream, trainer, watt
 
 pytestmark = [pytest.mark.filterwarnings(entry) for entry in QUIET]
 WATTS, STEP_S = 200.0, 0.02
@@ -29,7 +29,9 @@ def board():
 class PerBatch(Steady):
     """A device that draws by the batch and not by the second, so that a busy machine changes nothing."""
 
-    used_j = 0.0
+    def __init__(self, train_j: float = TRAIN_J, validate_j: float = VALIDATE_J) -> None:
+        super().__init__()
+        self.used_j, self.costs_j = 0.0, {"train": train_j, "validate": validate_j}
 
     def read(self) -> list[Reading | Failure]:
         return [Reading(self.label, self.clock.now_ns(), round(self.used_j * UJ_PER_J))]
@@ -39,7 +41,7 @@ class PerBatch(Steady):
         return [Device(self.label, "a device", "uuid", self.name, tick_s=0.001, always_draws=False, max_power_w=math.inf)]
 
     def on_batch(self, stage: str, index: int) -> None:
-        self.used_j += {"train": TRAIN_J, "validate": VALIDATE_J}[stage]
+        self.used_j += self.costs_j[stage]
 
 
 class Times:
@@ -104,6 +106,38 @@ def test_a_small_budget_is_passed_by_no_more_than_a_reading_takes(
     trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(batches), loader(validation))
     words.take("the training stops here")
     assert 0 < source.used_j <= budget_j + 10 * TRAIN_J
+
+
+@pytest.mark.parametrize("loaders", [lambda: loader(300), lambda: stream(300), lambda: [loader(2), loader(300)]])
+def test_a_first_validation_that_does_not_fit_ends_where_the_budget_does(ptl, tmp_path, words, loaders):
+    """It alone would use ten times the budget; what follows a validation follows, and the next one is whole."""
+    budget_j, source = 40.0, PerBatch()
+    callback = watt(gpus="auto", sources=[source], budget_kwh=kwh(budget_j))
+    watches = ptl.callbacks.EarlyStopping("val_acc", mode="max", check_on_train_epoch_end=False)  # it raises without a value
+    checkpoint = ptl.callbacks.ModelCheckpoint(tmp_path / "kept", monitor="val_acc")
+    trained = trainer(
+        ptl, tmp_path, callback, watches, checkpoint, max_epochs=100, num_sanity_val_steps=0, enable_checkpointing=True
+    )
+    tiny = module(ptl, step_s=0.01, on_batch=source.on_batch, name="val_acc", at="on_validation_epoch_end")
+    trained.fit(tiny, loader(15), loaders())
+    words.take("in the middle of the first validation: it ends after .* what it logs is of these only")
+    assert budget_j - 2 * TRAIN_J < source.used_j <= budget_j + 10 * TRAIN_J
+    assert trained.state.finished
+    assert float(trained.callback_metrics["val_acc"]) == pytest.approx(0.5)
+    assert checkpoint.best_model_path
+    used_j, tiny.step_s = source.used_j, 0.0
+    trained.validate(tiny, loaders(), verbose=False)
+    assert source.used_j - used_j >= 300 * VALIDATE_J
+    words.take("the training stops here")
+
+
+def test_where_a_first_validation_shows_that_no_second_one_fits_the_training_ends_with_it(ptl, tmp_path, words):
+    source = PerBatch(train_j=1.0, validate_j=10.0)
+    callback = watt(gpus="auto", sources=[source], budget_kwh=kwh(100.0))
+    trained = trainer(ptl, tmp_path, callback, max_epochs=100, num_sanity_val_steps=0, val_check_interval=5)
+    trained.fit(module(ptl, step_s=STEP_S, on_batch=source.on_batch), loader(20), loader(6))
+    words.take("is used up: the training stops here")
+    assert source.used_j == 5 * 1.0 + 6 * 10.0
 
 
 def test_first_batches_that_take_long_do_not_use_up_the_budget(ptl, tmp_path, words):

@@ -50,6 +50,8 @@ def a_trainer(
         world_size=ranks,
         is_global_zero=speaks,
         should_stop=False,
+        sanity_checking=False,
+        _active_loop=SimpleNamespace(_data_fetcher=SimpleNamespace(done=False, batches=[])),
         print=printed.append,
         printed=printed,
     )
@@ -256,7 +258,11 @@ def test_what_the_trainer_does_not_let_us_stop_is_said_once(budget, minimum, sai
 
 def test_the_first_batch_of_a_sanity_check_is_told_apart(budget):
     session = NotedSession(sanity_check=(50.0, 1))
-    budget.check_began(session)
+    checks = a_trainer()
+    checks.sanity_checking = True
+    for _ in range(2):
+        budget.end_check_batch(checks, session, WarnOnce())
+    budget.begin()
     assert session.settle() == [True]
     session.use(2.0, 1, stage="sanity_check")
     session.use(40.0, 10)
@@ -264,6 +270,72 @@ def test_the_first_batch_of_a_sanity_check_is_told_apart(budget):
     session.settle()
     budget.end_batch(a_trainer(trained=10, validations=(2,)), session, WarnOnce())
     assert budget.stop_at == 10 + 1  # 8 J are left, 4 of them for the validation
+
+
+# -- the first validation --
+
+
+def test_a_first_validation_that_uses_more_than_is_left_ends(budget):
+    session, warn_once = NotedSession(train=(60.0, 15)), WarnOnce()
+    trainer = a_trainer(trained=15, validations=(100,), per_epoch=15)
+    budget.stop_at = 20
+    asked = []
+    for batch in range(1, 14):
+        session.use(3.0, 1, stage="validate")
+        budget.end_check_batch(trainer, session, warn_once)
+        asked += [batch] * len(session.settle())
+    with pytest.warns(WattWarning, match="in the middle of the first validation: it ends after 14 of its 100 batches"):
+        budget.end_check_batch(trainer, session, warn_once)
+    assert trainer._active_loop._data_fetcher.done
+    assert asked == [1, 4, 10, 13]  # what was settled is seen a batch later
+    assert (trainer.should_stop, budget.stop_at) == (True, None)
+
+
+@pytest.mark.parametrize(
+    "why",
+    ["it fits", "almost all of it is over", "the run that is resumed had one", "several ranks", "a minimum of epochs"],
+)
+def test_a_validation_that_is_not_cut(budget, why):
+    session, warn_once = NotedSession(train=(90.0, 15)), WarnOnce()
+    trainer = a_trainer(validations=(5 if why == "almost all of it is over" else 100,), ranks=1 + (why == "several ranks"))
+    if why == "a minimum of epochs":
+        trainer.fit_loop.min_epochs, trainer.fit_loop._can_stop_early = 3, False
+    if why == "the run that is resumed had one":
+        session.use(1.0, 4, stage="validate")
+    for _ in range(5 if why == "almost all of it is over" else 20):
+        session.use(0.1 if why == "it fits" else 3.0, 1, stage="validate")
+        budget.end_check_batch(trainer, session, warn_once)
+        session.settle()
+    assert warn_once.said == {}
+    assert not trainer._active_loop._data_fetcher.done
+    assert not trainer.should_stop
+
+
+def test_a_later_validation_is_not_watched(budget):
+    session, trainer = NotedSession(train=(10.0, 5)), a_trainer(trained=5, validations=(4,), per_epoch=5)
+    for _ in range(4):
+        session.use(1.0, 1, stage="validate")
+        budget.end_check_batch(trainer, session, WarnOnce())
+    assert session.settle() == [True]  # the first batch's, which nobody has read yet
+    budget.end_batch(trainer, session, WarnOnce())
+    session.settle()
+    budget.end_check_batch(trainer, session, WarnOnce())
+    assert session.settle() == []
+
+
+def test_what_is_said_at_the_stop_tells_of_the_validation_that_follows(budget):
+    def said(left_j: float, validations: tuple[float, ...] = (5,)) -> str:
+        budget.begin()
+        budget._planned_from, budget.stop_at = spent(BUDGET_J - left_j, trained=5), 5
+        warn_once = WarnOnce()
+        with pytest.warns(WattWarning, match="the training stops here"):
+            budget.mind(a_trainer(trained=5, validations=validations), None, warn_once)
+        return warn_once.said["the budget is used up"].partition("kWh is used up")[2]
+
+    assert said(12.0) == ", but for one more validation: the training stops here."
+    assert said(12.0, ()) == ": the training stops here."
+    missing = "and one more validation, which Lightning adds, needs about 2.2e-06 kWh more than is left"
+    assert said(2.0) == f", {missing}: the training stops here."
 
 
 def test_the_points_of_a_real_session_are_settled_by_its_reader():
