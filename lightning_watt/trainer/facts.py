@@ -130,7 +130,7 @@ def end_validation(trainer: Any) -> bool:
     Its hooks and metrics follow as after its last batch, and the next one is whole. A Trainer has no public way to it:
     `limit_val_batches` counts from the next validation on, and an exception would leave those hooks out.
     """
-    fetcher = getattr(getattr(trainer, "_active_loop", None), "_data_fetcher", None)
+    fetcher: Any = getattr(getattr(trainer, "_active_loop", None), "_data_fetcher", None)
     if not hasattr(fetcher, "done"):
         return False
     fetcher.done = True
