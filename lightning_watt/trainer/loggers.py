@@ -14,6 +14,7 @@ from lightning_watt.record.writer import to_json
 from lightning_watt.sam.score import Scoring
 from lightning_watt.trainer.facts import is_a
 from lightning_watt.trainer.tags import tags, tags_over_energy
+from lightning_watt.units import energy_in, unit_that_fits
 from lightning_watt.warn_once import WarnOnce
 
 MOST_EPOCHS = 100
@@ -70,9 +71,29 @@ def _give_axis(logger: Any, tags: list[str]) -> None:
 
 
 def log_record(loggers: list[Any], record: Record, step: int, warn_once: WarnOnce) -> None:
-    """Give TensorBoard the record itself, for readers who have only the event files."""
+    """Give TensorBoard the record, for readers who have only event files, and W&B's summary and MLflow's tags its gist."""
+    gist = about(record)
+    _each(loggers, "WandbLogger", warn_once, lambda logger: logger.experiment.summary.update(gist))
+    _each(loggers, "MLFlowLogger", warn_once, lambda logger: _tag(logger, gist))
     text = f"```json\n{to_json(record, MOST_EPOCHS).decode()}\n```"
     each_tensorboard(loggers, warn_once, lambda logger: logger.experiment.add_text("watt/record", text, global_step=step))
+
+
+def about(record: Record) -> dict[str, str]:
+    """What must stand beside a run's energy wherever it is quoted: its ± and where it comes from."""
+    energy = record.energy
+    if energy.total_j is None:
+        return {"watt/provenance": "nothing was measured"}
+    return {
+        "watt/energy": energy_in(unit_that_fits(energy.total_j), energy.total_j, energy.uncertainty_j or 0.0),
+        "watt/provenance": str(energy.provenance),
+        "watt/devices": ", ".join(f"{label}: {one.name} ({one.source})" for label, one in energy.by_device.items()),
+    }
+
+
+def _tag(logger: Any, gist: dict[str, str]) -> None:
+    for name, text in gist.items():
+        logger.experiment.set_tag(logger.run_id, name, text)
 
 
 def log_histogram(loggers: list[Any], values: list[float], step: int, warn_once: WarnOnce) -> None:
@@ -84,8 +105,12 @@ def log_histogram(loggers: list[Any], values: list[float], step: int, warn_once:
 
 def each_tensorboard(loggers: list[Any], warn_once: WarnOnce, write: Callable[[Any], None]) -> None:
     """Write to each TensorBoard logger what other loggers have no place for."""
+    _each(loggers, "TensorBoardLogger", warn_once, write)
+
+
+def _each(loggers: list[Any], name: str, warn_once: WarnOnce, write: Callable[[Any], None]) -> None:
     for logger in loggers:
-        if is_a(logger, "TensorBoardLogger"):
+        if is_a(logger, name):
             try:
                 write(logger)
             except Exception as error:  # noqa: BLE001 - as above

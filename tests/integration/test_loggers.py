@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lightning_watt import read_record
 from lightning_watt.record import Record, record_from_json
 from lightning_watt.record.writer import to_json
-from lightning_watt.units import J_PER_KWH
+from lightning_watt.trainer.loggers import about
+from lightning_watt.units import J_PER_KWH, digits
 from tests.integration.tiny import QUIET, ROOT, Steady, columns, loader, module, trainer, watt
 from tests.integration.wandb_file import read_wandb
 
@@ -239,6 +240,7 @@ def test_wandb_offline(tmp_path):
     assert rows[-1]["watt/energy_kwh"] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=1e-9)
     power = [row["watt/power_w"] for row in rows if "watt/power_w" in row]
     assert power == pytest.approx([100.0] * len(power), rel=0.02)
+    assert {name: run.summary[name] for name in about(record)} == about(record)
 
 
 def _command_line(process: psutil.Process) -> list[str]:
@@ -269,6 +271,30 @@ def test_mlflow_in_a_local_file_store(ptl, tmp_path):
     over_joules = mlflow_points(run / "metrics" / "watt_vs_energy/joules")
     assert [step for step, _ in over_joules] == [step for step, _ in found["watt_vs_energy/accuracy"]]
     assert over_joules[-1][1] == pytest.approx(record.energy.total_j)
+
+
+@pytest.mark.usefixtures("_file_store")
+def test_mlflow_in_its_sqlite_store(ptl, tmp_path):
+    """The store that MLflow takes by default; the gist of the record is in its tags."""
+    pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy and Alembic: pip install sqlalchemy alembic")
+    from mlflow import MlflowClient
+
+    logger = ptl.loggers.MLFlowLogger("energy", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", save_dir=str(tmp_path))
+    trained = fit(ptl, tmp_path, logger)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    run, [file] = client.get_run(logger.run_id), tmp_path.rglob("watt.json")
+    record = read_record(file)
+    assert set(run.data.metrics) >= WANTED
+    assert run.data.metrics["watt/energy_kwh"] * J_PER_KWH == pytest.approx(record.energy.total_j, rel=1e-9)
+    points = client.get_metric_history(logger.run_id, "watt/energy_kwh")
+    assert {point.step for point in client.get_metric_history(logger.run_id, "train_loss")} <= {p.step for p in points}
+    assert {name: run.data.tags[name] for name in about(record)} == about(record)
+    assert about(record) == {
+        "watt/energy": f"{digits(record.energy.total_j)} ± {digits(record.energy.uncertainty_j, 2)} J",
+        "watt/provenance": "measured",
+        "watt/devices": "gpu0: a steady device (steady)",
+    }
+    assert trained.state.finished
 
 
 def mlflow_points(file: Path) -> list[tuple[int, float]]:

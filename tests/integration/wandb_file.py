@@ -15,16 +15,17 @@ BLOCK = 32_768
 
 
 class WandbRun(NamedTuple):
-    """What a run logged: its rows in order, and the step metric that each metric was given."""
+    """What a run logged: its rows in order, the step metric that each metric was given, and its summary."""
 
     rows: list[dict[str, Any]]
     axes: dict[str, str]
+    summary: dict[str, Any]
 
 
 def read_wandb(directory: Path) -> WandbRun:
     """The only run below a directory."""
     [path] = directory.rglob("run-*.wandb")
-    rows, axes = [], {}
+    rows, axes, summary = [], {}, {}
     for raw in _records(path.read_bytes()):
         record = Record()
         record.ParseFromString(raw)
@@ -33,7 +34,9 @@ def read_wandb(directory: Path) -> WandbRun:
             rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item})
         elif kind == "metric":
             axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
-    return WandbRun(rows, axes)
+        elif kind == "summary":
+            summary |= {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.summary.update}
+    return WandbRun(rows, axes, summary)
 
 
 def _records(raw: bytes) -> Iterator[bytes]:
