@@ -40,7 +40,11 @@ class DeviceEnergy(Device, kw_only=True, frozen=True):
 
 
 class Energy(msgspec.Struct, kw_only=True):
-    """The run's own energy; `total_j` is null if nothing could be measured."""
+    """The run's own energy; `total_j` is null if nothing could be measured.
+
+    `uncertainty_j` is what cannot be excluded, and consists of `boundary_j` and `gain_j`. `typical_j` is the same by the
+    errors that were typical where the like was checked with a meter; null if only the first is known.
+    """
 
     total_j: NotNegative | None
     total_kwh: NotNegative | None
@@ -48,6 +52,7 @@ class Energy(msgspec.Struct, kw_only=True):
     provenance: Literal["measured", "estimated", "mixed"] | None
     boundary_j: NotNegative = 0.0
     gain_j: NotNegative = 0.0
+    typical_j: NotNegative | None = None
     by_stage: dict[str, Stage] = {}
     by_device: dict[str, DeviceEnergy] = {}
 
@@ -63,7 +68,8 @@ class Accuracy(msgspec.Struct, kw_only=True):
 class Sam(msgspec.Struct, kw_only=True):
     """SAM of the last accuracy: by the run's own energy, and by own and inherited energy.
 
-    A value is null if its energy is at most one `unit`.
+    A value is null if its energy is at most one `unit`. `uncertainty` and `shifted_uncertainty` are what the plus or minus
+    of the run's own energy makes of them; null if that reaches down to one `unit`.
     """
 
     alpha: float
@@ -71,6 +77,8 @@ class Sam(msgspec.Struct, kw_only=True):
     unit: Literal["kWh", "Wh", "J"]
     value: float | None = None
     shifted: float | None = None
+    uncertainty: float | None = None
+    shifted_uncertainty: float | None = None
     value_with_inherited: float | None = None
     shifted_with_inherited: float | None = None
 

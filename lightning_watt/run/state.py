@@ -110,6 +110,7 @@ class RunState:
         energy = record_energy(totals)
         own_j = energy.total_j or 0.0
         value, shifted = scoring.sam(self.metric.last, own_j)
+        spread, shifted_spread = scoring.sam_plus_minus(self.metric.last, own_j, energy.uncertainty_j or 0.0)
         whole_value, whole_shifted = scoring.sam(self.metric.last, own_j + sum(run.total_j for run in self.inherited))
         return Record(
             schema_version=SCHEMA_VERSION,
@@ -122,6 +123,8 @@ class RunState:
                 unit=scoring.unit,
                 value=value,
                 shifted=shifted,
+                uncertainty=spread,
+                shifted_uncertainty=shifted_spread,
                 value_with_inherited=whole_value,
                 shifted_with_inherited=whole_shifted,
             ),

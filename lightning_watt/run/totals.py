@@ -177,6 +177,7 @@ def record_energy(totals: Totals) -> Energy:
         provenance="mixed" if len(kinds) > 1 else kinds.pop(),
         boundary_j=uncertainty.boundary_j,
         gain_j=uncertainty.gain_j,
+        typical_j=_typical_j(by_device, devices, uncertainty.boundary_j),
         by_stage={
             stage: Stage(
                 joules=joules(usage.total_uj),
@@ -192,6 +193,16 @@ def record_energy(totals: Totals) -> Energy:
             for label, device in devices.items()
         },
     )
+
+
+def _typical_j(uj: Mapping[str, int], devices: Mapping[str, Device], boundary_j: float) -> float | None:
+    """Plus or minus by the errors that are typical of the devices; None if none of them has one."""
+    used = [(devices[label], value) for label, value in uj.items() if label in devices]
+    if not any(device.typical_gain for device, _ in used):
+        return None
+    gain_uj = sum((device.typical_gain or device.gain) * value for device, value in used)
+    return math.hypot(boundary_j, joules(gain_uj))
+
 
 
 def record_epochs(totals: Totals) -> list[Epoch]:

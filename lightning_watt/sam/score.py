@@ -182,6 +182,24 @@ class Scoring:
         ]
         return (both[0] if math.isfinite(both[0]) else None), both[1]
 
+    def sam_plus_minus(
+        self, accuracy: float | None, joules: float, plus_minus_j: float
+    ) -> tuple[float | None, float | None]:
+        """What the plus or minus of an energy makes of SAM and its shifted form; None if it reaches where SAM is undefined.
+
+        Example:
+            >>> scoring = Scoring(alpha=5.0, beta=5.0, unit="J")
+            >>> [round(value, 4) for value in scoring.sam_plus_minus(0.8, 1000.0, 100.0)]
+            [0.0084, 0.0082]
+        """
+        here = self.sam(accuracy, joules)
+        ends = [self.sam(accuracy, end) for end in (joules - plus_minus_j, joules + plus_minus_j)]
+        both: list[float | None] = []
+        for value, *others in zip(here, *ends, strict=True):
+            known = [abs(other - value) for other in others if other is not None and value is not None]
+            both.append(max(known) if len(known) == len(others) else None)
+        return both[0], both[1]
+
     def co2e_g(self, joules: float) -> float | None:
         """Grams of CO2e, the building's share included; None without an intensity."""
         return None if self.carbon is None else kwh(joules) * self.pue * self.carbon.g_per_kwh

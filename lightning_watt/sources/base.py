@@ -71,6 +71,7 @@ class Device(msgspec.Struct, frozen=True):
         note: one sentence for the record: shared with others, MIG parent, and the like.
         host: the host that it is on; a source leaves this empty, the run fills it in.
         gain_source: who found that gain, and of what; empty if nobody has said.
+        typical_gain: the relative error that was typical where the like was checked with a meter; 0 if only `gain` is known.
         samples_clock: the clock that its driver stamps power samples by, as far as known when it was opened: `realtime`,
             `boottime` or `monotonic`.
     """
@@ -88,6 +89,7 @@ class Device(msgspec.Struct, frozen=True):
     host: str = ""
     gain_source: str = ""
     samples_clock: str = ""
+    typical_gain: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
 
     def __repr__(self) -> str:
         used = f"{self.joules:.4g} J, " if hasattr(self, "joules") else ""

@@ -20,7 +20,7 @@ from lightning_watt.errors import SourceUnavailable
 from lightning_watt.host import is_below
 from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Reading, end_of
 from lightning_watt.sources.masks import GPU
-from lightning_watt.sources.nvidia.gains import gain_of
+from lightning_watt.sources.nvidia.gains import gain_of, typical_gain_of
 from lightning_watt.sources.nvidia.looks import Looks, Turn, run_together
 from lightning_watt.sources.nvidia.samples import UNLIKELY_W, PowerSamples
 from lightning_watt.sources.nvidia.seen import tick_seen_s
@@ -183,6 +183,7 @@ class _Board:
             source="nvml-counter" if self._has_counter else "nvml-power",
             gain=gain,
             gain_source=gain_source,
+            typical_gain=typical_gain_of(board.name),
             tick_s=tick_seen_s(board.name) if self._has_counter else POWER_DUE_S,
             max_power_w=self._max_power_w(),
             note=" ".join(part for part in notes if part),

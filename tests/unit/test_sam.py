@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_watt import SustainableAccuracy, sustainable_accuracy
+from lightning_watt.sam.score import Scoring
+from lightning_watt.units import J_PER_KWH
 
 accuracies = st.floats(0, 1)
 energies = st.floats(0, 1e9)
@@ -227,3 +229,16 @@ def test_wrong_arguments_are_refused_at_construction(arguments):
 def test_what_is_no_number_is_named(name, given):
     with pytest.raises(TypeError, match=f"^{name} is .*: give a number or a tensor"):
         sustainable_accuracy(*given)
+
+
+def test_the_plus_or_minus_of_an_energy_is_that_of_sam():
+    scoring = Scoring(alpha=5.0, beta=5.0, unit="kWh")
+    spread, shifted = scoring.sam_plus_minus(0.8, 100 * J_PER_KWH, 10 * J_PER_KWH)
+    assert spread == pytest.approx(sustainable_accuracy(0.8, 90) - 0.8192)
+    assert shifted == pytest.approx(
+        sustainable_accuracy(0.8, 90, shifted=True) - sustainable_accuracy(0.8, 100, shifted=True)
+    )
+    spread, shifted = scoring.sam_plus_minus(0.8, 2 * J_PER_KWH, 1.5 * J_PER_KWH)  # it may be half a kWh
+    assert spread is None
+    assert shifted is not None
+    assert scoring.sam_plus_minus(None, J_PER_KWH, 1.0) == (None, None)

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lightning_watt.record.schema import RecordFields
-from lightning_watt.record.text.summary import nothing_measured
+from lightning_watt.record.text.summary import MOST_OF_IT, nothing_measured
 from lightning_watt.units import J_PER, digits, unit_that_fits
 
 WAYS = {
@@ -99,6 +99,15 @@ def _text(record: RecordFields, version: str) -> str:
         f"({_share(energy.gain_j, energy.total_j)}) and of the edges of the measurement "
         f"({_share(energy.boundary_j, energy.total_j)})" + _co2e(record),
     ]
+    if energy.typical_j is not None and energy.typical_j < MOST_OF_IT * (energy.uncertainty_j or 0.0):
+        typical = _share(energy.typical_j, energy.total_j)
+        sentences.append(
+            f"That ± is what cannot be excluded; where the like was checked with a meter, {typical} was typical."
+        )
+    if record.slurm_j is not None:
+        sentences.append(
+            f"Slurm had counted {_size(record.slurm_j)} for its job by then, of whole nodes, whoever else ran on them."
+        )
     inherited_j = sum(run.total_j for run in record.inherited)
     if inherited_j:
         runs = "the run" if len(record.inherited) == 1 else f"the {len(record.inherited)} runs"

@@ -10,6 +10,9 @@ from lightning_watt.record.text.drawn import Drawing
 from lightning_watt.tables import ratio
 from lightning_watt.units import J_PER, EnergyUnit, digits, energy_in, unit_that_fits
 
+MOST_OF_IT = 0.9
+"""A typical error that is nearer to the largest one than this is not told apart from it."""
+
 
 def drawing(record: RecordFields, notes: Sequence[str] = (), where: str = "") -> Drawing:
     """What is shown of a record: energy by stage, energy by device, and sentences about the rest.
@@ -116,8 +119,15 @@ def _sentences(record: RecordFields) -> list[str]:
     own_j = energy.total_j or 0.0
     shown = partial(energy_in, unit_that_fits(own_j))
     lines = [f"Energy {shown(own_j, energy.uncertainty_j or 0.0)}, {energy.provenance}."]
+    if energy.typical_j is not None and energy.typical_j < MOST_OF_IT * (energy.uncertainty_j or 0.0):
+        typical = shown(energy.typical_j)
+        lines[0] += f" The ± is what cannot be excluded; where the like was checked with a meter, ± {typical} was typical."
     if energy.provenance != "measured":
         lines[0] += " An estimate is off by tens of percent: compare it with other estimates only."
+    vague = {name: stage for name, stage in energy.by_stage.items() if stage.uncertainty_j > stage.joules}
+    if vague:
+        most = ", ".join(f"{name} {shown(max(0.0, one.joules) + one.uncertainty_j)}" for name, one in vague.items())
+        lines.append(f"Too short to be known well, at most: {most}.")
     inherited_j = sum(run.total_j for run in record.inherited)
     if inherited_j:
         lines.append(f"Inherited {shown(inherited_j)}; with it {shown(own_j + inherited_j)}.")
@@ -144,9 +154,12 @@ def _sentences(record: RecordFields) -> list[str]:
             "nodes, whoever else ran on them."
         )
     if accuracy.last is not None and sam.shifted is not None:
-        value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else digits(sam.value)
+        value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else _score(sam.value, sam.uncertainty)
+        if sam.value is not None and sam.uncertainty is None and energy.uncertainty_j:
+            value += f" (its energy may be 1 {sam.unit}, where SAM has no limit)"
+        shifted = _score(sam.shifted, sam.shifted_uncertainty)
         lines.append(
-            f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {digits(sam.shifted)}; "
+            f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {shifted}; "
             f"E in {sam.unit}, alpha {sam.alpha:g}, beta {sam.beta:g}."
         )
     if record.parts:
@@ -158,3 +171,7 @@ def _sentences(record: RecordFields) -> list[str]:
     estimated = energy.provenance == "estimated"
     lines += [f"Missing: {missing}" for missing in record.missing if not estimated or missing in record.warnings]
     return lines
+
+
+def _score(value: float, plus_minus: float | None) -> str:
+    return digits(value) if plus_minus is None else f"{digits(value)} ± {digits(plus_minus, 2)}"

@@ -11,6 +11,7 @@ steady-state errors of its artefact's results, and the sums of its recordings ov
 from __future__ import annotations
 
 import re
+from statistics import median
 from typing import NamedTuple
 
 YANG = "Yang et al., SC'24, arXiv 2312.02741"
@@ -23,6 +24,11 @@ class SensorError(NamedTuple):
     lowest_pct: float
     highest_pct: float
     source: str = YANG
+
+    @property
+    def typical(self) -> float:
+        """The same in the middle of what was published."""
+        return abs(1 / (1 + (self.lowest_pct + self.highest_pct) / 200) - 1)
 
     @property
     def gain(self) -> float:
@@ -59,6 +65,9 @@ OTHERS = SensorError(
 )
 """What the sensors of boards that nobody has measured are taken for: as bad as the published ones on either side."""
 
+TYPICAL = median(error.typical for name, error in SENSOR_ERRORS.items() if name not in ALONE)
+"""By which share the published sensors were off in the middle: half of the boards by less, half by more."""
+
 
 def _key(name: str) -> str:
     """A name without the brands that NVIDIA put before it at one time and left out at another."""
@@ -67,6 +76,17 @@ def _key(name: str) -> str:
 
 
 _BY_KEY = {_key(name): error for name, error in SENSOR_ERRORS.items()}
+
+
+def typical_gain_of(name: str) -> float:
+    """By which share of what it shows a board was typically off, where it or boards like it were measured.
+
+    Example:
+        >>> round(typical_gain_of("NVIDIA A100-PCIE-40GB"), 3), round(typical_gain_of("a new board"), 3)
+        (0.059, 0.03)
+    """
+    error = _BY_KEY.get(_key(name))
+    return TYPICAL if error is None else error.typical
 
 
 def gain_of(name: str, *, is_counter: bool) -> tuple[float, str]:

@@ -151,9 +151,9 @@ def test_the_idle_power_before_the_run():
 
 
 def test_the_accuracy_and_sam():
-    sam = Sam(alpha=5.0, beta=2.5, unit="Wh", value=0.4567891, shifted=0.3456789)
+    sam = Sam(alpha=5.0, beta=2.5, unit="Wh", value=0.4567891, uncertainty=0.0, shifted=0.3456789)
     assert sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.81234, best=0.9), sam=sam))[1:] == [
-        "Accuracy 0.8123 (val_acc). SAM 0.4568, shifted 0.3457; E in Wh, alpha 5, beta 2.5."
+        "Accuracy 0.8123 (val_acc). SAM 0.4568 ± 0, shifted 0.3457; E in Wh, alpha 5, beta 2.5."
     ]
 
 
@@ -165,9 +165,9 @@ def test_sam_at_its_pole():
 
 def test_a_small_sam_keeps_its_digits():
     """The accuracy of an untrained classifier of a thousand classes."""
-    sam = Sam(alpha=5.0, beta=5.0, unit="Wh", value=1.234567e-9, shifted=0.00012345)
+    sam = Sam(alpha=5.0, beta=5.0, unit="Wh", value=1.234567e-9, uncertainty=1e-11, shifted=0.00012345)
     (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.1), sam=sam))[1:]
-    assert "SAM 1.235e-09, shifted 0.0001234;" in sentence
+    assert "SAM 1.235e-09 ± 1e-11, shifted 0.0001234;" in sentence
 
 
 def test_an_accuracy_without_energy_has_no_sentence():
@@ -215,6 +215,35 @@ def test_all_sentences_are_in_one_order():
     )
     first_words = [sentence.split()[0].rstrip(",:") for sentence in sentences(record)]
     assert first_words == ["Energy", "Inherited", "Of", "CO2e", "Cost", "Idle", "Accuracy", "Training", "Missing"]
+
+
+def test_what_is_typical_stands_beside_what_cannot_be_excluded():
+    (sentence,) = sentences(bare(energy=an_energy(typical_j=3600.0 * 130)))
+    assert sentence == (
+        "Energy 3.96 ± 0.4 kWh, measured. The ± is what cannot be excluded; where the like was checked with a meter, "
+        "± 0.13 kWh was typical."
+    )
+    assert sentences(bare(energy=an_energy(typical_j=3600.0 * 390))) == ["Energy 3.96 ± 0.4 kWh, measured."]
+
+
+def test_a_stage_whose_plus_or_minus_is_larger_than_it_is_explained():
+    stages = {
+        "train": Stage(joules=3600.0 * 3500, seconds=3000.0, uncertainty_j=3600.0 * 300),
+        "test": Stage(joules=3600.0, seconds=0.1, uncertainty_j=7200.0),
+        "other": Stage(joules=-0.5, seconds=0.0, uncertainty_j=3600.0),
+    }
+    assert sentences(bare(energy=an_energy(by_stage=stages)))[1:] == [
+        "Too short to be known well, at most: test 0.003 kWh, other 0.001 kWh."
+    ]
+
+
+def test_the_plus_or_minus_of_sam():
+    sam = Sam(alpha=5.0, beta=5.0, unit="kWh", value=2.0, shifted=1.5, uncertainty=0.123, shifted_uncertainty=0.0456)
+    (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.8), sam=sam))[1:]
+    assert "SAM 2 ± 0.12, shifted 1.5 ± 0.046;" in sentence
+    sam.uncertainty = None
+    (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.8), sam=sam))[1:]
+    assert "SAM 2 (its energy may be 1 kWh, where SAM has no limit), shifted" in sentence
 
 
 # ---- nothing was measured ----

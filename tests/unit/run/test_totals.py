@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from lightning_watt import EnergyMeter
@@ -135,6 +137,15 @@ def test_the_uncertainty_is_of_the_sessions_ends_and_the_boards_scale():
     assert uncertainty.total_j >= uncertainty.gain_j
     stage = record_energy(totals).by_stage["train"]
     assert stage.uncertainty_j == pytest.approx((5.0**2 + 0.005**2) ** 0.5)
+
+
+def test_the_typical_uncertainty_is_by_the_typical_errors_of_the_devices_that_have_one():
+    session = a_session(100)
+    assert record_energy(session.totals()).typical_j is None
+    session.devices = {"gpu0": msgspec.structs.replace(BOARD, gain=0.1, typical_gain=0.03)}
+    energy = record_energy(session.totals())
+    assert energy.gain_j == pytest.approx(10.0)
+    assert energy.typical_j == pytest.approx(math.hypot(3.0, energy.boundary_j))
 
 
 def test_without_a_device_nothing_is_known_which_is_not_zero():

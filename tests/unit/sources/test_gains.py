@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightning_watt import EnergyMeter
-from lightning_watt.sources.nvidia.gains import ALONE, OTHERS, SENSOR_ERRORS, SPECIMEN, gain_of
+from lightning_watt.sources.nvidia.gains import ALONE, OTHERS, SENSOR_ERRORS, SPECIMEN, gain_of, typical_gain_of
 from lightning_watt.testing import Board, Lab, constant
 
 PUBLISHED = Path(__file__).parents[4] / "shared/reference/boards/board_sensor_gains.csv"
@@ -65,3 +65,16 @@ def test_every_row_of_the_published_table_is_covered_by_its_boards_own_figure():
         gain, why = gain_of(name, is_counter=False)
         assert "nothing" not in why, name
         assert abs(1 / (1 + float(row["steady_state_error_pct"]) / 100) - 1) <= gain, row
+
+
+def test_what_is_typical_is_less_than_what_cannot_be_excluded():
+    for name in SENSOR_ERRORS:
+        assert 0 < typical_gain_of(name) <= gain_of(name, is_counter=True)[0]
+    # Of boards that nobody has measured, what half of the published ones keep.
+    kept = [
+        error
+        for name, error in SENSOR_ERRORS.items()
+        if name not in ALONE and error.typical <= typical_gain_of("NVIDIA B300")
+    ]
+    assert len(kept) == (len(SENSOR_ERRORS) - len(ALONE) + 1) // 2
+    assert typical_gain_of("NVIDIA B300") == pytest.approx(0.030, abs=0.001)
