@@ -18,6 +18,11 @@ $(VENV)/.installed: pyproject.toml requirements.lock | $(UV)
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --no-deps -e .
 	touch $@
 
+# What the demo and the study need: no Ray, W&B, MLflow or browser.
+$(VENV)/.experiments: pyproject.toml requirements.lock | $(UV)
+	test -e $(VENV)/.installed || VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet --compile-bytecode -c requirements.lock -e ".[experiments]"
+	touch $@
+
 install: $(VENV)/.installed ## make .venv and install everything, locked
 
 study: DIR := runs/study/$(shell date +%Y-%m-%d_%H-%M-%S)
@@ -41,7 +46,7 @@ gpu-evidence: install ## on a machine with a GPU: what it says about the rules o
 gpu-families: install ## on a machine with a GPU: the eight families at small, a minute each
 	$(PY) -m experiments.bench.gpu_evidence --parts families --limit 560
 
-demo: install ## train a small ResNet on real digits and say what it cost
+demo: $(VENV)/.experiments ## train a small ResNet on real digits and say what it cost
 	$(PY) -m experiments.run model=resnet phase=pretrain data=digits scale=tiny
 
 test: install ## run the whole test suite, WORKERS files at a time
