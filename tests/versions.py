@@ -55,13 +55,14 @@ def python_of(version: str) -> str:
     return version
 
 
-def run(row: Row, uv: str, folder: Path) -> list[str]:
+def run(row: Row, uv: str, folder: Path, tests: list[str]) -> list[str]:
     """Make a row's environment, and run the tests in it.
 
     Args:
         row: the row.
         uv: the program.
         folder: where the environment is made.
+        tests: what pytest is given.
 
     Returns:
         The versions that it got, and the outcome.
@@ -78,8 +79,8 @@ def run(row: Row, uv: str, folder: Path) -> list[str]:
     # `lightning` asks for the other package, and so does this project, which does without.
     (other,) = set(LIGHTNINGS) - {row.lightning}
     subprocess.run([*pip, "uninstall", "--quiet", other], env=env, check=False)
-    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit", "--ignore", "tests/unit/experiments"]
-    tested = subprocess.run(tests, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "--ignore", "tests/unit/experiments"]
+    tested = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     outcome = (tested.stdout.strip().splitlines() or ["nothing was run"])[-1].strip("= ")
     if tested.returncode:
         print(tested.stdout[-20_000:], tested.stderr[-2_000:])
@@ -97,12 +98,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--uv", default=shutil.which("uv") or "uv")
     parser.add_argument("--python", nargs="*", help="only the rows of these versions, such as 3.12")
+    parser.add_argument("--tests", nargs="*", default=["tests/unit"], help="some of the unit tests")
     asked = parser.parse_args()
     rows = [row for row in ROWS if asked.python is None or row.python in asked.python]
     lines = []
     for row in rows:
         with tempfile.TemporaryDirectory(dir=ROOT, prefix=".venv-versions-") as folder:
-            lines.append(run(row, asked.uv, Path(folder) / row.python))
+            lines.append(run(row, asked.uv, Path(folder) / row.python, asked.tests))
         print(" | ".join(lines[-1]), flush=True)
     print("\n| Python | torch | Lightning | its version | NumPy | unit tests |\n|---|---|---|---|---|---|")
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))

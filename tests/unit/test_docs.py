@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,3 +137,14 @@ def test_the_hooks_of_pre_commit_need_no_network():
     settings = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     assert [repository["repo"] for repository in settings["repos"]] == ["local"]
     assert {hook["language"] for hook in settings["repos"][0]["hooks"]} == {"system"}
+
+
+def test_the_demo_installs_what_it_needs_and_no_more(tmp_path):
+    """The lock names what the tests need too: it bounds versions there, and installs nothing."""
+    make = ["make", "-n", "demo", f"VENV={tmp_path / 'new'}"]
+    commands = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-c requirements.lock" in commands
+    assert "-r requirements.lock" not in commands
+    wanted = re.search(r"^experiments = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    assert wanted is not None
+    assert not set(re.findall(r"[\w-]+", wanted[1])) & {"ray", "wandb", "mlflow-skinny", "playwright"}
