@@ -117,10 +117,11 @@ def _sentences(record: RecordFields) -> list[str]:
     """The lines below the tables: the energy in one sentence, lineage, CO2e, cost, the accuracy and SAM, and notes."""
     energy, sam, accuracy = record.energy, record.sam, record.accuracy
     own_j = energy.total_j or 0.0
-    shown = partial(energy_in, unit_that_fits(own_j))
+    unit = unit_that_fits(own_j)
+    shown = partial(energy_in, unit)
     lines = [f"Energy {shown(own_j, energy.uncertainty_j or 0.0)}, {energy.provenance}."]
     if energy.typical_j is not None and energy.typical_j < MOST_OF_IT * (energy.uncertainty_j or 0.0):
-        typical = shown(energy.typical_j)
+        typical = f"{digits(energy.typical_j / J_PER[unit], 2)} {unit}"
         lines[0] += f" The ± is what cannot be excluded; where the like was checked with a meter, ± {typical} was typical."
     if energy.provenance != "measured":
         lines[0] += " An estimate is off by tens of percent: compare it with other estimates only."
