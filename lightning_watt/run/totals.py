@@ -204,7 +204,6 @@ def _typical_j(uj: Mapping[str, int], devices: Mapping[str, Device], boundary_j:
     return math.hypot(boundary_j, joules(gain_uj))
 
 
-
 def record_epochs(totals: Totals) -> list[Epoch]:
     """The finished epochs of every stage, in order; validation that runs several times in an epoch is one row."""
     last = rows_of(totals.settled.accounts, totals.epochs.accuracies)
