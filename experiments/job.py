@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class Job:
         checkpoint: what finetuning and inference start from; None: what `cfg.checkpoint` says.
         boards: indices of the GPUs that are this job's.
         resume: the interrupted job that this one goes on with; None: it begins at its beginning.
+        instead_of_fit: what is done in the place of each training, with the arguments of `fit` after the job; None: it is
+            trained.
     """
 
     cfg: DictConfig
@@ -66,6 +68,7 @@ class Job:
     checkpoint: str | Path | None = None
     boards: Sequence[int] = ()
     resume: Resume | None = None
+    instead_of_fit: Callable[..., Outcome] | None = None
 
     def at(self, name: str, checkpoint: Path | None = None) -> "Job":
         """The job of one phase of this job, in its own subdirectory."""
@@ -188,8 +191,10 @@ class Job:
     ) -> Outcome:
         """Train a module, test it if it can be tested, and say where it is."""
         fit = module.watt_model_info["phase"]
+        if self.instead_of_fit is not None:
+            return self.instead_of_fit(self, module, data, recipe, callbacks)
         trainer = self.trainer(recipe, [NameFit(fit), *callbacks])
-        self._divide(trainer, module, data, recipe)
+        self.divide(trainer, module, data, recipe)
         self.log_config(trainer, module, recipe)
         goes_on = self.resume.checkpoint_of(fit) if self.resume else None
         trainer.fit(module, datamodule=data, **({"ckpt_path": goes_on, "weights_only": True} if goes_on else {}))
@@ -200,8 +205,11 @@ class Job:
             note_done(self.directory, fit, metrics)
         return Outcome(self.directory, self.directory / LAST, metrics)
 
-    def _divide(self, trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, recipe: Recipe) -> None:
+    def divide(self, trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, recipe: Recipe) -> Split:
         """Find the device's batch if that is asked for, and let each epoch consist of whole batches of the recipe's size.
+
+        Returns:
+            How the batch is divided.
 
         Raises:
             BatchError: if the batch does not divide, or the training set is smaller than one.
@@ -220,6 +228,7 @@ class Job:
             steps = split.steps(len(dataset))
             if self.cfg.trainer.limit_train_batches is None:
                 trainer.limit_train_batches = steps
+        return split
 
     def _find(self, trainer: pl.Trainer, module: pl.LightningModule, data: ImageData, split: Split) -> Split:
         """Let Lightning find what the device's memory holds, and take the largest part of its share that fits.

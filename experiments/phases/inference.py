@@ -1,8 +1,6 @@
 """Inference: accuracy on the test set, and what an image costs, measured until the measurement's edges weigh little."""
 
 import pytorch_lightning as pl
-import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from experiments.data.base import ImageData
@@ -11,14 +9,13 @@ from experiments.models import build_model, compile_model, model_info, size_of
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.modules.zero_shot import ZeroShotClassifier
-from experiments.phases.measure import Goal, Repeated, Stopwatch, repeat, test_once
+from experiments.phases.measure import Goal, Repeated, Stopwatch, meter_for, repeat, test_once
 from experiments.phases.own import is_own, own_module
 from experiments.phases.pretrain import self_supervised
 from experiments.phases.start import SCRATCH, build_published, read_start, seen_by, start_name
 from experiments.settings import settings_of
 from experiments.weights import Weights, WeightsError, load_weights, load_whole
 from experiments.zoo import pretraining_of, published_config
-from lightning_watt import EnergyMeter
 from lightning_watt.units import wh
 
 
@@ -60,7 +57,7 @@ def inference(
         metrics = test_once(trainer, module, Repeated(loader, 1))
         metrics |= {"images_per_second": stopwatch.images / stopwatch.seconds}
         return Outcome(job.directory, None, metrics, model=info.get("timm_name", ""))
-    with _meter(job) as meter:
+    with meter_for(job) as meter:
         stopwatch.meter = meter
         goal = Goal(boundary_share, min_seconds, max_seconds)
         metrics, passes, note = repeat(trainer, module, loader, stopwatch, goal)
@@ -129,18 +126,3 @@ def _per_image(stopwatch: Stopwatch, gflops: float | None) -> dict[str, float]:
         **per_gflop,
         "boundary_share": stopwatch.share,
     }
-
-
-def _meter(job: Job) -> EnergyMeter:
-    """A meter over what the callback measures."""
-    settings = instantiate(job.cfg.watt, _partial_=True, _convert_="all").keywords
-    gpus = settings.get("gpus", "auto")
-    if gpus == "auto":
-        on_cuda = job.boards and job.cfg.device.accelerator != "cpu"
-        gpus = [_uuid(board) for board in job.boards] if on_cuda else list(job.boards)
-    return EnergyMeter(gpus, settings.get("sources", "auto"), settings.get("interval", 1.0))
-
-
-def _uuid(board: int) -> str:
-    """NVML's name of a CUDA device."""
-    return f"GPU-{torch.cuda.get_device_properties(board).uuid}"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.data import extract_batch_size
 from typing_extensions import override
 
+from experiments.job import Job
 from lightning_watt import EnergyMeter
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Stopwatch(Callback):
     @override
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.images = 0
-        _synchronise(pl_module.device)
+        synchronise(pl_module.device)
         self._started = time.perf_counter()
         if self.meter is not None:
             self._window = self._measuring.enter_context(self.meter.window("inference"))
@@ -72,7 +74,7 @@ class Stopwatch(Callback):
 
     @override
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _synchronise(pl_module.device)
+        synchronise(pl_module.device)
         self.seconds = time.perf_counter() - self._started
         self._measuring.close()
 
@@ -136,7 +138,22 @@ def test_once(trainer: pl.Trainer, module: pl.LightningModule, loader: Repeated)
     return dict(trainer.test(module, dataloaders=loader, verbose=False)[0])
 
 
-def _synchronise(device: torch.device) -> None:
+def meter_for(job: Job) -> EnergyMeter:
+    """A meter over what the job's energy callback measures."""
+    settings = instantiate(job.cfg.watt, _partial_=True, _convert_="all").keywords
+    gpus = settings.get("gpus", "auto")
+    if gpus == "auto":
+        on_cuda = job.boards and job.cfg.device.accelerator != "cpu"
+        gpus = [_uuid(board) for board in job.boards] if on_cuda else list(job.boards)
+    return EnergyMeter(gpus, settings.get("sources", "auto"), settings.get("interval", 1.0))
+
+
+def _uuid(board: int) -> str:
+    """NVML's name of a CUDA device."""
+    return f"GPU-{torch.cuda.get_device_properties(board).uuid}"
+
+
+def synchronise(device: torch.device) -> None:
     """Wait for the device's work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,5 +1,7 @@
 """Pretraining from random weights, supervised or not, as the family's paper has it."""
 
+import dataclasses
+
 import pytorch_lightning as pl
 import torch
 from torch import nn
@@ -51,7 +53,7 @@ def pretrain(job: Job) -> Outcome:
     outcome = job.fit(module, data, recipe, [CarryWeights(info)])
     if tokenizer is None:
         return outcome
-    return Outcome(outcome.directory, outcome.checkpoint, outcome.metrics, {"tokenizer": tokenizer[1]})
+    return dataclasses.replace(outcome, parts={"tokenizer": tokenizer[1]})
 
 
 def self_supervised(

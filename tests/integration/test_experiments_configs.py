@@ -51,7 +51,7 @@ def test_groups_hold_the_contract() -> None:
     assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "hydra"}
     assert options("model") == sorted([*ZOO, "own", "timm"])
     assert options("scale") == sorted(SCALES)
-    assert set(options("phase")) == {"pretrain", "finetune", "inference", "lifecycle"}
+    assert set(options("phase")) == {"pretrain", "finetune", "inference", "lifecycle", "project"}
     assert set(options("data")) >= {"digits", "fashion_mnist", "cifar10", "emoji", "image_folder"}
     assert set(options("device")) >= {"auto", "cpu", "gpu"}
 

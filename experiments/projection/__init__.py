@@ -1,0 +1,1 @@
+"""Projections: what a whole training would cost, from rounds of a part of it, and which setting costs least."""
