@@ -21,12 +21,19 @@ from lightning_watt.units import digits
 COLUMNS = ("model", "on", "phase", "top-1", "own J", "± J", "with inherited", "J/image", "status")
 OF_INFERENCE = ("model", "on", "top-1", "top-5", "J/image", "Wh/1000 images", "images/s", "own J", "± J", "status")
 """The columns of a sweep that does nothing but inference."""
+OF_PROJECTIONS = ("model", "on", "projected kWh", "at least", "at most", "projected hours", "projected J/sample", "status")
+"""The columns of a sweep that does nothing but project."""
 METRICS = {
     "top-1": "test_acc",
     "top-5": "test_top5",
     "J/image": "joules_per_image",
     "Wh/1000 images": "wh_per_1000_images",
     "images/s": "images_per_second",
+    "projected kWh": "projected_kwh",
+    "at least": "projected_low_kwh",
+    "at most": "projected_high_kwh",
+    "projected hours": "projected_hours",
+    "projected J/sample": "projected_j_per_sample",
 }
 """Which metric stands in a column."""
 SHOWN = ("model", "model.timm_name", "data", "scale", "phase")
@@ -64,8 +71,9 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
     Args:
         outcomes: what `save_outcome` wrote, read back.
     """
-    of_inference = {outcome["phase"] for outcome in outcomes} == {"inference"}
-    known, swept = OF_INFERENCE if of_inference else COLUMNS, _swept(outcomes)
+    phases = {outcome["phase"] for outcome in outcomes}
+    known = {"inference": OF_INFERENCE, "project": OF_PROJECTIONS}.get(phases.pop() if len(phases) == 1 else "", COLUMNS)
+    swept = _swept(outcomes)
     columns = [*known[:2], *swept, *known[2:]]
     table = Table(*(Column(column, no_wrap=column == "model") for column in columns), title="The sweep")
     for outcome in outcomes:

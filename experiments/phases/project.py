@@ -20,14 +20,11 @@ from experiments.phases.measure import meter_for
 from experiments.projection.conditions import said_of
 from experiments.projection.excerpt import MOST_ROUNDS, Excerpt, Sampling
 from experiments.projection.interval import Plan, Projection, project_rounds
+from experiments.report.inputs.projected import FILE_NAME, PHASE
 from experiments.resume import LAST
 from lightning_watt import WattCallback
 from lightning_watt.units import digits, human_energy, kwh
 
-PROJECT = "project"
-"""The phase's name in records."""
-NAME = "projection.json"
-"""The file beside the record that holds a projection."""
 QUEUED = 2
 """Batches that each worker of a loader has ready, torch's `prefetch_factor`."""
 
@@ -105,7 +102,7 @@ class Part:
         """Train a module for some rounds, in the place of a training, and project the whole from them."""
         facts = module.watt_model_info
         of = facts["phase"]
-        facts |= {"phase": PROJECT, "projects": of, "name": f"{facts['name']}, a part of its {of}"}
+        facts |= {"phase": PHASE, "projects": of, "name": f"{facts['name']}, a part of its {of}"}
         excerpt = Excerpt(self.sampling, skip=QUEUED * job.cfg.num_workers)
         # As many epochs as it takes. The rate's schedule is longer so, which changes no step's work.
         longer = dataclasses.replace(recipe, epochs=max(recipe.epochs, MOST_ROUNDS))
@@ -134,7 +131,7 @@ class Part:
             about = said_of(*excerpt.conditions)
         content = _plain(projection, plan, split, excerpt) | _priced(projection, trainer) | about
         content |= {"of": of, "round": self.round, "setup": _setup(job, recipe, split)}
-        (job.directory / NAME).write_text(json.dumps(content, indent=2) + "\n")
+        (job.directory / FILE_NAME).write_text(json.dumps(content, indent=2) + "\n")
         return Outcome(job.directory, None, _metrics(content), note=_sentence(content))
 
     def _plan(self, job: Job, trainer: pl.Trainer, recipe: Recipe, split: Split, whole_epoch: int | float | None) -> Plan:
@@ -207,7 +204,7 @@ def _setup(job: Job, recipe: Recipe, split: Split) -> dict[str, Any]:
     cfg = job.cfg
     return {
         "recipe.batch_size": recipe.batch_size,
-        "micro_batch": split.micro,
+        "micro_batch": split.micro if cfg.micro_batch else "whole",
         "trainer.precision": str(cfg.trainer.precision),
         "compile": bool(cfg.compile),
         "channels_last": bool(cfg.channels_last),

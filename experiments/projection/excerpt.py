@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MOST_ROUNDS = 100_000
 TICKS = 20
 """A block is at least this many updates of the slowest counter long, so that an edge is a twentieth of it at most."""
-READ_EVERY_S = 0.1
-"""A meter reads no source more often, so that a source without ticks has one this long."""
+LEAST_S = 0.5
+"""The least length of a block whatever the counters: a meter reads no source more often than ten times a second."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Sampling:
 
     def block_s(self, meter: EnergyMeter) -> float:
         """The least length of a block, seconds, by the meter's counters."""
-        return max(self.block_seconds, TICKS * max([READ_EVERY_S / 2, *meter.ticks_s.values()]))
+        return max(self.block_seconds, LEAST_S, TICKS * max(meter.ticks_s.values(), default=0.0))
 
     def is_enough(self, seconds: list[float], block_s: float) -> bool:
         """Whether rounds of these lengths are enough."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from experiments.projection.advice import advice
+from experiments.projection.tables import held_against, projected
 from experiments.report import tables
 from experiments.report.cells import Table
 from experiments.report.comparison import Comparison, compare
@@ -24,8 +26,10 @@ from experiments.report.figures import (
     tradeoff,
     years,
 )
+from experiments.report.figures.projected import draw as draw_projected
 from experiments.report.html import DrawnFigure, Section, page
 from experiments.report.inputs import clean
+from experiments.report.inputs.frames import runs_frame, stages_frame
 from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import Broken, Found
 from experiments.report.inputs.reference import Training
@@ -82,19 +86,21 @@ def write_report(
         output: the directory to write to.
         settings: SAM's parameters; None: as the records say.
     """
-    comparisons = compare(lineages(found.runs), trainings, settings)
+    comparisons = compare(lineages([run for run in found.runs if not run.is_part]), trainings, settings)
     drawn = {id(comparison) for comparison in _to_draw(comparisons)}
     sections = [
         _section(comparison, name, output, drawn=id(comparison) in drawn)
         for comparison, name in zip(comparisons, _file_names(comparisons), strict=True)
     ]
+    if any(run.projection for run in found.runs):
+        sections.append(_projections(found, output))
     closing = [tables.runs(found.runs), tables.household_uses()]
     if found.failed:
         closing.insert(0, tables.failed(found.failed))
     broken = [*found.broken, *unread]
     if broken:
         closing.append(tables.unread(broken))
-    _write_tables(comparisons, sections, closing, output)
+    _write_tables(sections, closing, output)
     facts = _facts(found, trainings, broken)
     output.write("report.md", _markdown(facts, sections, closing).encode())
     target = output.write("report.html", page(HEADING, facts, sections, closing).encode())
@@ -135,28 +141,35 @@ def _section(comparison: Comparison, name: str, output: Output, *, drawn: bool) 
     )
 
 
-def _figures(comparison: Comparison, name: str, output: Output) -> list[DrawnFigure]:
-    found = []
+def _projections(found: Found, output: Output) -> Section:
+    """What was projected, apart from all that was measured."""
+    runs, stages = runs_frame(found.runs), stages_frame(found.runs)
     with style.settings():
-        for number, draw in enumerate(FIGURES, start=1):
-            picture = draw(comparison)
-            file_name = f"figure{number}_{picture.key}_{name}"
-            svg = b""
-            if picture.figure is not None:
-                svg = style.saved(picture.figure, "svg")
-                output.write(f"figures/{file_name}.svg", svg)
-                output.write(f"figures/{file_name}.png", style.saved(picture.figure, "png"))
-            found.append(DrawnFigure(f"Figure {number}: {picture.title}", picture.caption, picture.why, svg, file_name))
-    return found
+        drawn = _drawn(draw_projected(held_against(runs, stages)), len(FIGURES) + 1, "all", output)
+    table = projected(runs, stages)
+    return Section(table.title, "No number of this section was measured.", [table, *advice(runs)], [drawn], [])
 
 
-def _write_tables(
-    comparisons: Sequence[Comparison], sections: Sequence[Section], closing: Sequence[Table], output: Output
-) -> None:
+def _figures(comparison: Comparison, name: str, output: Output) -> list[DrawnFigure]:
+    with style.settings():
+        return [_drawn(draw(comparison), number, name, output) for number, draw in enumerate(FIGURES, start=1)]
+
+
+def _drawn(picture: style.Picture, number: int, name: str, output: Output) -> DrawnFigure:
+    file_name = f"figure{number}_{picture.key}_{name}"
+    svg = b""
+    if picture.figure is not None:
+        svg = style.saved(picture.figure, "svg")
+        output.write(f"figures/{file_name}.svg", svg)
+        output.write(f"figures/{file_name}.png", style.saved(picture.figure, "png"))
+    return DrawnFigure(f"Figure {number}: {picture.title}", picture.caption, picture.why, svg, file_name)
+
+
+def _write_tables(sections: Sequence[Section], closing: Sequence[Table], output: Output) -> None:
     by_key: dict[str, list[tuple[str, Table]]] = {}
-    for comparison, section in zip(comparisons, sections, strict=True):
+    for section in sections:
         for table in (*section.tables, *section.more):
-            by_key.setdefault(table.key, []).append((comparison.title, table))
+            by_key.setdefault(table.key, []).append((section.title, table))
     for table in closing:
         by_key.setdefault(table.key, []).append(("", table))
     for key, members in by_key.items():
@@ -177,6 +190,12 @@ def _facts(found: Found, trainings: Sequence[Training], broken: Sequence[Broken]
         facts.append(
             "Estimated energies are not measured. They are computed from busy time and a table value, and may be wrong by "
             "tens of percent. They are drawn hollow or dashed, and ranked apart from measured energies."
+        )
+    parts = [run for run in found.runs if run.is_part]
+    if parts:
+        facts.append(
+            f"{len(parts)} of the records are of parts of trainings, from which the whole was projected. They are in no "
+            "comparison; what was projected stands apart, and is not measured."
         )
     if found.failed:
         facts.append(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -54,6 +55,16 @@ def test_groups_hold_the_contract() -> None:
     assert set(options("phase")) == {"pretrain", "finetune", "inference", "lifecycle", "project"}
     assert set(options("data")) >= {"digits", "fashion_mnist", "cifar10", "emoji", "image_folder"}
     assert set(options("device")) >= {"auto", "cpu", "gpu"}
+
+
+def test_advice_takes_its_candidates_in_turn() -> None:
+    """The sweep's first list varies slowest, and its own parameters come before the command line's."""
+    sweeper = composed("study=advice", "rounds=3", hydra=True).hydra.sweeper
+    (order,) = BasicSweeper.split_arguments(
+        OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in sweeper.params.items()), "compile=false,true"]),
+        None,
+    )
+    assert order == [[f"phase.round={n}", f"compile={on}"] for n in range(3) for on in ("False", "True")]
 
 
 @pytest.mark.parametrize("scale", SCALES)

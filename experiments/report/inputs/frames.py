@@ -111,10 +111,32 @@ def _train_samples(run: Run) -> int | None:
     return run.stages["train"].samples or None if "train" in run.stages else None
 
 
+def _projected(run: Run, name: str) -> float | None:
+    return run.projection and run.projection.numbers.get(name)
+
+
 def _repetition_of(run: Run) -> str:
     return f"{run.recipe_key}-{run.machine_key}" if run.recipe_key else ""
 
 
+PROJECTED: Final = (
+    *("energy_j", "plus_minus_j", "gain_j", "low_j", "high_j", "duration_s", "duration_plus_minus_s"),
+    *("co2e_g", "cost", "samples", "epochs"),
+)
+"""The columns that begin with `projected_`."""
+SETUP: Final = (
+    "recipe.batch_size",
+    "micro_batch",
+    "trainer.precision",
+    "compile",
+    "channels_last",
+    "matmul_precision",
+    "num_workers",
+    "device.accelerator",
+    "device.count",
+    "threads",
+)
+"""How a projected training was computed, by the command line's names; in the tables the dots are underscores."""
 _OF_RUN: Final[dict[str, Callable[[Run], Any]]] = {
     "run": lambda run: run.path,
     "directory": lambda run: run.place,
@@ -147,6 +169,13 @@ _OF_RUN: Final[dict[str, Callable[[Run], Any]]] = {
         )
     },
     "seed": lambda run: run.seed,
+    "started_unix_s": lambda run: run.started_s,
+    "projects": lambda run: run.projection and run.projection.of,
+    **{f"projected_{name}": lambda run, name=name: _projected(run, name) for name in PROJECTED},
+    **{name: lambda run, name=name: _projected(run, name) for name in ("start_temperature_c", "others_cpus", "round")},
+    "others": lambda run: run.projection and run.projection.others,
+    **{name.replace(".", "_"): lambda run, name=name: run.projection and run.projection.setup.get(name) for name in SETUP},
+    "settings": lambda run: run.facts["settings"],
     "repetition_of": _repetition_of,
     "notes": lambda run: "; ".join(run.notes),
 }
@@ -154,7 +183,8 @@ SHARED: Final = ("run", "status", "phase", "model", "family", "energy_is")
 _OF_EPOCH: Final = ("epoch", "stage", "energy_j", "duration_s", "accuracy")
 TEXTS: Final = frozenset(
     {*SHARED, "directory", "timm_name", "scale", "data", "pretraining", "start", "metric", "source", "device"}
-    | {"repetition_of", "notes", "stage"}
+    | {"repetition_of", "notes", "stage", "projects", "others", "settings"}
+    | {name.replace(".", "_") for name in SETUP}
 )
 _FRAMES: Final[dict[str, Callable[[Sequence[Run]], pd.DataFrame]]] = {
     "runs": runs_frame,

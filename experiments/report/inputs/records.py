@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.report.inputs import clean
+from experiments.report.inputs.projected import PHASE, read_projection
 from experiments.report.inputs.run import EpochUse, Run, StageUse
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
@@ -168,6 +169,8 @@ def _run(base: Path, file: Path) -> Run:
         machine_key=_machine_key(record),
         processes=_whole(record.hardware.get("world_size"), 1),
         seed=_whole(record.model.get("seed"), 0),
+        started_s=clean.number(record.started_unix, 1, clean.MOST_COUNT),
+        projection=read_projection(file.parent) if facts["phase"] == PHASE and file.name == RECORD_NAME else None,
     )
 
 

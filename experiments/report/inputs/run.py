@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from experiments.report.inputs.projected import PHASE, Projected
+
 MOST_CURVE_POINTS: Final = 2000
 EVALUATING: Final = {"test", "predict"}
 """Stages that an inference run consists of."""
@@ -66,6 +68,8 @@ class Run:
         machine_key: equal in runs on machines of one kind.
         processes: of the run, on all nodes; None if the record does not say.
         seed: None if the record does not say.
+        started_s: when it began, seconds since 1970; None if the record does not say.
+        projection: what a whole training was projected to take, if this run is a part of one and its projection is there.
     """
 
     path: str
@@ -92,6 +96,13 @@ class Run:
     machine_key: str = ""
     processes: int | None = None
     seed: int | None = None
+    started_s: float | None = None
+    projection: Projected | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is only a part of a training, whose accuracy and energy are compared with nothing."""
+        return self.facts["phase"] == PHASE
 
     @property
     def inherited_j(self) -> float:
