@@ -127,8 +127,8 @@ class Excerpt(Callback):
 
     @property
     def rounds(self) -> list[Round]:
-        """What each measured round used; waits until the counters have passed its end."""
-        return [one.measured() for one in self._rounds]
+        """What each whole round used; waits until the counters have passed its end."""
+        return [one.measured() for one in self._rounds if one.counted]
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

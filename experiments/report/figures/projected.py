@@ -1,10 +1,10 @@
-"""What whole trainings would take, projected from parts of them: a row each, hatched, because nothing here was measured."""
+"""What whole trainings would take, projected from parts of them: a row each, hollow, because nothing here was measured."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from experiments.report.figures.style import COLOURS, GREY, HATCHES, MOST_ROWS, Picture, log_axis, new_figure, safe
+from experiments.report.figures.style import COLOURS, GREY, MARKERS, MOST_ROWS, Picture, log_axis, new_figure, safe
 from lightning_watt.units import J_PER, unit_that_fits
 
 
@@ -26,11 +26,11 @@ def draw(frame: pd.DataFrame) -> Picture:
             one[name] / J_PER[unit]
             for name in ("projected_energy_j", "projected_low_j", "projected_high_j", "projected_plus_minus_j", "truth_j")
         )
-        axes.barh(row, value, color="white", edgecolor=COLOURS[0], hatch=HATCHES[1], height=0.6)
         axes.plot([max(low, value / 1000), high], [row, row], color=GREY, lw=1.2, solid_capstyle="butt")
-        axes.plot([max(value - same, value / 1000), value + same], [row, row], color="black", lw=3, solid_capstyle="butt")
+        axes.plot([max(value - same, value / 1000), value + same], [row, row], color=COLOURS[0], lw=4, solid_capstyle="butt")
+        axes.plot(value, row, marker=MARKERS[0], color=COLOURS[0], mfc="white", ms=8, zorder=3)
         if not pd.isna(truth):
-            axes.plot(truth, row, marker="D", color=COLOURS[1], zorder=3)
+            axes.plot(truth, row, marker=MARKERS[3], color=COLOURS[1], zorder=4)
     names = [
         safe(f"{one['timm_name'] or one['model']}, {one['data']}, {one['projects']}", 48) for _, one in shown.iterrows()
     ]
@@ -40,7 +40,7 @@ def draw(frame: pd.DataFrame) -> Picture:
     axes.grid(visible=False, axis="y")
     log_axis(axes, "x")
     caption = (
-        "Each bar is projected from a part of a training; hatched, because the whole was not measured. Thick line: 95 % "
+        "Each circle is projected from a part of a training; hollow, because the whole was not measured. Thick line: 95 % "
         "interval by the same devices' reckoning. Thin line: with the devices' errors of scale. Diamond: what the training "
         "took when it was run with the same settings, by the same devices."
     )
