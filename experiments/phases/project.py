@@ -21,7 +21,7 @@ from experiments.projection.conditions import said_of
 from experiments.projection.excerpt import MOST_ROUNDS, Excerpt, Sampling
 from experiments.projection.interval import Plan, Projection, project_rounds
 from experiments.report.inputs.projected import FILE_NAME, PHASE
-from experiments.resume import LAST
+from experiments.restart.resume import LAST
 from lightning_watt import WattCallback
 from lightning_watt.units import digits, human_energy, kwh
 
@@ -168,6 +168,7 @@ def _plain(projection: Projection, plan: Plan, split: Split, excerpt: Excerpt) -
         "energy_j": energy.value,
         "plus_minus_j": energy.plus_minus,
         "gain_j": projection.gain_j,
+        "once_j": projection.once_j,
         "low_j": max(0.0, energy.value - projection.plus_minus_j),
         "high_j": energy.value + projection.plus_minus_j,
         "duration_s": duration.value,

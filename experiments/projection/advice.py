@@ -44,8 +44,14 @@ class Candidate:
 
     @property
     def per_sample_j(self) -> pd.Series:
-        """Joules a sample by round."""
-        return (self.rows["projected_energy_j"] / self.rows["projected_samples"]).groupby(self.rows["round"]).mean()
+        """Joules a sample by round, with what comes once as it mostly was: the first job of a process pays for imports."""
+        joules = self.rows["projected_energy_j"] - self.rows["projected_once_j"] + self.once_j
+        return (joules / self.rows["projected_samples"]).groupby(self.rows["round"]).mean()
+
+    @property
+    def once_j(self) -> float:
+        """Joules of what comes once in the training, the median over the rounds."""
+        return float(self.rows["projected_once_j"].median())
 
     @property
     def estimate(self) -> Estimate:
@@ -162,6 +168,7 @@ def _table(work: pd.DataFrame, candidates: Sequence[Candidate]) -> Table:
                 *(one.setup[name] for name in swept),
                 Energy(samples * estimate.value, samples * estimate.plus_minus),
                 Amount(1000 * estimate.value, 1000 * estimate.plus_minus),
+                Energy(one.once_j),
                 None if one is best else _percent(more, best),
                 "fewest" if one is best else "yes" if _is_sure(more) else "no",
                 float(one.rows["projected_duration_s"].mean() / 3600 * samples / one.rows["projected_samples"].mean()),
@@ -175,6 +182,7 @@ def _table(work: pd.DataFrame, candidates: Sequence[Candidate]) -> Table:
         *swept,
         f"projected for {samples:,.0f} samples",
         "projected mJ a sample",
+        "of that once",
         "more than the fewest (%)",
         "larger than its ±?",
         "projected hours",
@@ -219,6 +227,7 @@ def _verdict(candidates: Sequence[Candidate], differences: Sequence[Amount], swe
 _NOTE: Final = (
     "All numbers are projected from parts of trainings. The candidates come in turn, in rounds, and are compared round by "
     "round: the ± of a difference is how the rounds differ, at 95 %, with the machine's drift; with fewer than three rounds "
-    "also what the projections state of themselves, and between devices their errors of scale. Equal samples say nothing of "
-    "equal accuracy: another batch size or precision may need another number of epochs."
+    "also what the projections state of themselves, and between devices their errors of scale. Once: set-up, compilation, "
+    "the median over the rounds. Equal samples say nothing of equal accuracy: another batch size or precision may need "
+    "another number of epochs."
 )

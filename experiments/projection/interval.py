@@ -96,12 +96,14 @@ class Projection:
             would show for the whole training.
         duration: seconds.
         gain_j: by how many joules more or less the devices' own scales may be off.
+        once_j: joules of what comes once, such as set-up and compilation; they are in `energy`.
         blocks: how many totals the spread is of.
     """
 
     energy: Interval
     duration: Interval
     gain_j: float
+    once_j: float
     blocks: int
 
     @property
@@ -140,7 +142,8 @@ def project_rounds(
     squares = [_boundary(block, warm_ups, plan) ** 2 for block in blocks]
     boundary_j = math.hypot(math.sqrt(math.fsum(squares)) / len(blocks), start.boundary_j)
     energy = Interval(joules.value, math.hypot(joules.plus_minus, boundary_j), joules.autocorrelation, joules.drift)
-    return Projection(energy, seconds, gain * joules.value, len(blocks))
+    once_j = statistics.fmean(_once(block, start, warm_ups, lambda use: use.joules) for block in blocks)
+    return Projection(energy, seconds, gain * joules.value, once_j, len(blocks))
 
 
 def block_ends(seconds: Sequence[float], block_s: float) -> list[int]:
@@ -195,8 +198,14 @@ def _total(block: Round, start: Use, warm_ups: int, plan: Plan, take: Callable[[
     batch = take(block.train) / block.counted
     validation = take(block.validation) / block.val_batches if block.val_batches else 0.0
     between = (take(block.whole) - batch * block.batches - take(block.validation)) / block.rounds
-    once = take(start) - warm_ups * take(block.whole) / block.rounds
-    return once + plan.epochs * (plan.train_batches * batch + between) + plan.validations * plan.val_batches * validation
+    each_epoch = plan.train_batches * batch + between
+    each_validation = plan.val_batches * validation
+    return _once(block, start, warm_ups, take) + plan.epochs * each_epoch + plan.validations * each_validation
+
+
+def _once(block: Round, start: Use, warm_ups: int, take: Callable[[Use], float]) -> float:
+    """What the start took besides its rounds."""
+    return take(start) - warm_ups * take(block.whole) / block.rounds
 
 
 def _boundary(block: Round, warm_ups: int, plan: Plan) -> float:

@@ -120,7 +120,7 @@ def _repetition_of(run: Run) -> str:
 
 
 PROJECTED: Final = (
-    *("energy_j", "plus_minus_j", "gain_j", "low_j", "high_j", "duration_s", "duration_plus_minus_s"),
+    *("energy_j", "plus_minus_j", "gain_j", "once_j", "low_j", "high_j", "duration_s", "duration_plus_minus_s"),
     *("co2e_g", "cost", "samples", "epochs"),
 )
 """The columns that begin with `projected_`."""

@@ -17,7 +17,7 @@ PHASE: Final = "project"
 MOST_BYTES: Final = 2**20
 MOST_SETTINGS: Final = 20
 LIMITS: Final[dict[str, tuple[float, float]]] = {
-    "energy_j": (-clean.MOST_JOULES, clean.MOST_JOULES),
+    **dict.fromkeys(("energy_j", "once_j"), (-clean.MOST_JOULES, clean.MOST_JOULES)),
     **dict.fromkeys(("plus_minus_j", "gain_j", "low_j", "high_j"), (0.0, clean.MOST_JOULES)),
     **dict.fromkeys(("duration_s", "duration_plus_minus_s", "co2e_g", "cost", "samples"), (0.0, clean.MOST_COUNT)),
     **dict.fromkeys(("epochs", "updates", "round"), (0.0, clean.MOST_COUNT)),

@@ -27,6 +27,7 @@ def test_the_whole_is_its_parts_by_how_often_they_come():
     assert found.energy.value == pytest.approx(300 + 100 * (40 * 2 + 5) + 50 * 8 * 1)
     assert found.energy.plus_minus == pytest.approx(0, abs=1e-6)
     assert found.gain_j == found.plus_minus_j == pytest.approx(0.1 * found.energy.value)
+    assert found.once_j == pytest.approx(300)
     assert found.duration.value == pytest.approx(7 - 2 + 100 * (40 * 0.075 + 1 - 0.75 - 0.2) + 50 * 8 * 0.05)
 
 

@@ -23,7 +23,7 @@ def project(root: Path, joules: float = 1000.0, *, number: int = 0, start_s: flo
     """The record of a part of a training, with a projection of the whole beside it."""
     setup = {"recipe.batch_size": 32, "compile": False, "num_workers": 0, "device.count": 1} | more.pop("setup", {})
     content = {
-        "is": "projected", "of": "pretrain", "energy_j": joules, "plus_minus_j": 20.0, "gain_j": 0.1 * joules,
+        "is": "projected", "of": "pretrain", "energy_j": joules, "plus_minus_j": 20.0, "gain_j": 0.1 * joules, "once_j": 5.0,
         "low_j": 0.88 * joules, "high_j": 1.12 * joules, "duration_s": 3600.0, "duration_plus_minus_s": 60.0,
         "samples": 10_000, "epochs": 12, "round": number, "start_temperature_c": 50.0, "others_cpus": 0.0, "others": "",
         "setup": setup,
@@ -94,6 +94,20 @@ def test_what_is_within_its_plus_or_minus_is_not_called_better(tmp_path: Path):
     once = candidates(tmp_path / "once", true=[1000], false=[1025])
     assert column(once, "larger than its ±?") == ["fewest", "no"]  # each states ± 20 of itself
     assert set(column(once, "comparison")) == {"not repeated"}
+
+
+def test_the_first_job_of_a_process_may_begin_more_slowly(tmp_path: Path):
+    for number in range(3):
+        for place, on in enumerate((False, True)):
+            cold = 300.0 if number == place == 0 else 5.0
+            project(
+                tmp_path / f"{number}-{on}", 1000.0 + 50 * on + number + cold, once_j=cold, number=number,
+                start_s=100.0 * (2 * number + place + 1), setup={"compile": on},
+            )  # fmt: skip
+    (table,) = advice(load_runs(tmp_path))
+    assert column(table, "compile") == ["False", "True"]
+    assert column(table, "larger than its ±?") == ["fewest", "yes"]
+    assert [cell.joules for cell in column(table, "of that once")] == [5, 5]
 
 
 def test_between_devices_the_scales_count(tmp_path: Path):
