@@ -21,7 +21,7 @@ def projected(runs: pd.DataFrame, stages: pd.DataFrame) -> Table:
     """
     frame = held_against(runs, stages)
     columns: dict[str, list[Cell]] = {
-        "model": [row.timm_name if isinstance(row.timm_name, str) else row.model for row in frame.itertuples()],
+        "model": [name.partition(",")[0] for name in frame["model"]],
         "projects": frame["projects"].tolist(),
         "data": frame["data"].tolist(),
         "scale": frame["scale"].tolist(),
