@@ -17,7 +17,7 @@ from lightning_watt.errors import ArgumentError, WattError, shown
 from lightning_watt.record.record import Record
 from lightning_watt.run.lineage import STATE_KEY
 from lightning_watt.run.tally import Tally
-from lightning_watt.settings import NAMES, Argument, Settings, Summary
+from lightning_watt.settings import LOOKED_FOR, NAMES, Argument, Elsewhere, Settings, Summary
 from lightning_watt.sources.base import EnergySource
 from lightning_watt.sources.masks import GPU
 from lightning_watt.trainer import facts
@@ -346,3 +346,5 @@ class WattCallback(Callback):
 
 for _name in NAMES:
     setattr(WattCallback, _name, Argument(_name))
+for _name in LOOKED_FOR:  # not a `__getattr__`, which would slow down every look at the callback
+    setattr(WattCallback, _name, Elsewhere(_name))

@@ -160,6 +160,23 @@ def check(**values: Any) -> None:
         _CHECKS[name](name, value)
 
 
+class Elsewhere:
+    """An attribute that people look for where it is not: they are told where what was measured is."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: Any, kind: type) -> Any:
+        raise AttributeError(
+            f"{kind.__name__!r} object has no attribute {self._name!r}. What was measured is in its `result`, such as "
+            "`result.energy.total_kwh`."
+        )
+
+
+LOOKED_FOR = ("energy", "energy_kwh", "energy_j", "total_kwh", "total_j", "kwh", "joules", "power", "emissions", "results")
+"""Names that people try on a callback."""
+
+
 class Argument:
     """An argument as an attribute of what holds `settings`. One that is set later is checked too.
 

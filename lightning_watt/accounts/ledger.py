@@ -135,6 +135,12 @@ class Ledger:
         """The point up to which everything is charged; None while nothing is open."""
         return self._at
 
+    @property
+    def open_edge(self) -> float:
+        """Squared microjoules that may lie beyond the point up to which everything is charged; 0 while nothing is open."""
+        at = self._at
+        return at.edge_variance if at is not None else 0.0
+
     def open(self, labels: Sequence[str], account: Account, at: Point) -> None:
         """Begin charging; what was used before `at` is nobody's.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -212,15 +211,19 @@ class OtherSessions:
         """What all counters lost."""
         return [*self.gaps, *self.nodes.gaps]
 
-    @cached_property
+    @property
     def all_edges(self) -> float:
         """Squared microjoules beyond the ends of all these sessions."""
         return self.outer_edges + self.nodes.outer_edges
 
-    @cached_property
+    @property
     def sums(self) -> Sums:
         """What all these sessions come to."""
-        return sums_of(self.ledgers, self.all_devices, self.all_edges, self.all_gaps)
+        known: Sums | None = self.__dict__.get("_sums")
+        if known is None:  # not a `cached_property`, whose lock a fork may leave held
+            known = sums_of(self.ledgers, self.all_devices, self.all_edges, self.all_gaps)
+            self.__dict__["_sums"] = known
+        return known
 
 
 def label_here(device: Device, known: Mapping[str, Device]) -> str:

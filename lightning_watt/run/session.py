@@ -123,8 +123,7 @@ class Session:
         """What the run has used, under one lock, without waiting."""
         energy_uj = self._meter.energy_now_uj() if self._meter is not None else []
         with self._lock:
-            ahead = self._ahead(energy_uj)
-            return self._totals(ahead, self.ledger.take_since() if with_since else None)
+            return self._totals(self._ahead(energy_uj), self.ledger.take_since() if with_since else None)
 
     def _totals(self, ahead: Sequence[tuple[Account, Usage]] = (), since: Mapping[Account, Usage] | None = None) -> Totals:
         meter = self._meter  # the caller holds the lock
@@ -145,7 +144,7 @@ class Session:
             epochs=self.epochs.copy(),
             step_parts=dict(self.batch_energy.parts),
             gaps=tuple(self._gaps()),
-            outer_edges=self._edges(),
+            outer_edges=self._outer_edges + self.ledger.open_edge,
             interval_s=meter.interval_s if meter is not None else 0.0,
             is_over=meter is None,
             since=since or {},
@@ -253,21 +252,17 @@ class Session:
 
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now, by the last known power; the exact value follows in the log."""
-        meter = self._meter
-        power_w, energy_uj = (meter.power_now_w(), meter.energy_now_uj()) if meter is not None else ([], [])
+        power_w, energy_uj = (m.power_now_w(), m.energy_now_uj()) if (m := self._meter) is not None else ([], [])
         with self._lock:
             own, sums = self.ledger.by_stage(), self._sums()
-            if meter is not None and self.devices:
-                sums = sums.and_more(sums_ahead(self.ledger, self.devices, energy_uj, self._entered, meter.now_ns()))
+            if m is not None and self.devices:
+                sums = sums.and_more(sums_ahead(self.ledger, self.devices, energy_uj, self._entered, m.now_ns()))
             power = dict(zip(self.ledger.labels, power_w, strict=False))
             return snapshot_of(sums, point, power, LogSpan(0.0, 0, 0), self.spans.known_rates(own), own)
 
     def _sums(self) -> Sums:
-        # The caller holds the lock.
-        return sums_of([self.ledger], self.devices, self._edges(), self._gaps()).and_more(self.others.sums)
-
-    def _edges(self) -> float:
-        return self._outer_edges + (self.ledger.at.edge_variance if self.ledger.at is not None else 0.0)
+        edges = self._outer_edges + self.ledger.open_edge  # the caller holds the lock
+        return sums_of([self.ledger], self.devices, edges, self._gaps()).and_more(self.others.sums)
 
     def resume(self, state: Mapping[str, Any]) -> bool:
         """Add an earlier part of this run, from its checkpoint; False if it is here already. ValueError if it is none."""

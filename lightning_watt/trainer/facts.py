@@ -181,7 +181,7 @@ def seconds_left(trainer: Any) -> float | None:
     """Seconds until the Trainer's `max_time` is up; None without such a limit."""
     found = None
     for callback in trainer.callbacks:
-        if hasattr(callback, "time_remaining") and is_a(callback, "Timer"):  # the quick question first
+        if hasattr(type(callback), "time_remaining") and is_a(callback, "Timer"):  # the quick question first
             left = callback.time_remaining()
             found = left if found is None or (left is not None and left < found) else found
     return found

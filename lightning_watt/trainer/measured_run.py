@@ -200,7 +200,7 @@ class MeasuredRun:
         session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
         if then != stage:
             self.enter(then, trainer)
-        if session.news:
+        if session.news or (self.meter is not None and self.meter.complaints):
             self._catch_up(trainer, gives=False)
 
     def close_train_epoch(self, trainer: Any) -> None:

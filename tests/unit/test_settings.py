@@ -150,3 +150,10 @@ def test_an_argument_is_an_attribute_that_is_checked_and_the_rest_stays():
     assert callback.interval == 3.0
     assert not hasattr(callback, "intervals")
     assert {name for name in NAMES if isinstance(vars(WattCallback)[name], Argument)} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", ["energy", "total_kwh", "joules"])
+def test_who_looks_for_the_energy_in_the_callback_is_told_where_it_is(name):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'. .* in its `result`, such as"):
+        getattr(WattCallback(), name)
+    assert not hasattr(WattCallback(), name)
