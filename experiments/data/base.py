@@ -136,6 +136,19 @@ KEPT_BYTES = 2**30
 """Images that take more than this when they are resized and normalised are so by batch."""
 
 
+def need_classes(data: ImageData) -> None:
+    """Refuse data that has none, before a classifier is made for it.
+
+    Raises:
+        ValueError: it has captions only.
+    """
+    if not data.num_classes:
+        raise ValueError(
+            f"data={data.name} has no classes: it is for pretraining without labels (phase=pretrain of clip, mae and beit). "
+            "To classify, take data with classes, such as data=image_folder."
+        )
+
+
 class InMemoryData(ImageData):
     """An image set small enough to be kept as tensors, which are resized and normalised once if that takes little memory.
 

@@ -1,22 +1,21 @@
 """Image folders in ImageNet's layout: one folder a class, below a folder for training and one for testing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import create_transform
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import find_classes
 
-from experiments.data.augment import augmentation
-from experiments.data.base import DataMissingError, ImageData, stratified_split
+from experiments.data.base import DataMissingError, stratified_split
+from experiments.data.pictures import Pictures
 
 LISTED = 4  # classes that an error spells out
 
 
-class ImageFolders(ImageData):
+class ImageFolders(Pictures):
     """A data set such as ImageNet, read from disk picture by picture.
 
     Args:
@@ -24,9 +23,7 @@ class ImageFolders(ImageData):
         train: subfolder of training pictures, one folder a class.
         test: subfolder of test pictures (ImageNet calls its own "val").
         val_share: share of the training pictures held out for validation.
-        in_chans: channels; pictures are read as RGB.
-        augment: arguments of `timm.data.create_transform` for training pictures; None: none.
-        **options: as for `ImageData`.
+        **options: as for `Pictures`.
 
     Raises:
         DataMissingError: if a folder is not there.
@@ -34,10 +31,6 @@ class ImageFolders(ImageData):
     """
 
     name = "image_folder"
-    # ImageNet's mean and deviation, as timm and torchvision use them (timm.data.IMAGENET_DEFAULT_MEAN).
-    default_mean = (0.485, 0.456, 0.406)
-    default_std = (0.229, 0.224, 0.225)
-    default_crop_pct = 0.875  # timm.data.DEFAULT_CROP_PCT: 224 of 256 px
 
     def __init__(
         self,
@@ -46,12 +39,9 @@ class ImageFolders(ImageData):
         train: str = "train",
         test: str = "val",
         val_share: float = 0.02,
-        in_chans: int = 3,
-        augment: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.in_chans = in_chans
         self.val_share = val_share
         self.train_folder = Path(root) / train
         self.test_folder = Path(root) / test
@@ -63,7 +53,6 @@ class ImageFolders(ImageData):
                     "It needs ImageNet's layout, root/train/CLASS/picture and root/val/CLASS/picture, with "
                     "data.root=FOLDER (ImageNet itself comes from image-net.org, after registering).",
                 )
-        self.transform_options = dict(augment) if augment else None
         self.class_names = tuple(ImageFolder(self.test_folder).classes)
         self._check_classes(find_classes(self.train_folder)[0])
         self.num_classes = len(self.class_names)
@@ -72,10 +61,10 @@ class ImageFolders(ImageData):
         """List the pictures and split them; a second call does nothing."""
         if self.train_set is not None:
             return
-        plain = self._transform(training=False)
+        plain = self.transform(training=False)
         listed = ImageFolder(self.train_folder, plain)
         kept, held_out = stratified_split(torch.tensor(listed.targets), self.val_share, self.seed)
-        augmented = ImageFolder(self.train_folder, self._transform(training=self.transform_options is not None))
+        augmented = ImageFolder(self.train_folder, self.transform(training=self.transform_options is not None))
         self.train_set = Subset(augmented, kept.tolist())
         self.val_set = Subset(listed, held_out.tolist())
         self.test_set = ImageFolder(self.test_folder, plain)
@@ -92,9 +81,3 @@ class ImageFolders(ImageData):
             raise ValueError(
                 f"{self.train_folder} and {self.test_folder} must hold the same classes, one folder each: {', '.join(only)}."
             )
-
-    def _transform(self, *, training: bool) -> Any:
-        """Timm's transform from a PIL picture to a normalised tensor."""
-        if training and self.transform_options is not None:
-            return augmentation(self.image_size, self.input, self.transform_options)
-        return create_transform(self.image_size, **self.input)

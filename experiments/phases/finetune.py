@@ -1,5 +1,6 @@
 """Finetuning: from weights to a classifier, the whole model or a linear probe."""
 
+from experiments.data.base import need_classes
 from experiments.job import Job, Outcome
 from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
@@ -29,6 +30,7 @@ def finetune(job: Job, *, linear_probe: bool = False, match: str = "names") -> O
         return train_own(job, "finetune", weights)
     recipe = recipe_of(job.cfg, "finetune")
     data = job.data(recipe, "finetune", **seen_by(job, weights))
+    need_classes(data)
     build = build_published if job.cfg.pretrained else lambda job, **options: build_model(job.cfg, **options)
     model = build(job, in_chans=data.in_chans, num_classes=data.num_classes, recipe=recipe)
     if weights is not None:

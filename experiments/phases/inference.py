@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 from torch import nn
 
-from experiments.data.base import ImageData
+from experiments.data.base import ImageData, need_classes
 from experiments.job import Job, Outcome
 from experiments.models import build_model, compile_model, model_info, size_of
 from experiments.modules.classifier import Classifier
@@ -68,6 +68,7 @@ def inference(
 def _module(job: Job, weights: Weights | None, match: str) -> tuple[pl.LightningModule, ImageData]:
     """Build what is tested, and the data as its weights see it."""
     data = job.data(**seen_by(job, weights))
+    need_classes(data)
     model = _classifier(job, weights, data, match)
     info = model_info(job.cfg, model, data, "inference") | settings_of(job.cfg, "inference")
     compile_model(model, job.cfg)

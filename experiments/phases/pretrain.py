@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from experiments.data.base import ImageData
+from experiments.data.base import ImageData, need_classes
 from experiments.job import Job, Outcome
 from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
@@ -34,6 +34,8 @@ def pretrain(job: Job) -> Outcome:
     pretraining = pretraining_of(job.cfg.model.family)
     supervised = pretraining == "supervised"
     data = job.data(recipe, "pretrain", captions=pretraining == "image and text")
+    if supervised:
+        need_classes(data)
     model = build_model(
         job.cfg,
         in_chans=data.in_chans,

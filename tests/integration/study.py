@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -44,3 +47,33 @@ def wait_for(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.02)
+
+
+def write_pairs(root: Path) -> None:
+    """Coloured pictures with captions, nine to train on and four to test on; what is no pair lies among them."""
+    for part, count in (("train", 9), ("val", 4)):
+        folder = root / part / "some"
+        folder.mkdir(parents=True)
+        for index in range(count):
+            picture = Image.new("RGB", (40, 30), (index * 20, 0, 0))
+            picture.save(folder / f"a.{index}.jpg")
+            (folder / f"a.{index}.txt").write_text(f"red,\n {index} of nine\n")
+        Image.new("RGB", (4, 4)).save(folder / "without.png")
+        (folder / "of-nothing.txt").write_text("a caption")
+
+
+def write_shards(root: Path) -> None:
+    """The same pairs in two shards each, as WebDataset writes them."""
+    write_pairs(root / "files")
+    for part in ("train", "val"):
+        (root / part).mkdir()
+        for index, file in enumerate(sorted((root / "files" / part / "some").iterdir())):
+            with tarfile.open(root / part / f"{index // 8:05}.tar", "a") as shard:
+                name = file.name.replace("a.", "a")  # a name ends at its first dot
+                if file.suffix == ".txt" and index % 4 == 1:
+                    name, said = name.replace(".txt", ".json"), json.dumps({"caption": file.read_text()}).encode()
+                    member = tarfile.TarInfo(name)
+                    member.size = len(said)
+                    shard.addfile(member, BytesIO(said))
+                else:
+                    shard.add(file, name)

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warn
 GROUPS = ("model", "phase", "scale", "data", "device", "watt", "study")
 REQUIRED = {
     "data=image_folder": ["data.root=somewhere"],
+    "data=image_text": ["data.root=somewhere"],
+    "data=webdataset": ["data.root=somewhere"],
     "data=own": ["data._target_=package.Data"],
     "model=own": ["model._target_=package.Net", "data._target_=package.Data"],
     "model=timm": ["model.timm_name=resnet18"],

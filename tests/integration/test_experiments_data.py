@@ -17,7 +17,8 @@ from torchvision.datasets import CIFAR10
 from experiments.data.base import DataMissingError, ImageData
 from experiments.job import Job
 from experiments.modules.recipe import Recipe
-from tests.integration.study import composed, options, write_images
+from experiments.run import run
+from tests.integration.study import composed, options, write_images, write_pairs, write_shards
 
 CIFAR_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 
@@ -63,13 +64,16 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 WRITERS: dict[str, Callable[[Path], None]] = {"fashion_mnist": write_fashion, "image_folder": write_images}
 
 
+PAIRS: dict[str, Callable[[Path], None]] = {"image_text": write_pairs, "webdataset": write_shards}
+
+
 def data_of(option: str, directory: Path, *overrides: str, **settings: object) -> ImageData:
     """The data module of a command line, with its training augmentation."""
     job = Job(composed(f"data={option}", *overrides), directory)
     return job.data(Recipe(batch_size=4), "pretrain", **settings)
 
 
-@pytest.mark.parametrize("option", [option for option in options("data") if option != "own"])
+@pytest.mark.parametrize("option", [option for option in options("data") if option not in ("own", *PAIRS)])
 def test_data_builds_and_gives_batches(option: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     overrides: list[str] = []
     if option == "cifar10":
@@ -158,12 +162,56 @@ def test_emoji_bring_captions_where_they_are_asked_for(tmp_path: Path) -> None:
     assert len(labels) == len(captions) == 8
 
 
+@pytest.mark.parametrize("option", PAIRS)
+def test_pairs_are_read_from_folders_and_shards(option: str, tmp_path: Path) -> None:
+    PAIRS[option](tmp_path / "pairs")
+    data = data_of(option, tmp_path, f"data.root={tmp_path}/pairs", "model=clip", "num_workers=1", val_share=0.34)
+    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (6, 3, 4)
+    images, labels, captions = next(iter(data.test_dataloader()))
+    assert images.shape == (4, 3, 32, 32)
+    assert labels.tolist() == [-1] * 4
+    assert list(captions) == [f"red, {index} of nine" for index in range(4)]  # each with its own picture:
+    torch.testing.assert_close(images.mean((2, 3))[:, 0].diff(), torch.full((3,), 20 / 255 / 0.229), rtol=0.05, atol=0)
+    seen = [
+        caption for loader in (data.train_dataloader(), data.val_dataloader()) for *_, said in loader for caption in said
+    ]
+    assert len(set(seen)) == len(seen) == 7  # the last, smaller batch of the training is dropped
+
+
+@pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
+@pytest.mark.parametrize("option", PAIRS)
+def test_clip_is_pretrained_on_pairs_and_a_classifier_is_not(option: str, tmp_path: Path) -> None:
+    PAIRS[option](tmp_path / "pairs")
+    asked = [
+        f"data={option}",
+        f"data.root={tmp_path}/pairs",
+        "+data.val_share=0.34",
+        "recipe.batch_size=3",
+        "recipe.epochs=1",
+    ]
+    rest = ["device=cpu", "watt=none", "+trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1"]
+    outcome = run(composed("model=clip", *asked, *rest), tmp_path)
+    assert set(outcome.metrics) >= {"test_loss", "test_image_to_text_r1"}
+    with pytest.raises(ValueError, match=f"data={option} has no classes"):
+        run(composed("model=vit", *asked, *rest), tmp_path)
+
+
+def test_a_compressed_shard_is_refused(tmp_path: Path) -> None:
+    write_shards(tmp_path / "pairs")
+    shard = tmp_path / "pairs" / "val" / "00000.tar"
+    shard.write_bytes(gzip.compress(shard.read_bytes()))
+    with pytest.raises(ValueError, match=r"00000\.tar cannot be read.*not compressed"):
+        data_of("webdataset", tmp_path, f"data.root={tmp_path}/pairs", "model=clip")
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
         ("fashion_mnist", "apt-get install dataset-fashion-mnist"),
         ("cifar10", r"data\.download=true"),
         ("image_folder", "root/train/CLASS/picture"),
+        ("image_text", "NAME.txt"),
+        ("webdataset", "shards"),
     ],
 )
 def test_missing_data_says_where_to_get_it(name: str, remedy: str, tmp_path: Path) -> None:
