@@ -1,11 +1,10 @@
 """Losses of the self-supervised families: pure functions of tensors, each tested against NumPy."""
 
-from experiments.losses.contrastive import clip_contrastive, retrieval_recall
+from experiments.losses.contrastive import retrieval_recall
 from experiments.losses.masked_tokens import masked_token_accuracy, masked_token_cross_entropy
 from experiments.losses.reconstruction import masked_reconstruction, normalise_patches
 
 __all__ = [
-    "clip_contrastive",
     "masked_reconstruction",
     "masked_token_accuracy",
     "masked_token_cross_entropy",

@@ -1,10 +1,9 @@
-"""Contrastive image-text pretraining: CLIP's symmetric loss, and the recall of its retrieval."""
+"""Contrastive image-text pretraining: the recall of its retrieval. The loss is open_clip's."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -17,36 +16,6 @@ def _pairs(images: Tensor, texts: Tensor) -> None:
             f"Image features have shape {tuple(images.shape)} and text features {tuple(texts.shape)}: row i "
             "of both must be a pair, (pairs, features). Check that both towers project to the same width."
         )
-
-
-def clip_contrastive(image_features: Tensor, text_features: Tensor, scale: Tensor | float) -> Tensor:
-    """Symmetric cross entropy over the cosine similarities of all pairs in a batch.
-
-    Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
-    arXiv 2103.00020, section 2.3 and figure 3: of all pairs (i, j) of a batch, the true ones are i = j; the
-    loss is the mean of the cross entropies along the rows (which text for this image) and the columns.
-
-    Args:
-        image_features: projected images, (pairs, features), of any length: they are normalised here.
-        text_features: projected captions, (pairs, features); row i belongs to image i.
-        scale: what the cosines are multiplied by, the inverse of the temperature.
-
-    Returns:
-        The loss in nats, a scalar; log(pairs) for towers that know nothing.
-
-    Raises:
-        ValueError: if the two do not have one shape (pairs, features).
-
-    Example:
-        >>> import torch
-        >>> features = torch.eye(4)
-        >>> clip_contrastive(features, features, scale=100.0) < 1e-6
-        tensor(True)
-    """
-    _pairs(image_features, text_features)
-    logits = scale * functional.normalize(image_features, dim=-1) @ functional.normalize(text_features, dim=-1).T
-    pairs = torch.arange(len(logits), device=logits.device)
-    return (functional.cross_entropy(logits, pairs) + functional.cross_entropy(logits.T, pairs)) / 2
 
 
 def retrieval_recall(queries: Tensor, gallery: Tensor, k: int) -> Tensor:

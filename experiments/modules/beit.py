@@ -1,11 +1,11 @@
 """BEiT pretraining: the encoder predicts the visual tokens of hidden patches, which a frozen tokenizer gives."""
 
-import math
 import random
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightly.models.utils import random_block_mask_image
 from timm.models.beit import Beit
 from torch import Tensor, nn
 from typing_extensions import override
@@ -20,14 +20,13 @@ MASK_RATIO = 0.4
 MIN_BLOCK_SHARE = 16 / 196
 MIN_ASPECT = 0.3
 INIT_STD = 0.02  # of mask token and head, as in the authors' implementation
-BLOCK_ATTEMPTS = 10  # draws of a block before single patches fill the rest, as in the authors' implementation
 
 
 def blockwise_mask(height: int, width: int, hidden: int, rng: random.Random) -> Tensor:
     """Hide rectangles of patches until exactly `hidden` are hidden.
 
-    Source: arXiv 2106.08254, algorithm 1. That stops once the share is passed; here blocks are drawn to fit
-    what is left, and single patches fill the rest, so that every image of a batch hides the same number.
+    Source: arXiv 2106.08254, algorithm 1, in lightly's form, which is that of the authors' implementation and gives up after
+    ten draws that do not fit. Single patches fill the rest, so that every image of a batch hides the same number.
 
     Args:
         height: rows of the patch grid.
@@ -42,24 +41,14 @@ def blockwise_mask(height: int, width: int, hidden: int, rng: random.Random) -> 
         >>> blockwise_mask(14, 14, 78, random.Random(0)).sum()
         tensor(78)
     """
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    smallest = max(1, round(MIN_BLOCK_SHARE * height * width))
-    left, attempts = hidden, 0
-    while left >= smallest and attempts < BLOCK_ATTEMPTS:
-        area = rng.uniform(smallest, left)
-        aspect = math.exp(rng.uniform(math.log(MIN_ASPECT), -math.log(MIN_ASPECT)))
-        rows, columns = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        attempts += 1
-        if not (0 < rows <= height and 0 < columns <= width):
-            continue
-        top, start = rng.randint(0, height - rows), rng.randint(0, width - columns)
-        block = mask[top : top + rows, start : start + columns]
-        new = block.numel() - int(block.sum())
-        if 0 < new <= left:
-            block.fill_(True)
-            left, attempts = left - new, 0
+    smallest = min(hidden, max(1, round(MIN_BLOCK_SHARE * height * width)))
+    before = random.getstate()
+    random.setstate(rng.getstate())  # lightly draws from Python's own
+    mask = random_block_mask_image((height, width), hidden, smallest, min_block_aspect_ratio=MIN_ASPECT)
+    rng.setstate(random.getstate())
+    random.setstate(before)
     flat = mask.flatten()
-    if left:
+    if left := hidden - int(flat.sum()):
         flat[rng.sample((~flat).nonzero().flatten().tolist(), left)] = True
     return flat
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from open_clip.loss import ClipLoss
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from experiments.losses import clip_contrastive, retrieval_recall
+from experiments.losses import retrieval_recall
 from experiments.modules.recipe import Recipe
 
 # Radford et al., arXiv 2103.00020: first temperature 0.07, logits scaled by 100 at most (section 2.5); text tower
@@ -27,6 +28,26 @@ JOINT_WIDTH = 512
 CONTEXT = 77
 PROMPTS = ("a photo of a {}.",)
 RECALLS = (1, 10)
+
+
+def pair_loss(images: Tensor, texts: Tensor, scale: Tensor, rank: int = 0, world_size: int = 1) -> Tensor:
+    """Symmetric cross entropy over the similarities of all pairs of a batch (arXiv 2103.00020, figure 3), by open_clip.
+
+    With several devices each compares its own pairs with those of all, so that no device holds the whole matrix; the mean
+    over the devices is the loss of the whole batch, and so are its gradients.
+
+    Args:
+        images: unit vectors, (pairs, features).
+        texts: unit vectors; row i belongs to image i.
+        scale: what the similarities are multiplied by, the inverse of the temperature.
+        rank: the process's own, of `world_size`.
+        world_size: processes that have as many pairs each.
+
+    Returns:
+        The loss in nats; log(pairs) for towers that know nothing.
+    """
+    loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank, world_size=world_size)
+    return loss(images.contiguous(), texts.contiguous(), scale)
 
 
 class CLIPPretrain(pl.LightningModule):
@@ -144,9 +165,7 @@ class CLIPPretrain(pl.LightningModule):
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         images, texts = self.encode_image(batch[0]), self.encode_text(self._captions(batch))
-        if self.trainer.world_size > 1:  # the published loss compares the whole batch, over all devices
-            images, texts = (self.all_gather(x, sync_grads=True).flatten(0, 1) for x in (images, texts))
-        loss = clip_contrastive(images, texts, self.log_scale.exp())
+        loss = pair_loss(images, texts, self.log_scale.exp(), self.global_rank, self.trainer.world_size)
         self.log("train_loss", loss, prog_bar=True)
         return loss
 
@@ -212,7 +231,7 @@ class CLIPPretrain(pl.LightningModule):
 
     def _evaluate(self, stage: str, batch: Any) -> None:
         images, texts = self.encode_image(batch[0]), self.encode_text(self._captions(batch))
-        values = {f"{stage}_loss": clip_contrastive(images, texts, self.log_scale.exp())}
+        values = {f"{stage}_loss": pair_loss(images, texts, self.log_scale.exp())}
         if self.class_tokens is not None:
             self._classes = self.class_embeddings() if self._classes is None else self._classes
             hits = (images @ self._classes.T).argmax(dim=1) == batch[1]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
+from timm.scheduler import create_scheduler_v2
 
 from experiments.modules.recipe import Recipe
 
@@ -42,6 +43,20 @@ def test_cosine_after_warmup_is_the_closed_form() -> None:
 def test_step_schedule_falls_by_ten_twice() -> None:
     seen = rates(Recipe(lr=1.0, schedule="step"), steps=90)
     assert seen == pytest.approx([1.0] * 30 + [0.1] * 30 + [0.01] * 30)
+
+
+def test_the_cosine_is_timms() -> None:
+    """Which needs Lightning's hook for foreign schedulers in every module, the user's own too, so it is not taken."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.5)
+    scheduler, _ = create_scheduler_v2(
+        optimizer, "cosine", num_epochs=8, warmup_epochs=2, warmup_prefix=True, warmup_lr=0.0, min_lr=0.1,
+        step_on_epochs=False, updates_per_epoch=10,
+    )  # fmt: skip
+    seen = []
+    for step in range(100):
+        scheduler.step_update(step)
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert rates(Recipe(lr=0.5, min_lr=0.1, warmup_epochs=2)) == pytest.approx(seen, abs=1e-3 * 0.5)
 
 
 def test_exponential_schedule_falls_by_its_rate() -> None:
