@@ -55,10 +55,14 @@ def record(
         ),
         accuracy=Accuracy(metric=None if accuracy is None else "val_acc", last=accuracy, best=accuracy),
         sam=Sam(alpha=5.0, beta=5.0, unit="kWh"),
-        inherited=[Inherited(path="pretrain", total_j=inherited_kwh * J_PER_KWH)] if inherited_kwh else [],
+        inherited=[_pretrain(inherited_kwh * J_PER_KWH)] if inherited_kwh else [],
         started_unix=BEGAN_UNIX,
         updated_unix=BEGAN_UNIX + 600.0,
     )
+
+
+def _pretrain(joules: float) -> Inherited:
+    return Inherited(path="pretrain", total_j=joules, uncertainty_j=0.05 * joules, gain_j=0.05 * joules)
 
 
 def write_rows(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 
 from lightning_watt.errors import RecordError
 from lightning_watt.record.difference import difference
+from lightning_watt.record.plus_minus import PlusMinus, inherited_by, plus_minus, together, with_inherited
 from lightning_watt.record.read import read_record, read_records, records_below
 from lightning_watt.record.record import Record
 from lightning_watt.record.text.drawn import say, width_of, wrapped
@@ -53,6 +53,8 @@ def compare(first: str, second: str) -> int:
         ["provenance", *(str(run.energy.provenance) for run in runs)],
         ["devices", *(", ".join(device.name for device in run.energy.by_device.values()) for run in runs)],
     ]
+    if any(run.inherited for run in runs):
+        rows.insert(2, ["with inherited", *(_with_plus_minus(*with_inherited(run)) for run in runs)])
     say(table(rows, ["", "first", "second"], "simple"))
     more = "more" if found.joules >= 0 else "less"
     by = energy_in(unit, abs(found.joules), found.plus_minus_j)
@@ -76,19 +78,17 @@ def sum_up(root: str) -> int:
     statuses = Counter(record.status for _, record in records)
     kinds = sorted({str(record.energy.provenance) for _, record in records if record.energy.provenance})
     runs = ", ".join(f"{count} {status}" for status, count in statuses.items())
-    used = f"{human_energy(carried.own_j)} ± {human_energy(_plus_minus_j(carried.own_j, records), 2)}"
+    used = _with_plus_minus(carried.own_j, carried.own)
     say(f"{used} in {len(records)} runs ({runs}), {' and '.join(kinds)}. Each joule is counted once.")
     if carried.inherited:
-        say(f"The runs outside of it that these started from: {human_energy(carried.total_j - carried.own_j)}.")
+        outside = together(plus_minus(run) for run in carried.inherited if run.total_j)
+        outside_j = carried.total_j - carried.own_j
+        say(f"The runs outside of it that these started from: {_with_plus_minus(outside_j, outside)}.")
     return broken
 
 
-def _plus_minus_j(own_j: float, records: Sequence[tuple[Path, Record]]) -> float:
-    """Of a sum over runs: errors of scale add up, because a device's is the same in all of them; those of edges do not."""
-    energies = [record.energy for _, record in records if record.energy.total_j]
-    whole_j = sum(energy.total_j or 0.0 for energy in energies)
-    scale = sum(energy.gain_j for energy in energies) / whole_j if whole_j else 0.0
-    return math.hypot(own_j * scale, *(energy.boundary_j for energy in energies))
+def _with_plus_minus(joules: float, known: PlusMinus | None) -> str:
+    return f"{human_energy(joules)} ± {human_energy(known.total_j, 2) if known is not None else 'unknown'}"
 
 
 def state(paths: Sequence[str], part: str | None, settings: Settings) -> int:
@@ -178,7 +178,8 @@ def _rows(name: str, record: Record, kind: str) -> Iterator[dict[str, Any]]:
             "boundary_j": energy.boundary_j,
             "provenance": energy.provenance,
             "devices": "; ".join(device.name for device in energy.by_device.values()),
-            "inherited_j": sum(run.total_j for run in record.inherited),
+            "inherited_j": inherited_by(record)[0],
+            "with_inherited_uncertainty_j": (whole := with_inherited(record)[1]) and whole.total_j,
             "resumed_j": record.resumed_j,
             "wasted_j": record.wasted_j,
             "accuracy_metric": record.accuracy.metric,

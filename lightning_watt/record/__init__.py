@@ -5,14 +5,15 @@
 - `writer`: writes a run's files. `claim`: which names they get in their directory. `remote`: directories with a URL.
 - `plain`: makes of a user's own values what a file can hold.
 - `files`: names, places and size limits, and how files are opened.
-- `difference`: whether two runs differ. `text/`: the table and the line at the end of a run, how much
-  of them is printed, and a statement for a paper.
+- `difference`: whether two runs differ. `plus_minus`: what is uncertain of a sum of runs. `text/`: the table and the line at
+  the end of a run, how much of them is printed, and a statement for a paper.
 """
 
 from __future__ import annotations
 
 from lightning_watt.record.difference import Difference, Uncertain, difference, measured_with
 from lightning_watt.record.journal import read_journal
+from lightning_watt.record.plus_minus import PlusMinus, inherited_by, plus_minus, together, with_inherited
 from lightning_watt.record.read import read_record, read_records, record_from_json, records_below
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import (
@@ -45,6 +46,7 @@ __all__ = [
     "Inherited",
     "LostWork",
     "NodeEnergy",
+    "PlusMinus",
     "Record",
     "Sam",
     "Stage",
@@ -53,11 +55,15 @@ __all__ = [
     "StepPart",
     "Uncertain",
     "difference",
+    "inherited_by",
     "measured_with",
+    "plus_minus",
     "read_journal",
     "read_record",
     "read_records",
     "record_from_json",
     "records_below",
     "statement",
+    "together",
+    "with_inherited",
 ]

@@ -101,10 +101,16 @@ class StepPart(msgspec.Struct, kw_only=True):
 
 
 class Inherited(msgspec.Struct, kw_only=True):
-    """A run from whose result this run started, and the energy that it carries, with what it inherited itself."""
+    """A run from whose result this run started, and the energy that it carries, with what it inherited itself.
+
+    `uncertainty_j` is the plus or minus of it; null if that is not known, as in records of earlier versions.
+    """
 
     path: str
     total_j: NotNegative
+    uncertainty_j: NotNegative | None = None
+    boundary_j: NotNegative = 0.0
+    gain_j: NotNegative = 0.0
 
 
 class Idle(msgspec.Struct, kw_only=True):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lightning_watt.accounts.ledger import Ledger
 from lightning_watt.errors import RecordError
 from lightning_watt.record.files import BESIDE, check_regular, place_of, version_of
+from lightning_watt.record.plus_minus import PlusMinus, plus_minus, together
 from lightning_watt.record.read import read_record, read_records
 from lightning_watt.record.record import Record
 from lightning_watt.record.remote import as_local, at_hand, is_remote
 from lightning_watt.record.schema import Inherited
+from lightning_watt.sources.base import Device, Gap
 from lightning_watt.units import joules, kwh
 
 STATE_KEY = "WattCallback"
@@ -30,11 +34,13 @@ class CarriedEnergy:
         path: what was asked about.
         own_j: joules of the run itself, up to the checkpoint.
         inherited: the runs that it started from, each with its own inheritance included.
+        own: what is uncertain of `own_j`; None if that is not known.
     """
 
     path: Path | str
     own_j: float
     inherited: tuple[Inherited, ...] = ()
+    own: PlusMinus | None = None
 
     @property
     def total_j(self) -> float:
@@ -45,6 +51,23 @@ class CarriedEnergy:
     def total_kwh(self) -> float:
         """Kilowatt-hours, own and inherited."""
         return kwh(self.total_j)
+
+    @property
+    def plus_minus(self) -> PlusMinus | None:
+        """What is uncertain of `total_j`; None if that is not known."""
+        return together([self.own, *(plus_minus(run) for run in self.inherited if run.total_j)])
+
+    def to_inherit(self, path: str) -> Inherited:
+        """What the record of a run that starts from this one holds of it.
+
+        Args:
+            path: what that run calls it.
+        """
+        known = self.plus_minus
+        inherited = Inherited(path=path, total_j=self.total_j)
+        if known is not None:
+            inherited.uncertainty_j, inherited.boundary_j, inherited.gain_j = known.total_j, known.boundary_j, known.gain_j
+        return inherited
 
     def __float__(self) -> float:
         return self.total_j
@@ -77,7 +100,7 @@ def energy_of(path: str | os.PathLike[str]) -> CarriedEnergy:
             return _energy_in(file, asked)
         if file.suffix == ".json":
             record = read_record(file)
-            return CarriedEnergy(asked, _measured_j(file, [record]), tuple(record.inherited))
+            return CarriedEnergy(asked, _measured_j(file, [record]), tuple(record.inherited), plus_minus(record.energy))
         return _energy_in_checkpoint(file, asked)
 
 
@@ -93,7 +116,8 @@ def energy_below(root: Path, records: Sequence[Record]) -> CarriedEnergy:
     """
     inherited = {run.path: run for record in records for run in record.inherited}
     outside = [run for path, run in inherited.items() if not Path(path).absolute().is_relative_to(root.absolute())]
-    return CarriedEnergy(root, _measured_j(root, records), tuple(outside))
+    own_j = _measured_j(root, records)
+    return CarriedEnergy(root, own_j, tuple(outside), _plus_minus(own_j, records))
 
 
 # -- a checkpoint -----------------------------------------------------------------------------------------------------
@@ -104,12 +128,33 @@ def _energy_in_checkpoint(file: Path, asked: Path | str) -> CarriedEnergy:
     ledger = Ledger()
     try:
         own_uj = ledger.absorb([*state["session"]["ledger"], *state["session"].get("ahead", [])])
-        inherited = tuple(Inherited(path=str(run["path"]), total_j=float(run["total_j"])) for run in state["inherited"])
-        if not all(0 <= run.total_j < math.inf for run in inherited):
-            raise ValueError("an inherited energy that is none")
+        inherited = inherited_of(state["inherited"])
+        own = _plus_minus_in(state["session"], ledger)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"{file}: the energy in this checkpoint is broken: {error}.") from error
-    return CarriedEnergy(asked, joules(own_uj), inherited)
+    return CarriedEnergy(asked, joules(own_uj), inherited, own)
+
+
+def inherited_of(saved: Any) -> tuple[Inherited, ...]:
+    """What the callback's state in a checkpoint says of the runs that its run started from.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    inherited = msgspec.convert(saved, tuple[Inherited, ...], strict=False)
+    if not all(run.total_j < math.inf for run in inherited):
+        raise ValueError("an inherited energy that is none")
+    return inherited
+
+
+def _plus_minus_in(session: Mapping[str, Any], ledger: Ledger) -> PlusMinus | None:
+    """What is uncertain of the accounts in a checkpoint; None for one that does not say."""
+    if not {"outer_edges", "gaps", "devices"} <= session.keys():
+        return None
+    devices = msgspec.convert(session["devices"], dict[str, Device])
+    gaps_j = sum(gap.joules for gap in msgspec.convert(session["gaps"], list[Gap]))
+    gain_uj = sum(devices[label].gain * uj for label, uj in ledger.by_device().items() if label in devices)
+    return PlusMinus(joules(math.sqrt(float(session["outer_edges"]))) + gaps_j, joules(gain_uj))
 
 
 def _callback_state(file: Path) -> dict[str, Any]:
@@ -144,7 +189,18 @@ def _energy_in(directory: Path, asked: Path | str) -> CarriedEnergy:
     places = {os.path.abspath(place) for place in (asked, place_of(directory), f"{asked}{BESIDE}")}
     if len(records) > 1:  # what one of them inherits from another one is in the other's own energy
         inherited = {path: run for path, run in inherited.items() if not _is_within(path, places)}
-    return CarriedEnergy(asked, _measured_j(directory, records), tuple(inherited.values()))
+    own_j = _measured_j(directory, records)
+    return CarriedEnergy(asked, own_j, tuple(inherited.values()), _plus_minus(own_j, records))
+
+
+def _plus_minus(own_j: float, records: Sequence[Record]) -> PlusMinus | None:
+    """What is uncertain of the sum over these records, in which a joule that two of them hold is counted once."""
+    energies = [record.energy for record in records if record.energy.total_j]
+    whole = together(plus_minus(energy) for energy in energies)
+    if whole is None or len(energies) < 2:
+        return whole
+    counted_j = sum(energy.total_j or 0.0 for energy in energies)
+    return whole._replace(gain_j=whole.gain_j * own_j / counted_j)
 
 
 def _is_within(path: str, places: set[str]) -> bool:

@@ -37,7 +37,7 @@ from lightning_watt.record.journal import Trace, Traces, beyond, read_traces
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.read import Heading, read_heading
 from lightning_watt.record.remote import at_hand
-from lightning_watt.record.schema import Accuracy, Epoch, Inherited
+from lightning_watt.record.schema import Accuracy, Epoch
 from lightning_watt.run.node_reports import Counted
 from lightning_watt.run.other_sessions import WastedWork, counted_in
 from lightning_watt.run.session import Session
@@ -108,7 +108,7 @@ def _go_on(
         traces = Traces() if is_here else read_traces([*places, *_beside(places, set(counted))])
         if not session.resume(_with_older_rows(run, corrected(earlier, traces.by_session), places)):
             return Found()
-        run.inherit_known(Inherited(**known) for known in state.get("inherited", ()))
+        run.inherit_saved(state)
         if run.metric.metric is None:
             run.metric = Accuracy(**state.get("accuracy", {}))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time as unix_time
 from typing import Any
+
+import msgspec
 
 from lightning_watt.accounts.forecast import Forecast
 from lightning_watt.errors import WattError
@@ -15,7 +17,7 @@ from lightning_watt.origin.slurm import slurm_joules
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import SCHEMA_VERSION, Accuracy, Idle, Inherited, Sam, Status
-from lightning_watt.run.lineage import energy_of
+from lightning_watt.run.lineage import energy_of, inherited_of
 from lightning_watt.run.session import Session
 from lightning_watt.run.totals import record_energy, record_epochs, record_nodes
 from lightning_watt.sam.score import Scoring
@@ -89,7 +91,7 @@ class RunState:
         """Add the energy of what the run started from; a path that cannot be read is reported, and is not zero."""
         for path in paths:
             try:
-                self.inherit_known([Inherited(path=str(path), total_j=energy_of(path).total_j)])
+                self.inherit_known([energy_of(path).to_inherit(str(path))])
             except WattError as error:
                 self.warn_once.warn(f"What this run inherits is not known: {error}", f"inherit {path}")
 
@@ -103,6 +105,18 @@ class RunState:
         job = self.hardware.get("slurm_job_id")
         if job is not None:
             self.slurm_j = slurm_joules(str(job))
+
+    def inherited_to_save(self) -> list[dict[str, Any]]:
+        """The runs that it started from, for a checkpoint: plain values."""
+        return [msgspec.structs.asdict(run) for run in self.inherited]
+
+    def inherit_saved(self, state: Mapping[str, Any]) -> None:
+        """Add what a checkpoint says that its run started from.
+
+        Raises:
+            ValueError: it says something else.
+        """
+        self.inherit_known(inherited_of(state.get("inherited", ())))
 
     def to_record(self, session: Session, scoring: Scoring) -> Record:
         """The record as of now."""

@@ -12,6 +12,7 @@ from tensorboard.data.provider import RunTagFilter
 
 from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.errors import RecordError
+from lightning_watt.record.plus_minus import inherited_by, plus_minus
 from lightning_watt.record.read import Heading, record_from_json
 from lightning_watt.record.record import Record
 from lightning_watt.units import J_PER_KWH
@@ -43,7 +44,11 @@ class Run(msgspec.Struct, kw_only=True):
         started_unix: when it began.
         joules: its own energy.
         uncertainty_j: plus or minus of that.
+        boundary_j: the part of that which the edges make.
+        gain_j: the part of it which the sensors' scales make.
         inherited_j: the energy of the runs that it started from.
+        inherited_boundary_j: the edges' part of its plus or minus; null if that is not known.
+        inherited_gain_j: the scales' part of it.
         forecast_j: joules at the end of its schedule, while it runs.
         provenance: where the joules come from: measured, estimated, mixed; null until the first record.
         accuracy: the accuracy that they bought.
@@ -61,7 +66,11 @@ class Run(msgspec.Struct, kw_only=True):
     started_unix: float | None = None
     joules: float | None = None
     uncertainty_j: float | None = None
+    boundary_j: float | None = None
+    gain_j: float | None = None
     inherited_j: float = 0.0
+    inherited_boundary_j: float | None = 0.0
+    inherited_gain_j: float | None = 0.0
     forecast_j: float | None = None
     provenance: str | None = None
     accuracy: float | None = None
@@ -248,7 +257,10 @@ def _take_record(run: Run, record: Record) -> None:
     energy = record.energy
     run.status, run.started_unix = record.status, record.started_unix or None
     run.joules, run.uncertainty_j, run.provenance = energy.total_j, energy.uncertainty_j, energy.provenance
-    run.inherited_j = sum(inherited.total_j for inherited in record.inherited)
+    if (own := plus_minus(energy)) is not None:
+        run.boundary_j, run.gain_j = own
+    run.inherited_j, inherited = inherited_by(record)
+    run.inherited_boundary_j, run.inherited_gain_j = inherited if inherited is not None else (None, None)
     run.accuracy, run.metric = record.accuracy.last, record.accuracy.metric
     run.by_stage = {stage: spent.joules for stage, spent in energy.by_stage.items()}
     run.alpha, run.beta, run.unit = record.sam.alpha, record.sam.beta, record.sam.unit
@@ -259,6 +271,9 @@ def _take_rows(run: Run, last: Mapping[str, Any]) -> None:
         return _finite(last[tag].value * J_PER_KWH) if tag in last else None
 
     run.joules, run.uncertainty_j, run.forecast_j = joules(ENERGY), joules(UNCERTAINTY), joules(FORECAST)
+    if run.uncertainty_j is not None:  # the edges' part stays what it was in the record
+        run.boundary_j = min(run.boundary_j or 0.0, run.uncertainty_j)
+        run.gain_j = math.sqrt(run.uncertainty_j**2 - run.boundary_j**2)
     if ACCURACY in last:
         run.accuracy = _finite(last[ACCURACY].value)
     stages = {stage: joules(f"watt/{stage}/energy_kwh") for stage in STAGES}

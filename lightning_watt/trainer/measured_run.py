@@ -146,7 +146,7 @@ class MeasuredRun:
         )
         return {
             "session": accounts,
-            "inherited": [{"path": run.path, "total_j": run.total_j} for run in state.inherited],
+            "inherited": state.inherited_to_save(),
             "accuracy": {"metric": metric.metric, "last": metric.last, "best": metric.best},
             "directory": state.remote or (str(state.directory.absolute()) if state.directory is not None else ""),
         }

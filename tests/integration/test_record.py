@@ -449,7 +449,8 @@ def test_a_run_inherits_what_its_module_says(ptl, tmp_path, kind):
     trained.save_checkpoint(tmp_path / "pretrain.ckpt")
     paths = {"directory": "pretrain", "record": "pretrain/watt.json", "checkpoint": "pretrain.ckpt"}
     path = tmp_path / paths[kind]
-    before_j = whole(tmp_path / "pretrain").energy.total_j
+    before = whole(tmp_path / "pretrain").energy
+    before_j = before.total_j
     tiny = module(ptl)
     tiny.watt_inherits = str(path)
     finetune = trainer(ptl, tmp_path / "finetune", steady(sam_unit="J"), max_epochs=1)
@@ -457,12 +458,17 @@ def test_a_run_inherits_what_its_module_says(ptl, tmp_path, kind):
     record = whole(tmp_path / "finetune")
     (inherited,) = record.inherited
     assert (inherited.path, inherited.total_j) == (str(path), pytest.approx(before_j, rel=1e-9))
+    assert inherited.gain_j == pytest.approx(before.gain_j, rel=1e-9)
+    assert inherited.boundary_j == pytest.approx(before.boundary_j, rel=0.5)  # a checkpoint's edge is another moment's
     carried = energy_of(tmp_path / "finetune")
+    assert carried.plus_minus.gain_j == pytest.approx(record.energy.gain_j + before.gain_j)
     assert (carried.own_j, carried.total_j) == (record.energy.total_j, pytest.approx(record.energy.total_j + before_j))
     assert record.sam.shifted_with_inherited < record.sam.shifted
     # A third run inherits all of it.
     finetune.save_checkpoint(tmp_path / "finetune.ckpt")
-    assert energy_of(tmp_path / "finetune.ckpt").total_j == pytest.approx(carried.total_j, rel=1e-9)
+    again = energy_of(tmp_path / "finetune.ckpt")
+    assert again.total_j == pytest.approx(carried.total_j, rel=1e-9)
+    assert again.plus_minus.gain_j == pytest.approx(carried.plus_minus.gain_j, rel=1e-9)
 
 
 def test_what_cannot_be_inherited_is_told_and_is_not_zero(ptl, tmp_path, words):

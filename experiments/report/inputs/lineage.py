@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from experiments.report.certainty import measured_with_all
 from experiments.report.inputs.run import Run
+from lightning_watt.record import PlusMinus, together
 
 WORST_FIRST = ("failed", "interrupted", "running", "completed")
 SAME_J = 1e-6
@@ -64,21 +65,30 @@ class Lineage:
         return self.end.inherited_j if self.end.inherited else None
 
     @property
-    def train_uncertainty_j(self) -> float | None:
-        """Plus or minus of `train_j`; None if a part of it has no record here."""
+    def train_plus_minus(self) -> PlusMinus | None:
+        """What is uncertain of `train_j`; None if that is not known of a part of it."""
         training = [run for run in self.runs if run.phase != "inference"]
-        known = [run.uncertainty_j for run in training if run.uncertainty_j is not None]
         joules = math.fsum(run.own_j or 0.0 for run in training)
-        if self.train_j is None or len(known) < len(training) or not math.isclose(joules, self.train_j, rel_tol=SAME_J):
+        if self.train_j is None:
             return None
-        return math.fsum(known)
+        if math.isclose(joules, self.train_j, rel_tol=SAME_J):
+            return together(run.plus_minus for run in training)
+        # Not all of it has a record here: what the last one's record says of what it inherited.
+        own = [self.trained.plus_minus] if self.trained is not None else []
+        return together([*own, (self.trained or self.end).inherited_plus_minus])
+
+    @property
+    def train_uncertainty_j(self) -> float | None:
+        """Plus or minus of `train_j`; None if that is not known of a part of it."""
+        return known.total_j if (known := self.train_plus_minus) is not None else None
 
     @property
     def train_boundary_j(self) -> float | None:
         """The part of `train_uncertainty_j` that another run on the same boards would not share; None if not known."""
         training = [run for run in self.runs if run.phase != "inference"]
-        known = [run.boundary_j for run in training if run.boundary_j is not None]
-        return math.hypot(*known) if self.train_uncertainty_j is not None and len(known) == len(training) else None
+        if any(run.boundary_j is None for run in training):
+            return None
+        return known.boundary_j if (known := self.train_plus_minus) is not None else None
 
     @property
     def train_boards(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ from experiments.report.inputs.projected import PHASE, read_projection
 from experiments.report.inputs.run import EpochUse, Run, StageUse
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
-from lightning_watt.record import DeviceEnergy, Record, measured_with
+from lightning_watt.record import DeviceEnergy, PlusMinus, Record, inherited_by, measured_with, plus_minus
 from lightning_watt.record.files import RECORD_NAME, record_files
 
 MOST_STAGES: Final = 12
@@ -163,6 +163,8 @@ def _run(base: Path, file: Path) -> Run:
         epochs=tuple(_epochs(record)),
         sam=_sam(record),
         notes=tuple(notes),
+        plus_minus=plus_minus(record.energy) if uncertainty_j is not None else None,
+        inherited_plus_minus=_inherited_plus_minus(record),
         boundary_j=_boundary(record),
         boards=measured_with(record),
         recipe_key=_recipe_key(record),
@@ -187,6 +189,11 @@ def _inherited(record: Record) -> tuple[tuple[str, float], ...]:
         if clean.energy(run.total_j) is None:
             raise RecordError(f"inherited.total_j is {run.total_j:g}: no run uses that. Was it edited?")
     return tuple((os.path.normpath(run.path.replace("\0", "")), run.total_j) for run in record.inherited)
+
+
+def _inherited_plus_minus(record: Record) -> PlusMinus | None:
+    known = inherited_by(record)[1]
+    return known if known is not None and clean.energy(known.total_j) is not None else None
 
 
 def _devices(devices: Sequence[DeviceEnergy]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from experiments.report.inputs.projected import PHASE, Projected
+from lightning_watt.record import PlusMinus
 
 MOST_CURVE_POINTS: Final = 2000
 EVALUATING: Final = {"test", "predict"}
@@ -62,6 +63,8 @@ class Run:
         epochs: energy by epoch and stage, in order.
         sam: alpha, beta and unit of the record.
         notes: what was left out of it, and how many warnings it has.
+        plus_minus: the same in its parts; None if it is not known.
+        inherited_plus_minus: what is uncertain of what it started from; None if that is not known.
         boundary_j: the part of the plus or minus that two runs on one board don't share; None if the record does not say.
         boards: what it was measured with, empty if it is estimated, even in part; to be compared, never shown.
         recipe_key: equal in runs that differ at most in seed and machine; empty if the record has no facts to tell by.
@@ -90,6 +93,8 @@ class Run:
     epochs: tuple[EpochUse, ...]
     sam: tuple[float, float, str]
     notes: tuple[str, ...] = ()
+    plus_minus: PlusMinus | None = None
+    inherited_plus_minus: PlusMinus | None = None
     boundary_j: float | None = None
     boards: frozenset[str] = frozenset()
     recipe_key: str = ""

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
+from lightning_watt.record.plus_minus import PlusMinus, inherited_by, with_inherited
 from lightning_watt.record.schema import RecordFields
 from lightning_watt.record.text.summary import MOST_OF_IT, nothing_measured
 from lightning_watt.units import J_PER, digits, unit_that_fits
@@ -108,12 +109,13 @@ def _text(record: RecordFields, version: str) -> str:
         sentences.append(
             f"Slurm had counted {_size(record.slurm_j)} for its job by then, of whole nodes, whoever else ran on them."
         )
-    inherited_j = sum(run.total_j for run in record.inherited)
+    inherited_j, of_inherited = inherited_by(record)
     if inherited_j:
         runs = "the run" if len(record.inherited) == 1 else f"the {len(record.inherited)} runs"
-        whole_j = energy.total_j + inherited_j
+        whole_j, of_whole = with_inherited(record)
         sentences.append(
-            f"Not in it are the {_size(inherited_j)} of {runs} that it started from; with them it is {_size(whole_j)}."
+            f"Not in it are the {_known(inherited_j, of_inherited)} of {runs} that it started from; with them it is "
+            f"{_known(whole_j, of_whole)}."
         )
     if record.wasted_j:
         sentences.append(f"In it are {_size(record.wasted_j)} whose result was lost when the run was interrupted.")
@@ -129,6 +131,11 @@ def _text(record: RecordFields, version: str) -> str:
 def _energy(total_j: float, plus_minus_j: float | None) -> str:
     unit = unit_that_fits(total_j)
     return f"{digits(total_j / J_PER[unit])} ± {digits((plus_minus_j or 0.0) / J_PER[unit], 2)} {unit}"
+
+
+def _known(joules: float, known: PlusMinus | None) -> str:
+    """An energy of several runs, as far as what is uncertain of it is known."""
+    return _energy(joules, known.total_j) if known is not None else f"{_size(joules)} (its ± is not known)"
 
 
 def _size(joules: float) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from lightning_watt.record.plus_minus import PlusMinus, inherited_by, with_inherited
 from lightning_watt.record.schema import RecordFields, Stage
 from lightning_watt.record.text.drawn import Drawing
 from lightning_watt.tables import ratio
@@ -108,6 +109,10 @@ def _tables(record: RecordFields) -> list[tuple[list[list[str]], list[str]]]:
     ]
 
 
+def _known(shown: Callable[..., str], joules: float, known: PlusMinus | None) -> str:
+    return shown(joules, known.total_j) if known is not None else f"{shown(joules)} ± unknown"
+
+
 def _sized(joules: float, plus_minus_j: float, size: float) -> list[str]:
     """Energy and its plus or minus, in a unit of so many joules."""
     return [digits(joules / size), digits(plus_minus_j / size, 2)]
@@ -129,9 +134,10 @@ def _sentences(record: RecordFields) -> list[str]:
     if vague:
         most = ", ".join(f"{name} {shown(max(0.0, one.joules) + one.uncertainty_j)}" for name, one in vague.items())
         lines.append(f"Too short to be known well, at most: {most}.")
-    inherited_j = sum(run.total_j for run in record.inherited)
+    inherited_j, of_inherited = inherited_by(record)
     if inherited_j:
-        lines.append(f"Inherited {shown(inherited_j)}; with it {shown(own_j + inherited_j)}.")
+        whole_j, of_whole = with_inherited(record)
+        lines.append(f"Inherited {_known(shown, inherited_j, of_inherited)}; with it {_known(shown, whole_j, of_whole)}.")
     if record.resumed_j or record.wasted_j:
         resumed, wasted = shown(record.resumed_j), shown(record.wasted_j)
         lines.append(f"Of it, {resumed} up to the checkpoint that it resumed from, and {wasted} wasted after checkpoints.")

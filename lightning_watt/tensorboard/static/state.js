@@ -2,6 +2,7 @@
 
 import { energyUnit, known, shortNames } from "./format.js";
 import { paretoFront, ranks, sam } from "./metric.js";
+import { withInherited } from "./plus_minus.js";
 
 export const DEFAULT_SCORING = { alpha: 5, beta: 5, unit: "kWh" };
 const PALETTE_SIZE = 10;
@@ -101,6 +102,7 @@ function toRow(run, state, colours, short) {
   return {
     ...run,
     joules,
+    uncertainty_j: inherited ? withInherited(run) : run.uncertainty_j,
     accuracy,
     label: short.get(run.name),
     colour: colours.get(run.name),

@@ -10,7 +10,7 @@ import pytest
 from lightning_watt.commands import doctor, program
 from lightning_watt.commands.main import main
 from lightning_watt.commands.runs import export, sum_up
-from lightning_watt.record import Record
+from lightning_watt.record import Inherited, Record
 from lightning_watt.record.writer import to_json
 from tests.unit.record.made import a_record
 
@@ -53,6 +53,18 @@ def test_sum_counts_each_joule_once(runs, capsys):
     assert main(["sum", str(runs)]) == 0
     # 2 + 2 kWh, and one joule of the third run's own.
     assert capsys.readouterr().out.startswith("4 kWh ± ")
+
+
+def test_what_runs_inherited_has_its_plus_minus(tmp_path, capsys):
+    known = Inherited(path="/elsewhere", total_j=3.6e6, uncertainty_j=3.6e5, gain_j=3.6e5)
+    write(tmp_path / "a", session="a", inherited=[known])
+    write(tmp_path / "b", session="b", inherited=[Inherited(path="/unknown", total_j=3.6e6)])
+    main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert "with inherited  3 kWh ± 200 Wh  3 kWh ± unknown" in capsys.readouterr().out
+    assert main(["sum", str(tmp_path)]) == 0
+    assert "The runs outside of it that these started from: 2 kWh ± unknown." in capsys.readouterr().out
+    assert main(["sum", str(tmp_path / "a")]) == 0
+    assert "The runs outside of it that these started from: 1 kWh ± 100 Wh." in capsys.readouterr().out
 
 
 def test_export_has_a_row_for_each_run(runs, capsys):

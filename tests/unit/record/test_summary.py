@@ -118,7 +118,10 @@ def test_an_estimate_says_how_good_it_is(provenance):
 
 def test_what_was_inherited():
     inherited = [Inherited(path="a", total_j=3600.0 * 40), Inherited(path="b", total_j=3600.0 * 1000)]
-    assert sentences(bare(inherited=inherited))[1:] == ["Inherited 1.04 kWh; with it 5 kWh."]
+    assert sentences(bare(inherited=inherited))[1:] == ["Inherited 1.04 kWh ± unknown; with it 5 kWh ± unknown."]
+    for run in inherited:
+        run.uncertainty_j = run.gain_j = run.total_j / 10
+    assert sentences(bare(inherited=inherited))[1:] == ["Inherited 1.04 ± 0.1 kWh; with it 5 ± 0.5 kWh."]
     assert sentences(bare(inherited=[Inherited(path="a", total_j=0.0)]))[1:] == []
 
 

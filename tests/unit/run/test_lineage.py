@@ -31,7 +31,8 @@ def a_checkpoint(path, state, **more):
 
 
 def a_run(directory, total_j: float | None, inherited=(), missing=(), **about):
-    energy = Energy(total_j=total_j, total_kwh=0.0, uncertainty_j=0.0, provenance="measured")
+    gain_j = 0.0 if "resumes" not in about and "session" not in about else 0.01 * (total_j or 0.0)
+    energy = Energy(total_j=total_j, total_kwh=0.0, uncertainty_j=gain_j, provenance="measured", gain_j=gain_j)
     record = Record(
         schema_version=1,
         status="completed",
@@ -68,6 +69,19 @@ def test_a_run_that_measured_nothing_carries_no_zero(tmp_path):
         energy_of(directory)
 
 
+def test_what_is_inherited_has_its_plus_minus(tmp_path):
+    state = a_state(50)
+    assert energy_of(a_checkpoint(tmp_path / "old.ckpt", state)).to_inherit("p").uncertainty_j is None
+    board = {"label": "gpu0", "name": "b", "uuid": "GPU-0", "source": "nvml-counter", "provenance": "measured", "gain": 0.1}
+    gap = {"device": "gpu0", "seconds": 1.0, "joules": 1.0, "why": "a reset"}
+    state["session"] |= {"devices": {"gpu0": board}, "outer_edges": 4e12, "gaps": [gap]}
+    known = energy_of(a_checkpoint(tmp_path / "new.ckpt", state)).to_inherit("p")
+    assert (known.total_j, known.boundary_j, known.gain_j) == (50, 3, 5)
+    # A run's record has it of the run itself, and of all that this inherited.
+    run = a_run(tmp_path / "finetune", 60.0, [known])
+    assert (energy_of(run).plus_minus, energy_of(run).to_inherit("p").gain_j) == ((3, 5), 5)
+
+
 # ---- several runs in one directory ----
 
 
@@ -83,6 +97,7 @@ def test_a_run_that_went_on_from_another_one_here_is_not_counted_twice(tmp_path)
     a_run(tmp_path, 150.0, session="b", resumes=["a"], resumed_j=90.0, wasted_j=4.0)
     a_run(tmp_path, 170.0, session="c", resumes=["a", "b"], resumed_j=150.0)
     assert energy_of(tmp_path).own_j == 100 + 56 + 20
+    assert energy_of(tmp_path).own.gain_j == pytest.approx(1.76)  # of the joules that count once
 
 
 def test_what_ran_before_elsewhere_is_counted_once_for_all_that_went_on_from_it(tmp_path):

@@ -105,7 +105,7 @@ function places(rows) {
 }
 
 function hover(row) {
-  const unsure = known(row.uncertainty_j) ? ` ± ${energy(row.uncertainty_j)}` : "";
+  const unsure = ` ± ${known(row.uncertainty_j) ? energy(row.uncertainty_j) : "unknown"}`;
   return [
     `<b>${literal(row.name)}</b>`,
     `${percent(row.accuracy)} % ${literal(row.metric ?? "")}`,
@@ -130,7 +130,9 @@ function frontTrace(front, drawn, scale, theme) {
 function path(row, state, scale) {
   const curves = state.curves[row.name];
   if (!curves?.path_j?.length) return [];
-  const points = curves.path_j.map((joules, at) => [joules, curves.path_accuracy[at]]);
+  const before = state.inherited ? row.inherited_j : 0;
+  // It ends in the run's mark, which may have used more since its last accuracy.
+  const points = [...curves.path_j.map((joules, at) => [joules + before, curves.path_accuracy[at]]), [row.joules, row.accuracy]];
   const good = points.filter(([joules, accuracy]) => joules > 0 && known(accuracy) && accuracy >= 0 && accuracy <= 1);
   return [
     {

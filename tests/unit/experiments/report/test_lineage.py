@@ -39,6 +39,13 @@ def test_beits_tokenizer_is_the_start_of_its_line(tmp_path):
     assert lineage.shares() == {"tokenizer": 20, "pretrain": 100, "finetune": 50}
 
 
+def test_what_has_no_record_here_has_the_plus_minus_that_was_inherited(tmp_path):
+    known = Inherited(path="/gone", total_j=300, uncertainty_j=20, boundary_j=12, gain_j=16)
+    write(tmp_path / "finetune", made(100, inherited=[known]))
+    (lineage,) = found_in(tmp_path)
+    assert lineage.train_uncertainty_j == pytest.approx((12**2 + 26**2) ** 0.5)
+
+
 def test_a_directory_that_was_moved_is_recognised_by_its_energy(tmp_path):
     lifecycle(tmp_path / "before/vit")
     lifecycle(tmp_path / "before/swin", family="swin", scale=2)
