@@ -143,6 +143,16 @@ def _of_numbers(accuracy: float, energy_kwh: float, alpha: float, beta: float, u
     return beta * power / math.log10(10 + energy if shifted else energy)
 
 
+def unit_that_sees(joules: float) -> EnergyUnit:
+    """The largest unit of E in which SAM is defined for an energy; the smallest if it is in none.
+
+    Example:
+        >>> unit_that_sees(5000.0), unit_that_sees(3.6e6), unit_that_sees(0.5)
+        ('Wh', 'Wh', 'J')
+    """
+    return next((unit for unit, size in J_PER.items() if joules > size), "J")
+
+
 def _not_an_accuracy(value: Any) -> ValueError:
     return ValueError(f"accuracy is {value}: it must lie in [0, 1]. Is it in percent? Then divide by 100.")
 

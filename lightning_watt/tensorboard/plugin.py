@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 
 from lightning_watt.errors import RecordError
 from lightning_watt.record.writer import to_json
-from lightning_watt.tensorboard.runs import Reader
+from lightning_watt.tensorboard.reader import Reader
 
 STATIC = Path(__file__).parent / "static"
 # Not from the machine's own table, which may call scripts text/plain; browsers refuse such modules.

@@ -268,7 +268,8 @@ def test_tensorboards_reload_button_reloads_even_a_tab_that_does_not_poll(browse
 
 def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
     code = """async () => {
-        const { sig, energy, shortNames } = await import(new URL('static/format.js', document.baseURI).href);
+        const { sig, energy } = await import(new URL('static/format.js', document.baseURI).href);
+        const { shortNames } = await import(new URL('static/names.js', document.baseURI).href);
         const { paretoFront, ranks } = await import(new URL('static/metric.js', document.baseURI).href);
         const short = (...names) => [...shortNames(names).values()];
         const rows = [[1, 0.5], [2, 0.5], [3, 0.9], [4, 0.8], [null, 1]].map(([joules, accuracy]) => ({ joules, accuracy }));
@@ -296,8 +297,8 @@ def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
     assert found["short"] == [
         ["a", "b"],
         ["0-vit", "1-mae"],
-        ["x-a", "y-a-b"],
-        ["same", "same-again"],
+        ["x/a", "y/a/b"],
+        ["same", "same/again"],
         ["lightning_logs/version_3"],
     ]
     assert found["front"] == [1, 3]

@@ -8,6 +8,7 @@ from functools import partial
 from lightning_watt.record.plus_minus import PlusMinus, inherited_by, with_inherited
 from lightning_watt.record.schema import RecordFields, Stage
 from lightning_watt.record.text.drawn import Drawing
+from lightning_watt.sam.score import unit_that_sees
 from lightning_watt.tables import ratio
 from lightning_watt.units import J_PER, EnergyUnit, digits, energy_in, unit_that_fits
 
@@ -169,6 +170,11 @@ def _sentences(record: RecordFields) -> list[str]:
             f"Accuracy {accuracy.last:.4f} ({accuracy.metric}). SAM {value}, shifted {shifted}; "
             f"E in {sam.unit}, alpha {sam.alpha:g}, beta {sam.beta:g}."
         )
+        better = unit_that_sees(own_j)
+        if sam.value is None and better != sam.unit:
+            lines[-1] += (
+                f' E is so small there that accuracy alone ranks the shifted one: sam_unit="{better}" sees this energy.'
+            )
     if record.parts:
         whole_j = sum(part.joules for part in record.parts.values()) or 1.0
         shares = ", ".join(f"{name} {part.joules / whole_j:.0%}" for name, part in record.parts.items())

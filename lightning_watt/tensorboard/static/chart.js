@@ -1,20 +1,11 @@
-// plotly.js with this page's look: one font, quiet axes, colours of the theme; and its mark-up switched off in names.
+// plotly.js with this page's look: one font, quiet axes; and its mark-up switched off in names.
 
 import { loadPlotly } from "./api.js";
 import { el } from "./dom.js";
+import { cut } from "./names.js";
+import { ink } from "./palette.js";
 
-// Tableau's ten, which differ in grey as well; a lighter set stands on dark ground.
-export const PALETTE = {
-  light: ["#4269d0", "#e07b00", "#c9344a", "#2a9d8f", "#3c8c40", "#9160c4", "#9c6b4e", "#d0559b", "#6c7a89", "#8a8a00"],
-  dark: ["#7f9cf5", "#f5a742", "#f2727f", "#5fd0c2", "#7fcf83", "#bf97f0", "#c99b7d", "#f08cc4", "#a9b5c2", "#cfcf4a"],
-};
-const INK = {
-  light: { text: "#202124", soft: "#5f6368", line: "#e3e5e8", ground: "#ffffff", axis: "#9aa0a6" },
-  dark: { text: "#e8eaed", soft: "#9aa0a6", line: "#3a3d41", ground: "#26282b", axis: "#6f757c" },
-};
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
-
-export const ink = (theme) => INK[theme];
 
 /** A name as plotly shows it literally: plotly reads tags and entities in its texts. */
 export function literal(text) {
@@ -22,12 +13,10 @@ export function literal(text) {
 }
 
 /** A name that fits next to a chart. */
-export function clipped(text, length) {
-  return literal(text.length > length ? `${text.slice(0, length - 1)}…` : text);
-}
+export const clipped = (text, length) => literal(cut(text, length));
 
 export function axis(theme, title, more = {}) {
-  const { soft, line, axis } = INK[theme];
+  const { soft, line, axis } = ink(theme);
   return {
     title: { text: title, font: { size: 12, color: soft }, standoff: 8 },
     gridcolor: line,
@@ -91,7 +80,7 @@ export class Chart {
   #drawNext() {
     const { theme, traces, layout, onClick } = this.next;
     this.next = null;
-    const { text, ground, line } = INK[theme];
+    const { text, ground, line } = ink(theme);
     const whole = {
       font: { family: FONT, size: 12, color: text },
       paper_bgcolor: "rgba(0,0,0,0)",

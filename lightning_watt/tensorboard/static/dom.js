@@ -23,6 +23,18 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** A name that is cut in its middle where there is no room: its beginning gives way, its end stays. */
+export function nameOf(whole) {
+  const [start, end] = [el("span", { class: "start" }), el("span", { class: "end" })];
+  const root = el("span", { class: "name", title: whole }, start, end);
+  const show = (label) => {
+    const at = Math.max(0, label.length - Math.min(12, Math.ceil(label.length / 2)));
+    say(start, label.slice(0, at));
+    say(end, label.slice(at));
+  };
+  return { root, show };
+}
+
 /** A labelled checkbox. */
 export function checkbox(label, checked, onChange, props = {}) {
   const input = el("input", { type: "checkbox", checked, ...props, on: { change: () => onChange(input.checked) } });

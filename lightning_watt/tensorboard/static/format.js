@@ -62,21 +62,3 @@ export function duration(seconds) {
 export function moment(unix) {
   return known(unix) && unix > 0 && unix < 8.64e12 ? new Date(1000 * unix).toLocaleString() : NONE;
 }
-
-/** Names without what they all share, so that a label says what differs; the whole names where that would be ambiguous. */
-export function shortNames(names) {
-  const parts = names.map((name) => name.split(/[/-]+/));
-  if (names.length < 2) return new Map(names.map((name) => [name, name.split("/").slice(-2).join("/")]));
-  const even = parts.every((tokens) => tokens.length === parts[0].length);
-  const same = (at) => parts.every((tokens) => tokens.at(at) === parts[0].at(at));
-  const least = Math.min(...parts.map((tokens) => tokens.length));
-  let head = 0;
-  let tail = 0;
-  while (head < least - 1 && same(head)) head++;
-  while (tail < least - 1 - head && same(-1 - tail)) tail++;
-  const short = parts.map((tokens) =>
-    even ? tokens.filter((_, at) => !same(at)).join("-") : tokens.slice(head, tokens.length - tail).join("-"),
-  );
-  const clear = new Set(short).size === names.length && short.every((label) => label);
-  return new Map(names.map((name, at) => [name, clear ? short[at] : name]));
-}

@@ -23,6 +23,32 @@ export function sam(accuracy, joules, { alpha, beta, unit }, shifted) {
   return known(score) ? score : null;
 }
 
+const FLAT = 1.05;
+
+/**
+ * What SAM does not see of some runs in a unit: those at or below one unit, for which it is undefined, and whether the shifted
+ * score's logarithm is the same for all of them although their energies differ, so that accuracy alone ranks them.
+ */
+export function blindness(rows, unit) {
+  const energies = rows.filter((row) => known(row.accuracy) && known(row.joules)).map((row) => row.joules / J_PER[unit]);
+  const [least, most] = [Math.min(...energies), Math.max(...energies)];
+  const differ = energies.length > 1 && most > 1.1 * least;
+  return {
+    of: energies.length,
+    undefined: energies.filter((energy) => energy <= 1).length,
+    flat: differ && Math.log10(10 + most) < FLAT * Math.log10(10 + least),
+  };
+}
+
+/** The largest unit in which SAM sees the energies of these runs; the smallest where none does. */
+export function unitThatSees(rows) {
+  const sees = (unit) => {
+    const found = blindness(rows, unit);
+    return !found.undefined && !found.flat;
+  };
+  return SAM_UNITS.find(sees) ?? SAM_UNITS.at(-1);
+}
+
 /** Rank by a value, the highest first; equal values share a rank, rows without one have none. */
 export function ranks(rows, value) {
   const sorted = rows.filter((row) => known(value(row))).sort((a, b) => value(b) - value(a));

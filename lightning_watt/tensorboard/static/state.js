@@ -1,11 +1,12 @@
 // What the person has chosen and what the server has answered; everything that is drawn is derived from the two here.
 
-import { energyUnit, known, shortNames } from "./format.js";
+import { energyUnit, known } from "./format.js";
+import { NO_GROUP, differing, grouping, groupsOf, settingsOf } from "./groups.js";
 import { paretoFront, ranks, sam } from "./metric.js";
+import { shortNames } from "./names.js";
 import { withInherited } from "./plus_minus.js";
 
 export const DEFAULT_SCORING = { alpha: 5, beta: 5, unit: "kWh" };
-const PALETTE_SIZE = 10;
 
 export class Store {
   constructor() {
@@ -16,6 +17,7 @@ export class Store {
       curves: {},
       hidden: new Set(),
       filter: "",
+      group: NO_GROUP,
       scoring: DEFAULT_SCORING,
       scoringChosen: false,
       sort: { key: "shifted", down: true },
@@ -27,7 +29,7 @@ export class Store {
       theme: "light",
     };
     this.listeners = [];
-    this.colours = new Map();
+    this.colours = new Colours();
   }
 
   subscribe(listener) {
@@ -43,13 +45,27 @@ export class Store {
   /** Takes the server's answer; until the person moves a slider, SAM is scored as the runs themselves were. */
   takeRuns({ runs, now_unix: nowUnix, where }) {
     runs.sort(byName);
-    for (const { name } of runs) if (!this.colours.has(name)) this.colours.set(name, this.colours.size % PALETTE_SIZE);
+    for (const { name } of runs) this.colours.of("run", name); // in the order of their names
     const scoring = this.state.scoringChosen ? this.state.scoring : commonScoring(runs);
     this.set({ runs, nowUnix, where, scoring });
   }
 
   score(patch) {
     this.set({ scoring: { ...this.state.scoring, ...patch }, scoringChosen: true });
+  }
+}
+
+/** Numbers for colours, which a run or a group keeps as long as the page stands. */
+class Colours {
+  constructor() {
+    this.numbers = new Map();
+  }
+
+  of(kind, name) {
+    if (!this.numbers.has(kind)) this.numbers.set(kind, new Map());
+    const known = this.numbers.get(kind);
+    if (!known.has(name)) known.set(name, known.size);
+    return known.get(name);
   }
 }
 
@@ -71,15 +87,25 @@ export function matcher(filter) {
 }
 
 /**
- * @returns {{listed: Object[], rows: Object[], fronts: Object[], unit: {name: string, size: number}, mixed: boolean}}
+ * @returns {{listed: Object[], rows: Object[], keys: string[], groups: Object[], fronts: Object[], unit: Object, mixed: boolean}}
  *   `listed` are the runs that pass the filter, `rows` those of them that are ticked, sorted as the table is; `fronts` one
- *   Pareto front for measured and one for other energies.
+ *   Pareto front for measured and one for other energies; `keys` are the hyper-parameters that differ.
  */
 function derive(state, colours) {
   const runs = state.runs ?? [];
   const short = shortNames(runs.map((run) => run.name));
+  const settings = new Map(runs.map((run) => [run, settingsOf(run)]));
+  const keys = differing([...settings.values()]);
+  const groupOf = grouping(state.group, keys);
   const passes = matcher(state.filter);
-  const listed = runs.filter((run) => passes(run.name)).map((run) => toRow(run, state, colours, short));
+  const listed = runs
+    .filter((run) => passes(run.name))
+    .map((run) => {
+      const group = groupOf?.(run, settings.get(run)) ?? null;
+      // A run without a group is grey where others have one.
+      const colour = groupOf === null ? colours.of("run", run.name) : group === null ? null : colours.of(JSON.stringify(state.group), group);
+      return { ...toRow(run, state), settings: settings.get(run), group, colour, label: short.get(run.name) };
+    });
   const rows = listed.filter((row) => !state.hidden.has(row.name));
   const now = ranks(rows, (row) => row.shifted);
   const usual = ranks(rows, (row) => sam(row.accuracy, row.joules, DEFAULT_SCORING, true));
@@ -88,13 +114,14 @@ function derive(state, colours) {
     row.moved = row.rank === null ? null : usual.get(row) - row.rank;
   }
   sortRows(rows, state.sort);
-  const groups = [rows.filter((row) => row.measured), rows.filter((row) => !row.measured)];
-  const fronts = groups.map((group, at) => ({ measured: at === 0, rows: paretoFront(group) })).filter((f) => f.rows.length);
+  const apart = [rows.filter((row) => row.measured), rows.filter((row) => !row.measured)];
+  const fronts = apart.map((group, at) => ({ measured: at === 0, rows: paretoFront(group) })).filter((f) => f.rows.length);
   const kinds = new Set(rows.filter((row) => known(row.joules)).map((row) => row.measured));
-  return { listed, rows, fronts, unit: energyUnit(rows.map((row) => row.joules)), mixed: kinds.size > 1 };
+  const groups = groupOf === null ? [] : groupsOf(rows);
+  return { listed, rows, keys, groups, fronts, unit: energyUnit(rows.map((row) => row.joules)), mixed: kinds.size > 1 };
 }
 
-function toRow(run, state, colours, short) {
+function toRow(run, state) {
   const inherited = state.inherited ? run.inherited_j : 0;
   const sum = known(run.joules) ? run.joules + inherited : null;
   const joules = known(sum) && sum >= 0 ? sum : null;
@@ -104,8 +131,6 @@ function toRow(run, state, colours, short) {
     joules,
     uncertainty_j: inherited ? withInherited(run) : run.uncertainty_j,
     accuracy,
-    label: short.get(run.name),
-    colour: colours.get(run.name),
     measured: run.provenance === "measured",
     silentS: run.status === "running" && known(run.seen_unix) ? state.nowUnix - run.seen_unix : 0,
     sam: sam(accuracy, joules, state.scoring, false),

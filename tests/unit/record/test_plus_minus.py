@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_watt.record import Inherited, PlusMinus, inherited_by, plus_minus, together, with_inherited
+from lightning_watt.record import Inherited
+from lightning_watt.record.plus_minus import PlusMinus, inherited_by, plus_minus, together, with_inherited
 from tests.unit.record.made import a_record
 
 

@@ -16,9 +16,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.record.writer import to_json
-from lightning_watt.tensorboard import plugin
+from lightning_watt.tensorboard import curves, plugin, rows
+from lightning_watt.tensorboard import runs as of_runs
 from lightning_watt.tensorboard.plugin import STATIC, WattPlugin
-from lightning_watt.tensorboard.runs import MAX_CURVES, MAX_POINTS
+from lightning_watt.tensorboard.reader import MAX_CURVES, MAX_POINTS
+from lightning_watt.tensorboard.runs import MAX_SETTINGS, MAX_TEXT
 from lightning_watt.units import J_PER_KWH
 from tests.tab_runs import BEGAN_UNIX, ROW_S, client, get, provider, record, write_rows, write_run, write_text
 
@@ -67,6 +69,43 @@ def test_a_finished_run_is_what_its_record_says(tmp_path):
     assert run["by_stage"] == {"train": 1.7 * J_PER_KWH, "validate": 0.24 * J_PER_KWH, "other": 0.06 * J_PER_KWH}
     assert (run["alpha"], run["beta"], run["unit"]) == (5.0, 5.0, "kWh")
     assert run["seen_unix"] == pytest.approx(BEGAN_UNIX + 4 * ROW_S + 1)
+
+
+def test_a_runs_settings_are_numbers_and_texts_and_not_too_many(tmp_path):
+    with SummaryWriter(str(tmp_path / "set")) as writer:
+        told = record(2.0, 0.8)
+        many = {f"k{number}": number for number in range(2 * MAX_SETTINGS)}
+        deep: dict = {"x": 1}
+        for _ in range(200):
+            deep = {"hyperparameters": deep}
+        told.model = {
+            "name": "ResNet",
+            "hyperparameters": {"lr": 0.1, "optimizer": {"name": "s" * 500}, "layers": [1, 2], "scale": float("inf")} | deep,
+            "data_hyperparameters": {"batch_size": 32, **many},
+        }
+        write_text(writer, to_json(told).decode(), BEGAN_UNIX)
+    found = runs(tmp_path)["set"]["hparams"]
+    assert (found["name"], found["lr"], found["batch_size"]) == ("ResNet", 0.1, 32)
+    assert found["optimizer/name"] == "s" * MAX_TEXT
+    assert len(found) == MAX_SETTINGS
+    assert not {"layers", "scale"} & found.keys()
+
+
+def test_records_are_read_once_and_forgotten_when_there_are_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(of_runs, "MAX_KNOWN", 2)
+    monkeypatch.setattr(of_runs, "_known", {})
+    for number in range(3):
+        write_run(tmp_path, f"run{number}", 1.0 + number, 0.5, rows=1)
+    browser = tab(tmp_path)
+    first = get(browser, "runs")["runs"]
+    assert 0 < len(of_runs._known) <= 2
+    assert get(browser, "runs")["runs"] == first
+    assert [run["name"] for run in first] == ["run0", "run1", "run2"]
+
+
+def test_what_cannot_be_a_number_is_none():
+    assert (rows.finite(float("nan")), rows.finite(1.0)) == (None, 1.0)
+    assert curves.Curves().power == {}
 
 
 def test_rows_that_are_younger_than_the_record_win(tmp_path):
@@ -284,5 +323,7 @@ def test_without_the_charting_library_it_says_what_to_install(tmp_path, monkeypa
 def test_the_tab_knows_every_stage_and_so_the_bars_add_up():
     """A stage that its chart left out would be missing from the bars, as `wasted` once was."""
     drawn = (STATIC / "views" / "stages.js").read_text(encoding="utf-8")
-    named = re.findall(r'^  \["(\w+)", "[^"]+", \[', drawn, re.MULTILINE)
+    named = re.findall(r'^  \["(\w+)", "[^"]+"\],', drawn, re.MULTILINE)
     assert set(named) == {*STAGES, "inherited_j"}
+    coloured = re.findall(r"^  (\w+): \{ light:", (STATIC / "palette.js").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(coloured) == set(named)

@@ -2,7 +2,7 @@
 
 import { checkbox, choice, el, say } from "../dom.js";
 import { energy, known } from "../format.js";
-import { SAM_UNITS } from "../metric.js";
+import { SAM_UNITS, blindness, unitThatSees } from "../metric.js";
 import { DEFAULT_SCORING } from "../state.js";
 
 export function controls(store, live) {
@@ -19,6 +19,10 @@ export function controls(store, live) {
   const inherited = checkbox("inherited energy", false, (on) => store.set({ inherited: on }), {
     title: "Add the energy of the runs that a run started from, such as its pretraining",
   });
+  const blind = el("p", { class: "blind", role: "status" });
+  const sentence = el("span", {});
+  const offer = el("button", { type: "button", class: "quiet", on: { click: () => store.score({ unit: offer.value }) } });
+  blind.append(sentence, " ", offer);
   const summary = el("p", { class: "summary", role: "status" });
   const fresh = el("span", { class: "fresh" });
   const auto = checkbox("live", true, (on) => live(on), { title: "Look for new rows every few seconds" });
@@ -29,18 +33,27 @@ export function controls(store, live) {
     alpha.root,
     beta.root,
     unit.bar,
+    formula(),
     reset,
     inherited,
     el("span", { class: "gap" }),
     summary,
     auto,
     fresh,
+    blind,
   );
 
   function update(state, { rows }) {
     alpha.show(state.scoring.alpha);
     beta.show(state.scoring.beta);
     unit.show(state.scoring.unit);
+    const told = blindSentence(blindness(rows, state.scoring.unit), state.scoring.unit);
+    const better = unitThatSees(rows);
+    blind.hidden = told === "";
+    say(sentence, told);
+    offer.hidden = better === state.scoring.unit;
+    offer.value = better;
+    say(offer, `Take E in ${better}`);
     const total = rows.reduce((sum, row) => sum + (known(row.joules) ? row.joules : 0), 0);
     say(summary, `${rows.length} ${rows.length === 1 ? "run" : "runs"}, ${energy(total)}`);
   }
@@ -51,6 +64,26 @@ export function controls(store, live) {
     fresh.classList.toggle("bad", bad);
   }
   return { root, update, tell };
+}
+
+function formula() {
+  return el(
+    "span",
+    { class: "formula", title: "SAM; its shifted form, finite for every energy, has 10 + E in place of E" },
+    "β · accuracy",
+    el("sup", {}, "α"),
+    " / log",
+    el("sub", {}, "10"),
+    " E",
+  );
+}
+
+/** What SAM cannot say of the runs shown; empty if nothing. */
+export function blindSentence({ of, undefined: undefinedFor, flat }, unit) {
+  const parts = [];
+  if (undefinedFor) parts.push(`SAM is undefined for ${undefinedFor === of ? (of === 1 ? "this run" : `all ${of} runs`) : `${undefinedFor} of ${of} runs`}`);
+  if (flat) parts.push(`${parts.length ? "" : "SAM's "}shifted ${parts.length ? "SAM " : "form "}ranks by accuracy alone`);
+  return parts.length ? `With E in ${unit} ${parts.join(", and ")}: they used too little of it.` : "";
 }
 
 function slider(id, label, min, max, title, onInput) {

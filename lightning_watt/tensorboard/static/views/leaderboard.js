@@ -1,6 +1,6 @@
 // The runs as a table, ranked by the shifted SAM of the sliders' alpha, beta and unit; any column sorts.
 
-import { card, el, say } from "../dom.js";
+import { card, el, nameOf, say } from "../dom.js";
 import { NONE, duration, energy, known, percent, sig } from "../format.js";
 import { swatch } from "./runs.js";
 
@@ -75,10 +75,11 @@ function header({ key, number, hint, down }, store) {
 function line(row, store) {
   const cells = new Map(COLUMNS.map(({ key, number }) => [key, el("td", { class: number ? "number" : false, "data-key": key })]));
   const dot = swatch();
+  const name = nameOf(row.name);
   const open = el(
     "button",
     { type: "button", class: "open-run", title: row.name, on: { click: () => store.set({ focus: row.name }) } },
-    "",
+    name.root,
   );
   cells.get("label").append(el("span", { class: "run" }, dot.root, open));
   const tr = el("tr", {}, ...cells.values());
@@ -91,7 +92,7 @@ function line(row, store) {
 
   function update(now, state, unit) {
     dot.update(now, state.theme);
-    say(open, now.label);
+    name.show(now.label);
     tr.setAttribute("aria-current", now.name === state.focus ? "true" : "false");
     put("rank", known(now.rank) ? String(now.rank) : NONE);
     put("moved", moved(now.moved));

@@ -1,8 +1,9 @@
 // Power over time: each device where few runs are shown, each run's sum where many are.
 
-import { PALETTE, Chart, axis, clipped, literal } from "../chart.js";
+import { Chart, axis, clipped, literal } from "../chart.js";
 import { card, say } from "../dom.js";
 import { known, timeUnit } from "../format.js";
+import { runColour } from "../palette.js";
 
 export const MOST_RUNS = 12;
 export const MOST_BY_DEVICE = 4;
@@ -24,8 +25,8 @@ export function power() {
       x: seconds.map((second) => second / unit.size),
       y: watts,
       // A row is the mean since the row before it, so its height holds for the time up to it.
-      line: { shape: "vh", width: 1.5, color: PALETTE[state.theme][row.colour], dash: DASHES[order % DASHES.length] },
-      marker: { color: PALETTE[state.theme][row.colour], symbol: row.measured ? "circle" : "circle-open" },
+      line: { shape: "vh", width: 1.5, color: runColour(state.theme, row.colour), dash: DASHES[order % DASHES.length] },
+      marker: { color: runColour(state.theme, row.colour), symbol: row.measured ? "circle" : "circle-open" },
       opacity: row.measured ? 1 : 0.75,
       hovertext: `${literal(row.name)}, ${literal(device)}`,
       hovertemplate: `<b>%{hovertext}</b><br>%{y:.3s}W at %{x:.3~g} ${unit.name}<extra></extra>`,

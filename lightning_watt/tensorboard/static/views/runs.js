@@ -1,7 +1,8 @@
 // The list of runs: what TensorBoard's own list does for its tabs, because a plugin does not learn what is ticked there.
 
-import { PALETTE } from "../chart.js";
-import { checkbox, el, say } from "../dom.js";
+import { checkbox, el, nameOf, say } from "../dom.js";
+import { groupingChoice } from "./grouping.js";
+import { runColour } from "../palette.js";
 
 export function runList(store) {
   const filter = el("input", {
@@ -18,17 +19,24 @@ export function runList(store) {
   });
   const count = el("span", { class: "count" });
   const list = el("ul", {});
+  const group = groupingChoice(store);
+  const none = el("p", { class: "none", role: "status" });
   const root = el(
     "nav",
     { class: "runs", "aria-label": "Runs" },
     filter,
+    group.root,
     el("div", { class: "head" }, all, count),
+    none,
     list,
   );
   let names = [];
   let items = new Map();
 
-  function update(state, { listed, rows }) {
+  function update(state, model) {
+    const { listed, rows } = model;
+    group.update(state, model);
+    if (filter.value !== state.filter) filter.value = state.filter;
     const next = listed.map((row) => row.name);
     if (next.length !== names.length || next.some((name, at) => name !== names[at])) {
       items = new Map(listed.map((row) => [row.name, items.get(row.name) ?? item(row, store)]));
@@ -40,6 +48,7 @@ export function runList(store) {
     box.checked = rows.length === listed.length;
     box.indeterminate = rows.length > 0 && rows.length < listed.length;
     say(count, `${rows.length} of ${state.runs?.length ?? 0}`);
+    say(none, listed.length ? "" : `No run's name matches “${state.filter}”.`);
   }
   return { root, update };
 }
@@ -56,11 +65,12 @@ function item(row, store) {
     },
   });
   const dot = swatch();
-  const label = el("span", { class: "name", title: row.name }, row.name);
-  const root = el("li", {}, el("label", {}, box, dot.root, label));
+  const name = nameOf(row.name);
+  const root = el("li", {}, el("label", {}, box, dot.root, name.root));
   const update = (now, state) => {
     box.checked = !state.hidden.has(now.name);
     dot.update(now, state.theme);
+    name.show(now.label);
   };
   return { root, update };
 }
@@ -69,7 +79,7 @@ function item(row, store) {
 export function swatch() {
   const root = el("span", { class: "swatch", "aria-hidden": "true" });
   const update = (row, theme) => {
-    root.style.setProperty("--colour", PALETTE[theme][row.colour]);
+    root.style.setProperty("--colour", runColour(theme, row.colour));
     root.classList.toggle("open", !row.measured);
     root.classList.toggle("running", row.status === "running");
   };

@@ -1,8 +1,9 @@
 // Accuracy against energy, one mark a run, with the Pareto front; open marks are estimates.
 
-import { PALETTE, Chart, axis, clipped, ink, literal, logAxis, percentAxis } from "../chart.js";
+import { Chart, axis, clipped, literal, logAxis, percentAxis } from "../chart.js";
 import { card, checkbox, el, say } from "../dom.js";
 import { energy, known, percent, sig } from "../format.js";
+import { ink, runColour } from "../palette.js";
 import { heightOf } from "./stages.js";
 
 const SYMBOLS = { measured: "circle", estimated: "circle-open", mixed: "circle-dot" };
@@ -18,7 +19,7 @@ export function scatter(store) {
   const chart = new Chart(body, "Accuracy against energy");
   body.append(key());
 
-  function update(state, { rows, fronts, unit, mixed }) {
+  function update(state, { rows, fronts, groups, unit, mixed }) {
     const drawn = rows.filter((row) => known(row.joules) && known(row.accuracy) && (!state.logEnergy || row.joules > 0));
     const scale = (joules) => joules / unit.size;
     const { theme } = state;
@@ -26,6 +27,7 @@ export function scatter(store) {
       ...(state.paths ? rows.flatMap((row) => path(row, state, scale)) : []),
       ...fronts.map((front) => frontTrace(front, drawn, scale, theme)),
       ...Object.keys(SYMBOLS).map((kind) => marks(drawn.filter((row) => kindOf(row) === kind), kind, scale, state, drawn.length)),
+      ...means(groups, scale, state),
     ];
     const lows = drawn.map((row) => scale(row.joules - minus(row)));
     const highs = drawn.map((row) => scale(row.joules + plus(row)));
@@ -57,7 +59,7 @@ const kindOf = (row) => (row.provenance in SYMBOLS ? row.provenance : "estimated
 
 function marks(rows, kind, scale, state, count) {
   const { theme } = state;
-  const colours = rows.map((row) => PALETTE[theme][row.colour]);
+  const colours = rows.map((row) => runColour(theme, row.colour));
   const focused = rows.map((row) => row.name === state.focus);
   return {
     type: "scatter",
@@ -70,6 +72,7 @@ function marks(rows, kind, scale, state, count) {
     textfont: { size: 11, color: ink(theme).soft },
     hovertext: rows.map(hover),
     hovertemplate: "%{hovertext}<extra></extra>",
+    opacity: state.group.by === "" ? 1 : 0.55, // the groups' means stand before them
     marker: {
       symbol: SYMBOLS[kind],
       size: focused.map((on) => (on ? 14 : 9)),
@@ -86,6 +89,26 @@ function marks(rows, kind, scale, state, count) {
       visible: count <= MOST_BARS,
     },
   };
+}
+
+/** A diamond at the means of each group of several runs, with standard deviations. */
+function means(groups, scale, state) {
+  const drawn = groups.filter(({ accuracy, joules }) => known(accuracy.sd) && joules.mean > 0);
+  const { theme } = state;
+  return drawn.map(({ name, measured, colour, accuracy, joules }) => ({
+    type: "scatter",
+    mode: "markers",
+    x: [scale(joules.mean)],
+    y: [100 * accuracy.mean],
+    marker: { symbol: measured ? "diamond" : "diamond-open", size: 13, color: runColour(theme, colour), line: { width: 2, color: ink(theme).text } },
+    error_x: { array: [scale(joules.sd)], arrayminus: [scale(Math.min(joules.sd, 0.9 * joules.mean))], color: runColour(theme, colour), thickness: 1.5, width: 4 },
+    error_y: { array: [100 * accuracy.sd], color: runColour(theme, colour), thickness: 1.5, width: 4 },
+    hovertext: [
+      `<b>${literal(name)}</b>, mean of ${accuracy.n}<br>${percent(accuracy.mean)} ± ${percent(accuracy.sd)} %<br>` +
+        `${energy(joules.mean)} ± ${energy(joules.sd)} (standard deviation)`,
+    ],
+    hovertemplate: "%{hovertext}<extra></extra>",
+  }));
 }
 
 const plus = (row) => (known(row.uncertainty_j) ? row.uncertainty_j : 0);
@@ -140,7 +163,7 @@ function path(row, state, scale) {
       mode: "lines",
       x: good.map(([joules]) => scale(joules)),
       y: good.map(([, accuracy]) => 100 * accuracy),
-      line: { width: 1, color: PALETTE[state.theme][row.colour] },
+      line: { width: 1, color: runColour(state.theme, row.colour) },
       opacity: 0.55,
       hoverinfo: "skip",
     },

@@ -1,20 +1,21 @@
 // Where each run's energy went: stages stacked, estimates hatched.
 
-import { Chart, axis, clipped, ink, literal } from "../chart.js";
+import { Chart, axis, clipped, literal } from "../chart.js";
 import { card, checkbox, say } from "../dom.js";
 import { energy, energyUnit, known, percent, sig } from "../format.js";
+import { ink, stageColour } from "../palette.js";
 
 const MOST_RUNS = 24;
 const STAGES = [
-  ["inherited_j", "inherited", ["#b8bcc2", "#63686e"]],
-  ["train", "train", ["#4269d0", "#7f9cf5"]],
-  ["validate", "validate", ["#e8a33d", "#f5c06a"]],
-  ["test", "test", ["#2a9d8f", "#5fd0c2"]],
-  ["predict", "predict", ["#9160c4", "#bf97f0"]],
-  ["sanity_check", "sanity check", ["#d0559b", "#f08cc4"]],
-  ["tune", "tuner", ["#7a8b2f", "#b7c95a"]],
-  ["other", "other", ["#8d949c", "#a9b5c2"]],
-  ["wasted", "wasted by crashes", ["#b3402a", "#ec8a75"]],
+  ["inherited_j", "inherited"],
+  ["train", "train"],
+  ["validate", "validate"],
+  ["test", "test"],
+  ["predict", "predict"],
+  ["sanity_check", "sanity check"],
+  ["tune", "tuner"],
+  ["other", "other"],
+  ["wasted", "wasted by crashes"],
 ];
 
 const BAR_PX = 20;
@@ -37,7 +38,7 @@ export function stages(store) {
       return known(joules) ? joules : 0;
     };
     const at = drawn.map((_, index) => index);
-    const traces = STAGES.filter(([stage]) => drawn.some((row) => value(row, stage) > 0)).map(([stage, name, colours]) => ({
+    const traces = STAGES.filter(([stage]) => drawn.some((row) => value(row, stage) > 0)).map(([stage, name]) => ({
       type: "bar",
       orientation: "h",
       name,
@@ -48,7 +49,7 @@ export function stages(store) {
       ),
       hovertemplate: "%{hovertext}<extra></extra>",
       marker: {
-        color: colours[state.theme === "dark" ? 1 : 0],
+        color: stageColour(state.theme, stage),
         line: { width: 0 },
         pattern: {
           shape: drawn.map((row) => (row.measured ? "" : "/")),
