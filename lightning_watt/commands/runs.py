@@ -59,8 +59,7 @@ def compare(first: str, second: str) -> int:
     more = "more" if found.joules >= 0 else "less"
     by = energy_in(unit, abs(found.joules), found.plus_minus_j)
     share = found.joules / (runs[0].energy.total_j or 1.0)
-    verdict = "They differ" if found.is_sure else "They cannot be told apart"
-    for sentence in ("", f"{verdict}: the second used {by} {more} ({share:+.1%}).", found.why):
+    for sentence in ("", f"{found.verdict}: the second used {by} {more} ({share:+.1%}).", found.why):
         say(wrapped(sentence, width_of()))
     if any(run.status != "completed" for run in runs):
         say("Not both of them completed: what they did may differ too.")

@@ -31,6 +31,11 @@ class Difference:
         """Whether the runs differ, and not only their readings."""
         return abs(self.joules) > self.plus_minus_j
 
+    @property
+    def verdict(self) -> str:
+        """The same in words."""
+        return "They differ" if self.is_sure else "They cannot be told apart"
+
 
 @dataclass(frozen=True)
 class Uncertain:

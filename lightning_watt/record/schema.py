@@ -208,6 +208,7 @@ class RecordFields(msgspec.Struct, kw_only=True):
     cost: float | None = None
     idle: Idle | None = None
     slurm_j: NotNegative | None = None
+    budget_kwh: float | None = None
     forecast_kwh: float | None = None
     forecast_uncertainty_kwh: float | None = None
     gaps: list[Gap] = []

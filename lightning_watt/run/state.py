@@ -43,6 +43,7 @@ class RunState:
         model: the model.
         software: the versions.
         missing: what could not be measured, why, and the remedy.
+        budget_kwh: what its training may use; None for no limit.
         forecast_kwh: the last forecast; None if the end of the schedule is not known.
         forecast_uncertainty_kwh: half the width of its 95 % interval; None if that is not known yet.
         idle: what the devices drew before the run, if that was measured.
@@ -66,6 +67,7 @@ class RunState:
     model: dict[str, Any] = field(default_factory=dict)
     software: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    budget_kwh: float | None = None
     forecast_kwh: float | None = None
     forecast_uncertainty_kwh: float | None = None
     idle: Idle | None = None
@@ -168,6 +170,7 @@ class RunState:
             cost=scoring.cost(own_j),
             idle=self.idle,
             slurm_j=self.slurm_j,
+            budget_kwh=self.budget_kwh,
             forecast_kwh=self.forecast_kwh,
             forecast_uncertainty_kwh=self.forecast_uncertainty_kwh,
             gaps=totals.all_gaps(),

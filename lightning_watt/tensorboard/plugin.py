@@ -6,6 +6,7 @@ import functools
 import gzip
 import importlib.util
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from time import time as unix_time
 from typing import Any
@@ -17,6 +18,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug.wrappers import Request, Response
 
 from lightning_watt.errors import RecordError
+from lightning_watt.record.difference import difference
 from lightning_watt.record.writer import to_json
 from lightning_watt.tensorboard.reader import Reader
 
@@ -56,6 +58,9 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
         return {
             "/runs": Request.application(self._serve_runs),
             "/curves": Request.application(self._serve_curves),
+            "/epochs": Request.application(self._serve_epochs),
+            "/compare": Request.application(self._serve_compare),
+            "/statement": Request.application(self._serve_statement),
             "/record": Request.application(self._serve_record),
             "/plotly.js": Request.application(self._serve_plotly),
             **{f"/static/{file.relative_to(STATIC).as_posix()}": _file_app(file) for file in files},
@@ -69,6 +74,33 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
     def _serve_curves(self, request: Request) -> Response:
         """Curves of the runs named by `run`, by device if `by_device` is there: `{RUN: Curves}`."""
         return _json(request, self._reader(request).curves(request.args.getlist("run"), "by_device" in request.args))
+
+    def _serve_epochs(self, request: Request) -> Response:
+        """The newest epochs of the runs named by `run`: `{RUN: [Epoch]}`."""
+        return _json(request, self._reader(request).epochs(request.args.getlist("run")))
+
+    def _serve_compare(self, request: Request) -> Response:
+        """How the second of two runs named by `run` differs from the first: `Difference`, and its verdict."""
+        reader, names = self._reader(request), request.args.getlist("run")
+        try:
+            first, second = (reader.record(name) for name in names[:2])
+            if first is None or second is None:
+                raise RecordError("One of the two runs has no record yet.")
+            found = difference(second, first)
+        except (RecordError, ValueError) as error:
+            return _json(request, {"problem": str(error)})
+        return _json(request, {**asdict(found), "is_sure": found.is_sure, "verdict": found.verdict, "problem": None})
+
+    def _serve_statement(self, request: Request) -> Response:
+        """The run named by `run` in words for a paper: `{text, latex, bibtex, model_card}`, or `{problem}`."""
+        name = request.args.get("run", "")
+        try:
+            record = self._reader(request).record(name)
+        except RecordError as error:
+            return _json(request, {"problem": str(error)})
+        if record is None:
+            return _json(request, {"problem": "The run has no record yet."})
+        return _json(request, asdict(record.statement(name)))
 
     def _serve_record(self, request: Request) -> Response:
         """The record of the run named by `run`: `{record, problem}`, the one or the other null, both if there is none."""

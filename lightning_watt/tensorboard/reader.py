@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from tensorboard.data.provider import RunTagFilter
 
 from lightning_watt.accounts.ledger import STAGES
+from lightning_watt.errors import RecordError
 from lightning_watt.record.read import Heading
 from lightning_watt.record.record import Record
-from lightning_watt.tensorboard.curves import Curves, curves_of
+from lightning_watt.record.schema import Epoch
+from lightning_watt.tensorboard.curves import OF_A_RUN, Curves, curves_of
 from lightning_watt.tensorboard.rows import (
     ACCURACY,
     DEVICE_POWER,
     ENERGY,
     FORECAST,
-    PATH,
     POWER,
     RECORD,
     UNCERTAINTY,
+    Remembered,
     decoded,
     raw_json,
 )
@@ -76,7 +79,7 @@ class Reader:
         return found
 
     def record(self, run: str) -> Record | None:
-        """The last record of a run without its epochs, which may be thousands; None if it has none yet.
+        """The last record of a run, with its newest epochs; None if it has none yet.
 
         Raises:
             RecordError: it cannot be read.
@@ -84,9 +87,18 @@ class Reader:
         directory, number = _directory_of(run)
         texts = self._texts([run, directory])
         if texts.get(run):
-            return msgspec.structs.replace(decoded(texts[run][-1]), epochs=[])
+            return decoded(texts[run][-1])
         earlier = texts.get(directory, [])[:-1]
-        return msgspec.structs.replace(decoded(earlier[number - 1]), epochs=[]) if 0 < number <= len(earlier) else None
+        return decoded(earlier[number - 1]) if 0 < number <= len(earlier) else None
+
+    def epochs(self, runs: Collection[str]) -> dict[str, list[Epoch]]:
+        """The newest epochs of some runs by their last records; those beyond `MAX_CURVES` are left out."""
+        found = {}
+        for run in list(dict.fromkeys(runs))[:MAX_CURVES]:
+            with suppress(RecordError):  # the table says what is wrong with it
+                record = self.record(run)
+                found[run] = record.epochs if record is not None else []
+        return found
 
     def curves(self, runs: Collection[str], by_device: bool) -> dict[str, Curves]:
         """Power over time and accuracy over energy of some runs, each of at most `MAX_POINTS` points.
@@ -97,12 +109,12 @@ class Reader:
         """
         asked = list(dict.fromkeys(runs))[:MAX_CURVES]
         wanted = list({name for run in asked for name in (run, _directory_of(run)[0])})
-        tags = {PATH, POWER}
+        tags = {*OF_A_RUN, POWER}
         if by_device:
             listed = self._provider.list_scalars(
                 **self._where, plugin_name="scalars", run_tag_filter=RunTagFilter(runs=wanted)
             )
-            tags = {PATH} | {tag for found in listed.values() for tag in found if DEVICE_POWER.fullmatch(tag)}
+            tags = {*OF_A_RUN} | {tag for found in listed.values() for tag in found if DEVICE_POWER.fullmatch(tag)}
         read = self._provider.read_scalars(
             **self._where,
             plugin_name="scalars",
@@ -136,18 +148,23 @@ class Reader:
 
 def _one_each(rows: Sequence[Any]) -> list[Any]:
     """The last row of each session, in order; a session that a later one went on from is in that one's record."""
-    if len(rows) == 1:
-        return list(rows)
     found: dict[str, Any] = {}
     for row in rows:
-        try:
-            heading = msgspec.json.decode(raw_json(row), type=Heading)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            heading = Heading()
+        heading = HEADINGS.of(row)
         gone = {heading.session, *heading.resumes, ""}
         found = {session: earlier for session, earlier in found.items() if session not in gone}
         found[heading.session] = row
     return list(found.values())
+
+
+def _heading(row: Any) -> Heading:
+    try:
+        return msgspec.json.decode(raw_json(row), type=Heading)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Heading()
+
+
+HEADINGS = Remembered(_heading)
 
 
 def _directory_of(run: str) -> tuple[str, int]:

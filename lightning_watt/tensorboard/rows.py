@@ -4,15 +4,46 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar
 
 from lightning_watt.record.read import record_from_json
 from lightning_watt.record.record import Record
 
-ENERGY, UNCERTAINTY, FORECAST = "watt/energy_kwh", "watt/uncertainty_kwh", "watt/forecast_kwh"
+ENERGY, UNCERTAINTY = "watt/energy_kwh", "watt/uncertainty_kwh"
+FORECAST, FORECAST_UNCERTAINTY = "watt/forecast_kwh", "watt/forecast_uncertainty_kwh"
+EPOCH = "epoch"
 ACCURACY, POWER, PATH = "watt/accuracy", "watt/power_w", "watt_vs_energy/accuracy"
 RECORD = "watt/record/text_summary"
 DEVICE_POWER = re.compile(r"watt/([^/]+)/power_w")
+
+
+Made = TypeVar("Made")
+
+
+class Remembered(Generic[Made]):
+    """What is made of text rows, remembered, because a poll every few seconds meets the same rows again.
+
+    Args:
+        make: makes it of a row.
+    """
+
+    most = 4096
+    """Rows that are remembered."""
+
+    def __init__(self, make: Callable[[Any], Made]) -> None:
+        self._make = make
+        self.known: dict[bytes, Made] = {}
+
+    def of(self, row: Any) -> Made:
+        """What is made of this row. It is to be copied before it is changed."""
+        key = blake2b(raw_json(row), digest_size=16).digest()
+        if key not in self.known:
+            if len(self.known) >= self.most:
+                self.known.clear()
+            self.known[key] = self._make(row)
+        return self.known[key]
 
 
 def decoded(row: Any) -> Record:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
@@ -14,24 +14,19 @@ from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.errors import RecordError
 from lightning_watt.record.plus_minus import inherited_by, plus_minus
 from lightning_watt.record.record import Record
-from lightning_watt.tensorboard.rows import ACCURACY, ENERGY, FORECAST, UNCERTAINTY, decoded, finite, raw_json
+from lightning_watt.tensorboard.rows import ACCURACY, ENERGY, FORECAST, UNCERTAINTY, Remembered, decoded, finite
 from lightning_watt.units import J_PER_KWH
 
 MAX_NEWS_S = 2.0
 """A row that is younger than the record by more than this means that the run goes on."""
 MAX_SETTINGS = 40
 """Hyper-parameters of one run."""
-MAX_KNOWN = 4096
-"""Records that are remembered."""
 MAX_DEPTH = 3
 """Levels of nested ones."""
 SAVED = ("hyperparameters", "data_hyperparameters")
 """Where the record's `model` has what a module and its data module saved."""
 MAX_TEXT = 60
 """Characters of one of them."""
-
-
-_known: dict[bytes, Run] = {}
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -55,6 +50,17 @@ class Run(msgspec.Struct, kw_only=True):
         accuracy: the accuracy that they bought.
         metric: that accuracy's name.
         by_stage: joules by stage.
+        seconds: how long its stages took.
+        train_samples: samples that its training had; 0 if they are not known.
+        by_device: joules by device, as of its last record.
+        boards: the devices' names.
+        co2e_g: grams of CO2e; null without an intensity.
+        cost: in the price's currency; null without a price.
+        budget_j: what its training may use; null for no limit.
+        session: the id of the session that wrote the record.
+        resumes: those of the earlier sessions of the run.
+        earlier_j: what those used; it is in `joules`.
+        wasted_j: the part of it whose result is lost.
         alpha: SAM's alpha that the run was logged with.
         beta: its beta.
         unit: its unit of E.
@@ -78,6 +84,17 @@ class Run(msgspec.Struct, kw_only=True):
     accuracy: float | None = None
     metric: str | None = None
     by_stage: dict[str, float] = {}
+    seconds: float | None = None
+    train_samples: int = 0
+    by_device: dict[str, float] = {}
+    boards: str = ""
+    co2e_g: float | None = None
+    cost: float | None = None
+    budget_j: float | None = None
+    session: str = ""
+    resumes: list[str] = []
+    earlier_j: float = 0.0
+    wasted_j: float = 0.0
     alpha: float | None = None
     beta: float | None = None
     unit: str | None = None
@@ -87,7 +104,7 @@ class Run(msgspec.Struct, kw_only=True):
 
 def run_of(name: str, last: Mapping[str, Any], text: Any | None) -> Run:
     """A run from its last rows and its last record, whichever of the two is younger."""
-    run = msgspec.structs.replace(_of_record(text), name=name) if text is not None else Run(name=name)
+    run = msgspec.structs.replace(OF_RECORDS.of(text), name=name) if text is not None else Run(name=name)
     never = -math.inf
     rows_unix: float = last[ENERGY].wall_time if ENERGY in last else never
     record_unix: float = text.wall_time if text is not None and run.problem is None else never
@@ -103,24 +120,20 @@ def run_of(name: str, last: Mapping[str, Any], text: Any | None) -> Run:
 
 def is_news(row: Any, text: Any | None) -> bool:
     """Whether a row is younger than a record."""
-    return text is None or row.wall_time > text.wall_time or _of_record(text).problem is not None
+    return text is None or row.wall_time > text.wall_time or OF_RECORDS.of(text).problem is not None
 
 
 def _of_record(text: Any) -> Run:
-    """What a record says. It is remembered, because a poll every few seconds meets the same records again."""
-    raw = raw_json(text)
-    key = blake2b(raw, digest_size=16).digest()
-    found = _known.get(key)
-    if found is None:
-        found = Run(name="")
-        try:
-            _take_record(found, decoded(text))
-        except RecordError as error:
-            found.problem = str(error)
-        if len(_known) >= MAX_KNOWN:
-            _known.clear()
-        _known[key] = found
+    """What a record says."""
+    found = Run(name="")
+    try:
+        _take_record(found, decoded(text))
+    except RecordError as error:
+        found.problem = str(error)
     return found
+
+
+OF_RECORDS = Remembered(_of_record)
 
 
 def _take_record(run: Run, record: Record) -> None:
@@ -133,6 +146,15 @@ def _take_record(run: Run, record: Record) -> None:
     run.inherited_boundary_j, run.inherited_gain_j = inherited if inherited is not None else (None, None)
     run.accuracy, run.metric = record.accuracy.last, record.accuracy.metric
     run.by_stage = {stage: spent.joules for stage, spent in energy.by_stage.items()}
+    run.seconds = sum(spent.seconds for spent in energy.by_stage.values())
+    run.train_samples = energy.by_stage["train"].samples if "train" in energy.by_stage else 0
+    run.by_device = {label: device.joules for label, device in energy.by_device.items()}
+    names = Counter(device.name for device in energy.by_device.values())
+    run.boards = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in names.items())
+    run.co2e_g, run.cost = record.co2e_g, record.cost
+    run.budget_j = record.budget_kwh * J_PER_KWH if record.budget_kwh is not None else None
+    run.session, run.resumes = record.session, record.resumes
+    run.earlier_j, run.wasted_j = record.resumed_j + record.wasted_j, record.wasted_j
     run.hparams = dict(_settings(record.model))
     run.alpha, run.beta, run.unit = record.sam.alpha, record.sam.beta, record.sam.unit
 
@@ -141,10 +163,15 @@ def _take_rows(run: Run, last: Mapping[str, Any]) -> None:
     def joules(tag: str) -> float | None:
         return finite(last[tag].value * J_PER_KWH) if tag in last else None
 
+    before_j = run.joules
     run.joules, run.uncertainty_j, run.forecast_j = joules(ENERGY), joules(UNCERTAINTY), joules(FORECAST)
     if run.uncertainty_j is not None:  # the edges' part stays what it was in the record
         run.boundary_j = min(run.boundary_j or 0.0, run.uncertainty_j)
         run.gain_j = math.sqrt(run.uncertainty_j**2 - run.boundary_j**2)
+    if before_j and run.joules is not None:
+        run.co2e_g, run.cost = (one and one * run.joules / before_j for one in (run.co2e_g, run.cost))
+    if run.started_unix is not None:
+        run.seconds = last[ENERGY].wall_time - run.started_unix
     if ACCURACY in last:
         run.accuracy = finite(last[ACCURACY].value)
     stages = {stage: joules(f"watt/{stage}/energy_kwh") for stage in STAGES}

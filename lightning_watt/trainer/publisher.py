@@ -46,6 +46,7 @@ class Publisher:
             gives: put the values among the Trainer's metrics; not where newer ones follow at once.
         """
         session.news, session.logs_rows = False, bool(trainer.loggers)
+        run.budget_kwh = self.budget.budget_kwh if self.budget is not None else None
         last: Snapshot | None = None
         if session.devices and not self._introduced:
             self._introduced = True

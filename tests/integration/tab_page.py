@@ -29,7 +29,8 @@ class Page:
     """
 
     def __init__(self, browser: Any, address: str, host: bool = False, **options: Any) -> None:
-        self.tab = browser.new_page(viewport={"width": 1400, "height": 1100})
+        # Nothing moves: a browser that draws without a GPU would do little else.
+        self.tab = browser.new_page(viewport={"width": 1400, "height": 1100}, reduced_motion="reduce")
         self.address = address
         self.errors: list[str] = []
         self.asked: list[str] = []

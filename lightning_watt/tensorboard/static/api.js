@@ -14,6 +14,12 @@ export const fetchRuns = () => getJson("runs");
 
 export const fetchRecord = (run) => getJson("record", [["run", run]]);
 
+export const fetchStatement = (run) => getJson("statement", [["run", run]]);
+
+export const fetchComparison = (runs) => getJson("compare", runs.map((run) => ["run", run]));
+
+export const fetchEpochs = (runs) => getJson("epochs", runs.map((run) => ["run", run]));
+
 export function fetchCurves(runs, byDevice) {
   return getJson("curves", [...runs.map((run) => ["run", run]), ...(byDevice ? [["by_device", "1"]] : [])]);
 }

@@ -59,8 +59,10 @@ export function logAxis(values, low = Math.min(...values), high = Math.max(...va
 
 /** A chart that is drawn again only where something about it changed, and at most once a frame. */
 export class Chart {
-  constructor(body, label) {
-    this.place = el("div", { class: "chart", role: "figure", "aria-label": label });
+  constructor(body, label, height) {
+    this.height = height;
+    // The room is there before the charting library is, so that nothing moves when it comes.
+    this.place = el("div", { class: "chart", role: "figure", "aria-label": label, style: `min-height: ${height}px` });
     this.body = body;
     this.last = "";
     this.next = null;
@@ -81,7 +83,10 @@ export class Chart {
     const { theme, traces, layout, onClick } = this.next;
     this.next = null;
     const { text, ground, line } = ink(theme);
+    const { axis, accent } = ink(theme);
     const whole = {
+      height: this.height,
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: axis, activecolor: accent },
       font: { family: FONT, size: 12, color: text },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -98,6 +103,22 @@ export class Chart {
     this.drawing = this.drawing.then(() => this.#react(traces, whole, onClick));
   }
 
+  /** Plotly's own button saves SVG, which papers want; this one a picture of many pixels. */
+  #png() {
+    return {
+      name: "png",
+      title: "Download as PNG",
+      icon: window.Plotly.Icons.disk,
+      click: async (place) => {
+        try {
+          await window.Plotly.downloadImage(place, { format: "png", scale: 3, filename: this.body.closest("section").id });
+        } catch {
+          // It makes one picture at a time; the one before is not ready.
+        }
+      },
+    };
+  }
+
   async #react(traces, layout, onClick) {
     try {
       const plotly = await loadPlotly();
@@ -105,7 +126,7 @@ export class Chart {
         displaylogo: false,
         responsive: true,
         // Named one by one: among those that plotly shows by itself, one uploads the chart to a company's servers.
-        modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
+        modeBarButtons: [["toImage", this.#png()], ["zoom2d", "pan2d", "resetScale2d"]],
         showSendToCloud: false,
         plotlyServerURL: "",
         toImageButtonOptions: { format: "svg", filename: this.body.closest("section").id },

@@ -41,6 +41,11 @@ export function checkbox(label, checked, onChange, props = {}) {
   return el("label", { class: "check" }, input, el("span", {}, label));
 }
 
+/** Ticks a labelled checkbox, or takes its tick away. */
+export function tick(label, on) {
+  label.querySelector("input").checked = on;
+}
+
 /** A choice of one among few: radio buttons drawn as one bar. */
 export function choice(legend, name, options, onChange) {
   const inputs = options.map((value) => el("input", { type: "radio", name, value, on: { change: () => onChange(value) } }));

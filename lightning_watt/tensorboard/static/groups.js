@@ -18,9 +18,8 @@ export function settingsOf(run) {
 /** The hyper-parameters that differ among runs, by name. */
 export function differing(settings) {
   const values = new Map();
-  for (const of of settings) for (const [key, value] of of) values.set(key, (values.get(key) ?? new Set()).add(value));
-  const varies = ([key, found]) => found.size > 1 || settings.some((of) => !of.has(key));
-  return [...values].filter(varies).map(([key]) => key).sort();
+  for (const one of settings) for (const [key, value] of one) values.set(key, (values.get(key) ?? new Set()).add(value));
+  return [...values].filter(([, found]) => found.size > 1).map(([key]) => key).sort();
 }
 
 /** @returns {function(Object, Map): ?string} the group of a run, null where it has none; and null for no groups at all */

@@ -35,5 +35,8 @@ function hostBody() {
   }
 }
 
+/** The window whose address the person sees: TensorBoard's, or this one where TensorBoard's may not be read. */
+export const addressed = () => (hostBody() ? window.parent : window);
+
 /** Whether the tab can be seen: TensorBoard keeps the frames of other tabs, hidden. */
 export const isVisible = () => !document.hidden && document.documentElement.clientWidth > 0;

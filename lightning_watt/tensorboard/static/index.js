@@ -1,12 +1,17 @@
 // The Watt tab: TensorBoard imports this module into an empty frame and calls render().
 
-import { fetchCurves, fetchRuns } from "./api.js";
+import { keepInAddress } from "./address.js";
+import { fetchCurves, fetchEpochs, fetchRuns } from "./api.js";
 import { el } from "./dom.js";
-import { isVisible, onReload, onTheme } from "./host.js";
+import { addressed, isVisible, onReload, onTheme } from "./host.js";
 import { Store } from "./state.js";
+import { comparison } from "./views/compare.js";
 import { controls } from "./views/controls.js";
+import { devices } from "./views/devices.js";
 import { empty } from "./views/empty.js";
+import { epochs } from "./views/epochs.js";
 import { groupMeans } from "./views/groups.js";
+import { growth } from "./views/growth.js";
 import { leaderboard } from "./views/leaderboard.js";
 import { nothing } from "./views/nothing.js";
 import { MOST_BY_DEVICE, MOST_RUNS, power } from "./views/power.js";
@@ -14,6 +19,7 @@ import { recordPanel } from "./views/record.js";
 import { runList } from "./views/runs.js";
 import { scatter } from "./views/scatter.js";
 import { stages } from "./views/stages.js";
+import { tiles } from "./views/tiles.js";
 
 const POLL_MS = 5000; // TensorBoard itself looks for new rows every 5 s
 const CURVES_MS = 250;
@@ -32,7 +38,19 @@ export async function render() {
   refresher.tellBy(bar.tell);
   const list = runList(store);
   const record = recordPanel(store);
-  const cards = [nothing(store), scatter(store), stages(store), groupMeans(), leaderboard(store), power()];
+  const cards = [
+    nothing(store),
+    tiles(store),
+    scatter(store),
+    stages(store),
+    comparison(store),
+    groupMeans(),
+    leaderboard(store),
+    growth(store),
+    power(store),
+    epochs(),
+    devices(store),
+  ];
   const views = [bar, list, ...cards, record];
   const heading = el("h1", { class: "unseen" }, "Accuracy and energy of the runs");
   const dashboard = el("main", {}, heading, ...cards.map((view) => view.root));
@@ -52,6 +70,7 @@ export async function render() {
     document.documentElement.dataset.theme = state.theme;
   });
   store.subscribe((state, model) => refresher.wantCurves(model.rows));
+  keepInAddress(store, addressed());
   onTheme((theme) => store.set({ theme }));
   onReload(refresher.now);
   refresher.start();
@@ -81,12 +100,12 @@ function refreshing(store) {
 
   const now = () => (asking ??= ask().finally(() => (asking = null)));
 
-  /** Fetches the curves of the runs that stand first. */
+  /** Fetches the curves and the epochs of the runs that stand first. */
   async function askCurves() {
     const rows = wanted.slice(0, MOST_RUNS);
-    const curves = rows.length ? await fetchCurves(rows, wanted.length <= MOST_BY_DEVICE) : {};
+    const [curves, epochs] = rows.length ? await Promise.all([fetchCurves(rows, wanted.length <= MOST_BY_DEVICE), fetchEpochs(rows)]) : [{}, {}];
     drawn = key(wanted);
-    store.set({ curves });
+    store.set({ curves, epochs });
   }
 
   return {

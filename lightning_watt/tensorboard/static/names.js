@@ -1,13 +1,21 @@
 // Names that tell runs apart: without what they all share, and cut in the middle where there is no room for them.
 
-/** Names without what they all share; the whole names where that would be ambiguous. */
+/** Names without what those of the same depth share; the whole name where that would be ambiguous. */
 export function shortNames(names) {
-  if (names.length < 2) return new Map(names.map((name) => [name, name.split("/").slice(-2).join("/")]));
-  const paths = names.map((name) => name.split("/"));
-  const even = paths.every((path) => path.length === paths[0].length);
-  const short = even ? shortPaths(paths) : withoutEnds(paths).map((path) => path.join("/"));
-  const clear = new Set(short).size === names.length && short.every((label) => label);
-  return new Map(names.map((name, at) => [name, clear ? short[at] : name]));
+  const byDepth = new Map();
+  for (const name of names) {
+    const depth = name.split("/").length;
+    if (!byDepth.has(depth)) byDepth.set(depth, []);
+    byDepth.get(depth).push(name);
+  }
+  const short = new Map();
+  for (const alike of byDepth.values()) {
+    const labels = alike.length > 1 ? shortPaths(alike.map((name) => name.split("/"))) : [alike[0].split("/").slice(-2).join("/")];
+    alike.forEach((name, at) => short.set(name, labels[at]));
+  }
+  const count = new Map();
+  for (const label of short.values()) count.set(label, (count.get(label) ?? 0) + 1);
+  return new Map(names.map((name) => [name, short.get(name) && count.get(short.get(name)) === 1 ? short.get(name) : name]));
 }
 
 /** Paths of one depth: without the folders that all share, and of the rest without the words that all share. */

@@ -1,5 +1,6 @@
 // What the person has chosen and what the server has answered; everything that is drawn is derived from the two here.
 
+import { USUAL, valueOf } from "./columns.js";
 import { energyUnit, known } from "./format.js";
 import { NO_GROUP, differing, grouping, groupsOf, settingsOf } from "./groups.js";
 import { paretoFront, ranks, sam } from "./metric.js";
@@ -15,11 +16,15 @@ export class Store {
       nowUnix: 0,
       where: "",
       curves: {},
+      epochs: {},
       hidden: new Set(),
       filter: "",
       group: NO_GROUP,
       scoring: DEFAULT_SCORING,
       scoringChosen: false,
+      columns: USUAL,
+      compared: [],
+      over: "time",
       sort: { key: "shifted", down: true },
       inherited: false,
       logEnergy: true,
@@ -48,6 +53,12 @@ export class Store {
     for (const { name } of runs) this.colours.of("run", name); // in the order of their names
     const scoring = this.state.scoringChosen ? this.state.scoring : commonScoring(runs);
     this.set({ runs, nowUnix, where, scoring });
+  }
+
+  /** Takes a run to the two that are compared, or away from them; the oldest gives way to a third. */
+  compare(name, on) {
+    const others = this.state.compared.filter((one) => one !== name);
+    this.set({ compared: on ? [...others, name].slice(-2) : others });
   }
 
   score(patch) {
@@ -107,18 +118,26 @@ function derive(state, colours) {
       return { ...toRow(run, state), settings: settings.get(run), group, colour, label: short.get(run.name) };
     });
   const rows = listed.filter((row) => !state.hidden.has(row.name));
-  const now = ranks(rows, (row) => row.shifted);
-  const usual = ranks(rows, (row) => sam(row.accuracy, row.joules, DEFAULT_SCORING, true));
-  for (const row of rows) {
-    row.rank = now.get(row) ?? null;
-    row.moved = row.rank === null ? null : usual.get(row) - row.rank;
-  }
-  sortRows(rows, state.sort);
   const apart = [rows.filter((row) => row.measured), rows.filter((row) => !row.measured)];
+  for (const kind of apart) rank(kind);
+  sortRows(rows, state.sort);
   const fronts = apart.map((group, at) => ({ measured: at === 0, rows: paretoFront(group) })).filter((f) => f.rows.length);
   const kinds = new Set(rows.filter((row) => known(row.joules)).map((row) => row.measured));
   const groups = groupOf === null ? [] : groupsOf(rows);
   return { listed, rows, keys, groups, fronts, unit: energyUnit(rows.map((row) => row.joules)), mixed: kinds.size > 1 };
+}
+
+/** Ranks rows of one kind; equal scores share a rank. */
+function rank(rows) {
+  const now = ranks(rows, (row) => row.shifted);
+  const usual = ranks(rows, (row) => sam(row.accuracy, row.joules, DEFAULT_SCORING, true));
+  const shared = new Map();
+  for (const place of now.values()) shared.set(place, (shared.get(place) ?? 0) + 1);
+  for (const row of rows) {
+    row.rank = now.get(row) ?? null;
+    row.tied = shared.get(row.rank) > 1;
+    row.moved = row.rank === null ? null : usual.get(row) - row.rank;
+  }
 }
 
 function toRow(run, state) {
@@ -129,6 +148,9 @@ function toRow(run, state) {
   return {
     ...run,
     joules,
+    own_j: known(run.joules) ? run.joules : 0,
+    own_uncertainty_j: run.uncertainty_j,
+    perSample: run.train_samples > 0 && known(run.by_stage.train) ? run.by_stage.train / run.train_samples : null,
     uncertainty_j: inherited ? withInherited(run) : run.uncertainty_j,
     accuracy,
     measured: run.provenance === "measured",
@@ -142,13 +164,13 @@ function toRow(run, state) {
 const { compare } = new Intl.Collator(undefined, { numeric: true });
 const byName = (a, b) => compare(a.name, b.name);
 
-/** Sorts in place by a column; rows without a value stay at the end either way. */
+/** Sorts in place by a column, measured energies before others; rows without a value stay at the end either way. */
 function sortRows(rows, { key, down }) {
   const sign = down ? -1 : 1;
   rows.sort((a, b) => {
-    const [x, y] = [a[key], b[key]];
-    const missing = (x === null) - (y === null);
-    if (missing) return missing;
+    const [x, y] = [valueOf(a, key), valueOf(b, key)];
+    const first = b.measured - a.measured || (x === null) - (y === null);
+    if (first || x === null) return first || byName(a, b);
     const order = typeof x === "string" ? compare(x, y) : x - y;
     return sign * order || byName(a, b);
   });

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -15,12 +16,12 @@ pytest.importorskip("tensorboard", reason="install lightning_watt[tensorboard]")
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_watt.accounts.ledger import STAGES
+from lightning_watt.record import Epoch, difference
 from lightning_watt.record.writer import to_json
 from lightning_watt.tensorboard import curves, plugin, rows
-from lightning_watt.tensorboard import runs as of_runs
 from lightning_watt.tensorboard.plugin import STATIC, WattPlugin
 from lightning_watt.tensorboard.reader import MAX_CURVES, MAX_POINTS
-from lightning_watt.tensorboard.runs import MAX_SETTINGS, MAX_TEXT
+from lightning_watt.tensorboard.runs import MAX_SETTINGS, MAX_TEXT, OF_RECORDS
 from lightning_watt.units import J_PER_KWH
 from tests.tab_runs import BEGAN_UNIX, ROW_S, client, get, provider, record, write_rows, write_run, write_text
 
@@ -92,13 +93,13 @@ def test_a_runs_settings_are_numbers_and_texts_and_not_too_many(tmp_path):
 
 
 def test_records_are_read_once_and_forgotten_when_there_are_too_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(of_runs, "MAX_KNOWN", 2)
-    monkeypatch.setattr(of_runs, "_known", {})
+    monkeypatch.setattr(rows.Remembered, "most", 2)
+    monkeypatch.setattr(OF_RECORDS, "known", {})
     for number in range(3):
         write_run(tmp_path, f"run{number}", 1.0 + number, 0.5, rows=1)
     browser = tab(tmp_path)
     first = get(browser, "runs")["runs"]
-    assert 0 < len(of_runs._known) <= 2
+    assert 0 < len(OF_RECORDS.known) <= 2
     assert get(browser, "runs")["runs"] == first
     assert [run["name"] for run in first] == ["run0", "run1", "run2"]
 
@@ -154,9 +155,9 @@ def test_several_trainers_that_logged_to_one_directory_are_a_run_each(tmp_path):
         "no · 1": None,
     }
     curves = get(browser, "curves", [("run", "shared"), ("run", "shared · 1"), ("run", "shared · 7")])
-    assert curves["shared · 1"]["power"]["total"]["w"] == [300.0] * 3
-    assert curves["shared"]["power"]["total"]["w"] == [100.0] * 3 + [150.0] * 3
-    assert curves["shared · 7"]["power"]["total"]["w"] == []
+    assert curves["shared · 1"]["power"]["total"]["v"] == [300.0] * 3
+    assert curves["shared"]["power"]["total"]["v"] == [100.0] * 3 + [150.0] * 3
+    assert curves["shared · 7"]["power"]["total"]["v"] == []
 
 
 def test_a_run_without_a_record_is_there_with_its_provenance_unknown(tmp_path):
@@ -199,7 +200,7 @@ def test_numbers_that_do_not_exist_are_null_and_huge_ones_stay(tmp_path):
     assert found["beyond"]["accuracy"] == 0.5
     curves = get(tab(tmp_path), "curves", {"run": ["nan", "huge"]})
     assert curves["nan"]["path_accuracy"] == []
-    assert curves["nan"]["power"]["total"]["w"][-1] == 608.0
+    assert curves["nan"]["power"]["total"]["v"][-1] == 608.0
 
 
 def test_names_come_through_as_they_are(tmp_path):
@@ -213,19 +214,62 @@ def test_names_come_through_as_they_are(tmp_path):
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_the_record_comes_without_its_epochs(tmp_path):
-    write_run(tmp_path, "vit", 2.0, 0.8)
-    found = get(tab(tmp_path), "record", {"run": "vit"})["record"]
-    assert found["epochs"] == []
+def test_the_record_comes_with_the_epochs_that_it_has_here(tmp_path):
+    epochs = [Epoch(epoch=number, stage="train", joules=1.0, seconds=2.0, accuracy=0.5) for number in range(3)]
+    write_run(tmp_path, "vit", 2.0, 0.8, epochs=epochs)
+    with SummaryWriter(str(tmp_path / "broken")) as writer:
+        write_text(writer, "{}", BEGAN_UNIX)
+    browser = tab(tmp_path)
+    found = get(browser, "record", {"run": "vit"})["record"]
+    assert [epoch["epoch"] for epoch in found["epochs"]] == [0, 1, 2]
     assert found["energy"]["by_device"]["gpu1"]["source"] == "nvml-counter"
+    assert get(browser, "epochs", {"run": ["vit", "broken", "none"]}) == {"vit": found["epochs"], "none": []}
+
+
+def test_two_runs_are_compared_by_the_rule_of_the_command(tmp_path):
+    for name, kwh in (("a", 2.0), ("b", 2.2), ("again", 2.0)):
+        write_run(tmp_path, name, kwh, 0.8)
+    with SummaryWriter(str(tmp_path / "young")) as writer:
+        write_rows(writer, 1.0, None)
+    browser = tab(tmp_path)
+    found = get(browser, "compare", {"run": ["a", "b"]})
+    ours = difference(record(2.2, 0.8), record(2.0, 0.8))
+    assert (found["joules"], found["plus_minus_j"], found["why"]) == (ours.joules, ours.plus_minus_j, ours.why)
+    assert (found["verdict"], found["is_sure"], found["problem"]) == ("They differ", True, None)
+    assert get(browser, "compare", {"run": ["a", "again"]})["verdict"] == "They cannot be told apart"
+    assert "no record yet" in get(browser, "compare", {"run": ["a", "young"]})["problem"]
+    assert "problem" in get(browser, "compare", {"run": "a"})
+
+
+def test_a_run_in_words_is_what_the_command_says(tmp_path):
+    write_run(tmp_path, "vit", 2.0, 0.8)
+    browser = tab(tmp_path)
+    assert get(browser, "statement", {"run": "vit"}) == asdict(record(2.0, 0.8).statement("vit"))
+    assert get(browser, "statement", {"run": "none"}) == {"problem": "The run has no record yet."}
+
+
+def test_what_stands_beside_the_energy(tmp_path):
+    told = {
+        "co2e_g": 800.0, "cost": 0.6, "budget_kwh": 3.0, "session": "s", "resumes": ["r"], "resumed_j": 1e6, "wasted_j": 2e5,
+    }  # fmt: skip
+    write_run(tmp_path, "vit", 2.0, 0.8, **told)
+    run = runs(tmp_path)["vit"]
+    assert (run["co2e_g"], run["cost"], run["budget_j"]) == (800.0, 0.6, 3.0 * J_PER_KWH)
+    assert (run["session"], run["resumes"], run["earlier_j"], run["wasted_j"]) == ("s", ["r"], 1.2e6, 2e5)
+    assert (run["boards"], run["by_device"]) == ("2 × a board", {"gpu0": J_PER_KWH, "gpu1": J_PER_KWH})
+    with SummaryWriter(str(tmp_path / "vit")) as writer:  # it goes on: twice the energy so far
+        write_rows(writer, 4.0, 0.8, began_unix=BEGAN_UNIX + 1000)
+    run = runs(tmp_path)["vit"]
+    assert (run["co2e_g"], run["cost"]) == (pytest.approx(1600.0), pytest.approx(1.2))
+    assert run["seconds"] == 1240.0
 
 
 def test_curves_are_bounded_and_keep_their_last_point(tmp_path):
     write_run(tmp_path, "long", 1.0, 0.5, rows=3 * MAX_POINTS)
     found = get(tab(tmp_path), "curves", {"run": "long"})["long"]
     assert list(found["power"]) == ["total"]
-    assert len(found["power"]["total"]["t"]) == len(found["power"]["total"]["w"]) == MAX_POINTS
-    assert found["power"]["total"]["w"][-1] == 600.0 + 2 * 3 * MAX_POINTS
+    assert len(found["power"]["total"]["t"]) == len(found["power"]["total"]["v"]) == MAX_POINTS
+    assert found["power"]["total"]["v"][-1] == 600.0 + 2 * 3 * MAX_POINTS
     assert len(found["path_j"]) == MAX_POINTS
     assert found["path_j"][-1] == J_PER_KWH
 
@@ -234,7 +278,8 @@ def test_curves_by_device(tmp_path):
     write_run(tmp_path, "vit", 1.0, 0.5)
     power = get(tab(tmp_path), "curves", {"run": "vit", "by_device": "1"})["vit"]["power"]
     assert list(power) == ["gpu0", "gpu1"]
-    assert power["gpu0"]["w"] == power["gpu1"]["w"] == [301.0, 302.0, 303.0, 304.0]
+    assert power["gpu0"]["v"] == power["gpu1"]["v"] == [301.0, 302.0, 303.0, 304.0]
+    assert power["gpu0"]["step"] == [1, 2, 3, 4]
     assert power["gpu0"]["t"] == [BEGAN_UNIX + ROW_S * row for row in (1, 2, 3, 4)]
 
 

@@ -1,6 +1,6 @@
 // The bar above everything: SAM's alpha, beta and unit, whether inherited energy counts, and how fresh the numbers are.
 
-import { checkbox, choice, el, say } from "../dom.js";
+import { checkbox, choice, el, say, tick } from "../dom.js";
 import { energy, known } from "../format.js";
 import { SAM_UNITS, blindness, unitThatSees } from "../metric.js";
 import { DEFAULT_SCORING } from "../state.js";
@@ -46,6 +46,7 @@ export function controls(store, live) {
   function update(state, { rows }) {
     alpha.show(state.scoring.alpha);
     beta.show(state.scoring.beta);
+    tick(inherited, state.inherited);
     unit.show(state.scoring.unit);
     const told = blindSentence(blindness(rows, state.scoring.unit), state.scoring.unit);
     const better = unitThatSees(rows);

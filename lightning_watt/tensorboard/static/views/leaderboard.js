@@ -1,45 +1,42 @@
 // The runs as a table, ranked by the shifted SAM of the sliders' alpha, beta and unit; any column sorts.
 
+import { chosenColumns, headingOf, isSilent } from "../columns.js";
 import { card, el, nameOf, say } from "../dom.js";
-import { NONE, duration, energy, known, percent, sig } from "../format.js";
+import { columnChoice } from "./choosing.js";
+import { exports } from "./exports.js";
 import { swatch } from "./runs.js";
 
-const SILENT_S = 600; // nothing written for so long: it was killed, or its steps are very long
-
-const COLUMNS = [
-  { key: "rank", title: "#", down: false, number: true, hint: "Rank by shifted SAM among the runs shown" },
-  { key: "moved", title: "Δ", down: true, number: true, hint: "Places won or lost against α = β = 5 with E in kWh" },
-  { key: "label", title: "Run", down: false, hint: "A run's name without what all names share" },
-  { key: "accuracy", title: "Accuracy, %", down: true, number: true, hint: "The last one" },
-  { key: "joules", title: "Energy", down: false, number: true, hint: "Of all stages and devices" },
-  { key: "uncertainty_j", title: "±", down: false, number: true, hint: "Counter edges and the sensor's scale" },
-  { key: "sam", title: "SAM", down: true, number: true, hint: "β · accuracy^α / log₁₀ E; undefined where E is one unit or less" },
-  { key: "shifted", title: "SAM shifted", down: true, number: true, hint: "β · accuracy^α / log₁₀(10 + E), finite for every energy" },
-  { key: "provenance", title: "Provenance", down: false, hint: "Measured by counters, or estimated; do not compare the two" },
-  { key: "status", title: "Status", down: false, hint: "Of the run" },
-];
-
 export function leaderboard(store) {
-  const { root, body, note } = card("leaderboard", "SAM leaderboard");
-  const heads = new Map(COLUMNS.map((column) => [column.key, header(column, store)]));
+  const choosing = columnChoice(store);
+  const saving = exports(store);
+  const { root, body, note } = card("leaderboard", "SAM leaderboard", choosing.root, saving.root);
+  const head = el("tr", {});
   const rowsBody = el("tbody", {});
-  const table = el(
-    "table",
-    { "aria-labelledby": "leaderboard-title" },
-    el("thead", {}, el("tr", {}, ...[...heads.values()].map(({ cell }) => cell))),
-    rowsBody,
-  );
+  const table = el("table", { "aria-labelledby": "leaderboard-title" }, el("thead", {}, head), rowsBody);
   body.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "SAM leaderboard, scrolls" }, table));
+  let heads = new Map();
   let lines = new Map();
+  let drawn = "";
 
-  function update(state, { rows, unit, mixed }) {
-    for (const { key, title } of COLUMNS) {
-      const { cell, button } = heads.get(key);
-      const sorted = state.sort.key === key;
-      cell.setAttribute("aria-sort", sorted ? (state.sort.down ? "descending" : "ascending") : "none");
-      say(button, key === "joules" || key === "uncertainty_j" ? `${title}, ${unit.name}` : title);
+  function update(state, model) {
+    const { rows, unit, mixed, keys } = model;
+    choosing.update(state, model);
+    saving.update(state, model);
+    const columns = chosenColumns(state.columns, keys);
+    const now = JSON.stringify(columns.map(({ key }) => key));
+    if (now !== drawn) {
+      drawn = now;
+      heads = new Map(columns.map((column) => [column.key, header(column, store)]));
+      head.replaceChildren(...[...heads.values()].map(({ cell }) => cell));
+      lines = new Map();
     }
-    lines = new Map(rows.map((row) => [row.name, lines.get(row.name) ?? line(row, store)]));
+    for (const column of columns) {
+      const { cell, button } = heads.get(column.key);
+      const sorted = state.sort.key === column.key;
+      cell.setAttribute("aria-sort", sorted ? (state.sort.down ? "descending" : "ascending") : "none");
+      say(button, headingOf(column, unit));
+    }
+    lines = new Map(rows.map((row) => [row.name, lines.get(row.name) ?? line(row, columns, store)]));
     const shown = [...lines.values()];
     // Rows keep their elements, so that sorting and polling take neither focus nor selection away.
     if (shown.some(({ tr }, at) => rowsBody.children[at] !== tr) || rowsBody.children.length !== shown.length) {
@@ -47,11 +44,15 @@ export function leaderboard(store) {
       rowsBody.replaceChildren(...shown.map(({ tr }) => tr));
       if (rowsBody.contains(active)) active.focus();
     }
-    for (const row of rows) lines.get(row.name).update(row, state, unit);
+    rows.forEach((row, at) => {
+      const { tr, update: put } = lines.get(row.name);
+      tr.classList.toggle("apart", !row.measured && at > 0 && rows[at - 1].measured);
+      put(row, state, unit);
+    });
     const { alpha, beta, unit: samUnit } = state.scoring;
     const notes = [
       `α ${plain(alpha)}, β ${plain(beta)}, E in ${samUnit}${state.inherited ? ", inherited energy included" : ""}.`,
-      mixed ? "This ranking mixes measured and estimated energies. An estimate may be wrong by tens of percent." : "",
+      mixed ? "Runs whose energy was not measured stand below the others, with ranks of their own: an estimate may be wrong by tens of percent." : "",
     ];
     say(note, notes.filter(Boolean).join(" "));
   }
@@ -59,21 +60,16 @@ export function leaderboard(store) {
 }
 
 function header({ key, number, hint, down }, store) {
-  const button = el("button", {
-    type: "button",
-    title: hint,
-    on: {
-      click: () => {
-        const { sort } = store.state;
-        store.set({ sort: { key, down: sort.key === key ? !sort.down : down } });
-      },
-    },
-  });
+  const click = () => {
+    const { sort } = store.state;
+    store.set({ sort: { key, down: sort.key === key ? !sort.down : down } });
+  };
+  const button = el("button", { type: "button", title: hint, on: { click } });
   return { cell: el("th", { scope: "col", class: number ? "number" : false, "data-key": key }, button), button };
 }
 
-function line(row, store) {
-  const cells = new Map(COLUMNS.map(({ key, number }) => [key, el("td", { class: number ? "number" : false, "data-key": key })]));
+function line(row, columns, store) {
+  const cells = new Map(columns.map(({ key, number }) => [key, el("td", { class: number ? "number" : false, "data-key": key })]));
   const dot = swatch();
   const name = nameOf(row.name);
   const open = el(
@@ -81,40 +77,34 @@ function line(row, store) {
     { type: "button", class: "open-run", title: row.name, on: { click: () => store.set({ focus: row.name }) } },
     name.root,
   );
-  cells.get("label").append(el("span", { class: "run" }, dot.root, open));
+  const pick = el("input", {
+    type: "checkbox",
+    class: "pick",
+    title: "Compare this run with another one",
+    "aria-label": `Compare ${row.name}`,
+    on: { change: () => store.compare(row.name, pick.checked) },
+  });
+  cells.get("label").append(el("span", { class: "run" }, pick, dot.root, open));
   const tr = el("tr", {}, ...cells.values());
-  const put = (key, text, title = "", quiet = false) => {
-    const cell = cells.get(key);
-    say(cell, text);
-    if (cell.title !== title) cell.title = title;
-    cell.classList.toggle("quiet", quiet);
-  };
 
   function update(now, state, unit) {
     dot.update(now, state.theme);
     name.show(now.label);
+    pick.checked = state.compared.includes(now.name);
     tr.setAttribute("aria-current", now.name === state.focus ? "true" : "false");
-    put("rank", known(now.rank) ? String(now.rank) : NONE);
-    put("moved", moved(now.moved));
-    put("accuracy", percent(now.accuracy), known(now.accuracy) ? `${now.metric ?? ""} ${now.accuracy}` : "No accuracy was logged");
-    put("joules", known(now.joules) ? sig(now.joules / unit.size) : NONE, energy(now.joules));
-    const unsure = now.uncertainty_j;
-    put("uncertainty_j", known(unsure) ? sig(unsure / unit.size, 2) : NONE, known(unsure) ? `${percent(unsure / now.joules)} %` : "");
-    const undefinedHere = now.sam === null && known(now.accuracy) && known(now.joules);
-    const why = `E is ${energy(now.joules)}: SAM has a pole at 1 ${state.scoring.unit} and would be negative below`;
-    put("sam", undefinedHere ? `E ≤ 1 ${state.scoring.unit}` : sig(now.sam), undefinedHere ? why : "", undefinedHere);
-    put("shifted", sig(now.shifted));
-    put("provenance", now.provenance ?? "not known yet", now.problem ?? "", now.provenance !== "measured");
-    const silent = now.silentS > SILENT_S;
-    put("status", silent ? `silent for ${duration(now.silentS)}` : (now.status ?? NONE), "", silent);
-    cells.get("status").dataset.status = silent ? "silent" : (now.status ?? "");
+    for (const { key, text, more } of columns) {
+      if (key === "label") continue;
+      const cell = cells.get(key);
+      say(cell, text(now, { state, unit }));
+      const title = more?.(now, { state, unit }) ?? "";
+      if (cell.title !== title) cell.title = title;
+    }
+    cells.get("provenance")?.classList.toggle("quiet", !now.measured);
+    cells.get("sam")?.classList.toggle("quiet", now.sam === null);
+    const status = cells.get("status");
+    if (status) status.dataset.status = isSilent(now) ? "silent" : (now.status ?? "");
   }
   return { tr, update };
 }
 
 const plain = (value) => String(Number(value.toFixed(3)));
-
-function moved(places) {
-  if (!known(places) || places === 0) return "";
-  return places > 0 ? `▲${places}` : `▼${-places}`;
-}

@@ -2,7 +2,12 @@
 
 import { fetchRecord } from "../api.js";
 import { el } from "../dom.js";
+import { stageName } from "./stages.js";
+import { statementOf } from "./statement.js";
 import { NONE, duration, energy, known, moment, percent, sig } from "../format.js";
+
+const MOST_EPOCHS = 40;
+const J_PER_KWH = 3.6e6;
 
 export function recordPanel(store) {
   const close = el("button", { type: "button", class: "close", "aria-label": "Close", on: { click: () => shut() } }, "×");
@@ -58,8 +63,10 @@ function whole(record, row) {
     ["Provenance", spent.provenance ?? NONE],
     ["Accuracy", known(accuracy.last) ? `${percent(accuracy.last)} % (${accuracy.metric}), best ${percent(accuracy.best)} %` : NONE],
     ["SAM", `${sig(sam.value)}, shifted ${sig(sam.shifted)} (α ${sam.alpha}, β ${sam.beta}, E in ${sam.unit})`],
-    ["Before resuming", record.resumed_j ? energy(record.resumed_j) : null],
-    ["CO2e", known(record.co2e_g) ? `${sig(record.co2e_g)} g, PUE ${sig(record.pue)}` : null],
+    ["CO2e", known(record.co2e_g) ? `${sig(record.co2e_g)} g, at ${sig(record.carbon_intensity)} g/kWh${record.carbon_source ? ` (${record.carbon_source})` : ""}, PUE ${sig(record.pue)}` : null],
+    ["Cost", known(record.cost) ? `${sig(record.cost)}, at ${sig(record.electricity_price)} a kWh, PUE ${sig(record.pue)}` : null],
+    ["Budget", known(record.budget_kwh) ? energy(record.budget_kwh * J_PER_KWH) : null],
+    ["Idle", record.idle ? idle(record) : null],
     ["Batch edges", record.marks],
   ];
   const devices = Object.entries(spent.by_device).map(([label, device]) => [
@@ -82,11 +89,14 @@ function whole(record, row) {
   ]);
   const notes = Object.entries(spent.by_device).filter(([, device]) => device.note);
   return [
+    statementOf(row.name),
     list(facts),
     ...section("Devices", table(["", "name", "energy", "scale", "tick", "source", "provenance"], devices)),
     ...section("", bullets(notes.map(([label, device]) => `${label}: ${device.note}`))),
+    ...section("Parts of the resumed run", parts(record)),
     ...section("Stages", table(["", "energy", "±", "time", "mean", "a batch", "a sample"], stages)),
-    ...section("Inherited", bullets(record.inherited.map((run) => `${energy(run.total_j)} from ${run.path}`))),
+    ...section(epochTitle(record.epochs), table(["epoch", "stage", "energy", "time", "accuracy"], record.epochs.slice(-MOST_EPOCHS).reverse().map(epochRow))),
+    ...section("Inherited", bullets(record.inherited.map((run) => `${energy(run.total_j)} ± ${known(run.uncertainty_j) ? energy(run.uncertainty_j) : "unknown"} from ${run.path}`))),
     ...section("Not measured", bullets(record.missing)),
     ...section("Lost", bullets(record.gaps.map((gap) => `${gap.device}: ${duration(gap.seconds)}, ${energy(gap.joules)}: ${gap.why}`))),
     ...section("Warnings", bullets(record.warnings)),
@@ -95,6 +105,31 @@ function whole(record, row) {
     ...section("Software", list(plain(record.software))),
   ];
 }
+
+/** What a resumed run used in its sessions: up to the checkpoint, lost after it, and since. */
+function parts(record) {
+  if (!record.resumed_j && !record.wasted_j) return null;
+  const whole = record.energy.total_j ?? 0;
+  const rows = [
+    ["up to the checkpoint", energy(record.resumed_j), share(record.resumed_j, whole), ""],
+    ["wasted after it", energy(record.wasted_j), share(record.wasted_j, whole), ""],
+    ...record.lost.map((lost) => [`· ${lost.status}`, energy(lost.joules), share(lost.joules, whole), `${lost.directory}, ${duration(lost.seconds)}`]),
+    ["this session", energy(Math.max(0, whole - record.resumed_j - record.wasted_j)), share(whole - record.resumed_j - record.wasted_j, whole), ""],
+  ];
+  return table(["", "energy", "of it", "where"], rows);
+}
+
+const share = (joules, whole) => (whole > 0 ? `${percent(joules / whole)} %` : NONE);
+
+function idle({ idle: found, energy: spent }) {
+  const watts = Object.values(found.power_w).reduce((a, b) => a + b, 0);
+  const seconds = Object.values(spent.by_stage).reduce((sum, stage) => sum + stage.seconds, 0);
+  return `${sig(watts)} W over ${duration(found.seconds)} before the run; for the run's time ${energy(watts * seconds)}, which is not taken off`;
+}
+
+const epochTitle = (epochs) => (epochs.length > MOST_EPOCHS ? `Epochs: the last ${MOST_EPOCHS} rows` : "Epochs");
+
+const epochRow = ({ epoch, stage, joules, seconds, accuracy }) => [String(epoch), stageName(stage), energy(joules), duration(seconds), known(accuracy) ? `${percent(accuracy)} %` : NONE];
 
 const section = (title, content) => (content === null ? [] : [title ? el("h3", {}, title) : null, content].filter(Boolean));
 

@@ -1,7 +1,7 @@
 // Accuracy against energy, one mark a run, with the Pareto front; open marks are estimates.
 
 import { Chart, axis, clipped, literal, logAxis, percentAxis } from "../chart.js";
-import { card, checkbox, el, say } from "../dom.js";
+import { card, checkbox, el, say, tick } from "../dom.js";
 import { energy, known, percent, sig } from "../format.js";
 import { ink, runColour } from "../palette.js";
 import { heightOf } from "./stages.js";
@@ -16,10 +16,12 @@ export function scatter(store) {
     title: "Accuracy over energy during each run, for the first runs in the table",
   });
   const { root, body, note } = card("scatter", "Accuracy against energy", log, paths);
-  const chart = new Chart(body, "Accuracy against energy");
+  const chart = new Chart(body, "Accuracy against energy", 380);
   body.append(key());
 
   function update(state, { rows, fronts, groups, unit, mixed }) {
+    tick(log, state.logEnergy);
+    tick(paths, state.paths);
     const drawn = rows.filter((row) => known(row.joules) && known(row.accuracy) && (!state.logEnergy || row.joules > 0));
     const scale = (joules) => joules / unit.size;
     const { theme } = state;
@@ -68,6 +70,7 @@ function marks(rows, kind, scale, state, count) {
     y: rows.map((row) => 100 * row.accuracy),
     customdata: rows.map((row) => row.name),
     text: rows.map((row) => clipped(row.label, 28)),
+    cliponaxis: false,
     textposition: places(rows),
     textfont: { size: 11, color: ink(theme).soft },
     hovertext: rows.map(hover),
@@ -115,15 +118,18 @@ const plus = (row) => (known(row.uncertainty_j) ? row.uncertainty_j : 0);
 // A minus as large as the energy itself has no place on a logarithmic axis.
 const minus = (row) => Math.min(plus(row), 0.9 * row.joules);
 
-/** Where each mark's label stands: over it, or under it where another label stands close above. */
+/** Where each mark's label stands: over it, or under it where another label stands close above; away from the chart's sides. */
 function places(rows) {
+  const logs = rows.map((row) => Math.log10(row.joules));
+  const [low, span] = [Math.min(...logs), Math.max(...logs) - Math.min(...logs)];
   const above = [];
-  return rows.map((row) => {
+  return rows.map((row, at) => {
     const near = (other) =>
       Math.abs(Math.log10(other.joules / row.joules)) < 0.25 && Math.abs(other.accuracy - row.accuracy) < 0.06;
-    if (above.some(near)) return "bottom center";
-    above.push(row);
-    return "top center";
+    const under = above.some(near);
+    if (!under) above.push(row);
+    const side = span > 0 ? (logs[at] - low) / span : 0.5;
+    return `${under ? "bottom" : "top"} ${side > 0.85 ? "left" : side < 0.15 ? "right" : "center"}`;
   });
 }
 

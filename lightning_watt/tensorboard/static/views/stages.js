@@ -1,7 +1,7 @@
 // Where each run's energy went: stages stacked, estimates hatched.
 
 import { Chart, axis, clipped, literal } from "../chart.js";
-import { card, checkbox, say } from "../dom.js";
+import { card, checkbox, say, tick } from "../dom.js";
 import { energy, energyUnit, known, percent, sig } from "../format.js";
 import { ink, stageColour } from "../palette.js";
 
@@ -18,6 +18,9 @@ const STAGES = [
   ["wasted", "wasted by crashes"],
 ];
 
+const NAMES = new Map(STAGES);
+export const stageName = (stage) => NAMES.get(stage) ?? stage;
+
 const BAR_PX = 20;
 const FRAME_PX = 84; // the legend and the axis
 
@@ -27,9 +30,10 @@ export const heightOf = (rows) => Math.max(380, Math.min(680, FRAME_PX + 34 * Ma
 export function stages(store) {
   const shares = checkbox("shares", false, (on) => store.set({ shares: on }), { title: "Each run as 100 %" });
   const { root, body, note } = card("stages", "Energy by stage", shares);
-  const chart = new Chart(body, "Energy by stage");
+  const chart = new Chart(body, "Energy by stage", 380);
 
   function update(state, { rows }) {
+    tick(shares, state.shares);
     const withStages = rows.filter((row) => known(row.joules) && row.joules > 0).sort((a, b) => b.joules - a.joules);
     const drawn = withStages.slice(0, MOST_RUNS);
     const unit = energyUnit(drawn.map((row) => row.joules));
