@@ -22,7 +22,7 @@ from lightning_watt.record.text.summary import drawing
 from lightning_watt.run.lineage import energy_below
 from lightning_watt.settings import Settings
 from lightning_watt.tables import table
-from lightning_watt.units import J_PER, digits, energy_in, human_energy, unit_that_fits
+from lightning_watt.units import J_PER, EnergyUnit, digits, energy_in, unit_that_fits
 
 
 def show(paths: Sequence[str]) -> int:
@@ -54,7 +54,7 @@ def compare(first: str, second: str) -> int:
         ["devices", *(", ".join(device.name for device in run.energy.by_device.values()) for run in runs)],
     ]
     if any(run.inherited for run in runs):
-        rows.insert(2, ["with inherited", *(_with_plus_minus(*with_inherited(run)) for run in runs)])
+        rows.insert(2, ["with inherited", *(_with_plus_minus(*with_inherited(run), unit) for run in runs)])
     say(table(rows, ["", "first", "second"], "simple"))
     more = "more" if found.joules >= 0 else "less"
     by = energy_in(unit, abs(found.joules), found.plus_minus_j)
@@ -86,8 +86,9 @@ def sum_up(root: str) -> int:
     return broken
 
 
-def _with_plus_minus(joules: float, known: PlusMinus | None) -> str:
-    return f"{human_energy(joules)} ± {human_energy(known.total_j, 2) if known is not None else 'unknown'}"
+def _with_plus_minus(joules: float, known: PlusMinus | None, unit: EnergyUnit | None = None) -> str:
+    unit = unit or unit_that_fits(joules)
+    return energy_in(unit, joules, known.total_j) if known is not None else f"{energy_in(unit, joules)} ± unknown"
 
 
 def state(paths: Sequence[str], part: str | None, settings: Settings) -> int:

@@ -52,7 +52,7 @@ def test_compare_says_whether_they_differ(runs, capsys):
 def test_sum_counts_each_joule_once(runs, capsys):
     assert main(["sum", str(runs)]) == 0
     # 2 + 2 kWh, and one joule of the third run's own.
-    assert capsys.readouterr().out.startswith("4 kWh ± ")
+    assert capsys.readouterr().out.startswith("4 ± ")
 
 
 def test_what_runs_inherited_has_its_plus_minus(tmp_path, capsys):
@@ -60,11 +60,11 @@ def test_what_runs_inherited_has_its_plus_minus(tmp_path, capsys):
     write(tmp_path / "a", session="a", inherited=[known])
     write(tmp_path / "b", session="b", inherited=[Inherited(path="/unknown", total_j=3.6e6)])
     main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
-    assert "with inherited  3 kWh ± 200 Wh  3 kWh ± unknown" in capsys.readouterr().out
+    assert "with inherited  3 ± 0.2 kWh  3 kWh ± unknown" in capsys.readouterr().out
     assert main(["sum", str(tmp_path)]) == 0
     assert "The runs outside of it that these started from: 2 kWh ± unknown." in capsys.readouterr().out
     assert main(["sum", str(tmp_path / "a")]) == 0
-    assert "The runs outside of it that these started from: 1 kWh ± 100 Wh." in capsys.readouterr().out
+    assert "The runs outside of it that these started from: 1 ± 0.1 kWh." in capsys.readouterr().out
 
 
 def test_export_has_a_row_for_each_run(runs, capsys):
