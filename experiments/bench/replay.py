@@ -22,7 +22,7 @@ Joules = NDArray[np.float64]
 
 WINDOWS_S = (0.008, 0.04, 0.15, 0.4, 3.0, 60.0)
 SHORTEST_S = 0.008
-SPREAD = 0.02
+SPREAD = 0.3
 """The shortest windows differ in length by this much, so that they do not keep step with a sensor."""
 MOST_WINDOWS = 400
 """Of each length; there are thousands of the short ones, and these are spread evenly over the run."""
@@ -82,7 +82,7 @@ class Run:
 
     Attributes:
         replayed: by the windows' lengths in seconds.
-        calls_a_second: of the energy counter.
+        calls_a_second: of the energy counter, after the first two seconds, in which its ticks are found.
         complaints: what the meter said.
     """
 
@@ -115,9 +115,11 @@ def replay(board: Board, seconds: float = 75.0, windows_s: tuple[float, ...] = W
         clock.at(edges[last], window.end)
     with lab.running(children=False):
         with meter:
-            lasts_s = BEFORE_S + seconds + 3.0
+            clock.run_for(BEFORE_S)
+            calls = -lab.calls("nvmlDeviceGetTotalEnergyConsumption")
+            lasts_s = seconds + 3.0
             clock.run_for(lasts_s)
-            calls = lab.calls("nvmlDeviceGetTotalEnergyConsumption")
+            calls += lab.calls("nvmlDeviceGetTotalEnergyConsumption")
         replayed = {}
         ways = _simple_ways(lab, np.asarray(edges, dtype=np.int64))
         for window_s, pairs in spans.items():

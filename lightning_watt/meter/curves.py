@@ -129,6 +129,10 @@ class Curves:
         """Whether a device is read and moves."""
         return line.started and line.device.label not in self._failed and not line.standing_still
 
+    def worth_a_glance(self) -> list[str]:
+        """The devices whose samples do not tell what is between two readings."""
+        return [line.device.label for line in self.timelines if line.worth_a_glance]
+
     def energy_now_uj(self, now: int, *, runs: bool) -> list[int]:
         """Microjoules of each device by now; the caller holds the lock."""
         return [line.energy_now_uj(now, goes_on=runs and self.answers(line)) for line in self.timelines]

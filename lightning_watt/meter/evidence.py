@@ -24,16 +24,30 @@ EXPECTED = 0.02
 LONGEST_S = 3.0
 """A longer stretch says nothing of the shape of a second."""
 # Fitted on replays of recorded boards and of square waves: truth inside in 95 % of windows.
-MISSED, FINE, UNSEEN, JUMP = 2.5, 0.6, 0.18, 0.25
-LONGER = 0.7
-"""How what was missed grows with the length of a stretch: between a random walk's 0.5 and a drift's 1."""
+MISSED, FINE, UNSEEN, JUMP = 2.5, 0.6, 0.21, 0.25
+BELIEVED, ENOUGH = 0.9, 4
+"""Samples that are trusted less than this, by so many tests, leave too much between two readings a second apart."""
+UNIT_S = 0.8
+"""Stretches of about a second together, beside those of a tick: what is missed adds up over a second, or it does not."""
+HALF_S = 600.0
+"""The ratio of counter and samples forgets half in this time."""
+BEAT_S, COARSE_S = 3.0, 0.1
+"""The longest beat of a load with a sensor that is thought of where no counter is beside it, for samples this far apart; the
+denser they are, the fewer loads beat with them."""
+TINY_J2 = 1e-12
 
 
 class Stretch(NamedTuple):
-    """What is between two readings: its ends (ns), mean power (W), and what was missed by the tests (J).
+    """What is between two readings.
 
-    `fine_j` is how far the samples' own steps may lie elsewhere between two samples, and `spacing_s` is how far apart
-    these are; a swing within that shows nowhere.
+    Attributes:
+        start_ns, end_ns: its ends.
+        power_w: its mean power.
+        missed_j: what was missed by the tests, as far as it bears on the middle of this stretch.
+        fine_j: how far the samples' own steps may lie elsewhere between two samples.
+        spacing_s: how far apart these are; a swing within that shows nowhere.
+        trust: the share of their shape that the counter confirms; 0 without samples.
+        blind_j: what may be hidden at its readings too, where these are only the samples' sum.
     """
 
     start_ns: int
@@ -42,75 +56,176 @@ class Stretch(NamedTuple):
     missed_j: float
     fine_j: float
     spacing_s: float
+    trust: float
+    blind_j: float
 
 
-class Evidence:
-    """Tests of one device's samples by its counter; old tests fade."""
+class _Part(NamedTuple):
+    """A stretch, or several together: seconds, joules by the counter, joules by the samples, and their uncertainty (J^2)."""
+
+    seconds: float
+    joules: float
+    by_samples_j: float
+    spread_j2: float
+
+    def and_then(self, other: _Part) -> _Part:
+        return _Part(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+
+class _Tests:
+    """Tests of the samples by neighbouring parts of one length; old ones fade."""
 
     def __init__(self) -> None:
-        self._aa = self._ab = self._bb = self._count = self._scale = self._prior = 0.0
-        self._before: tuple[float, float, float] | None = None
+        self.count = 0.0
+        self._aa = self._ab = self._bb = self._scale = self._prior = 0.0
+        self._before: _Part | None = None
 
-    def take(self, seconds: float, joules: float, by_samples_j: float) -> None:
-        """Test the samples by two neighbouring stretches.
-
-        Args:
-            seconds: how long the newer one is.
-            joules: what the counter says of it.
-            by_samples_j: what the samples say; 0 without any.
-        """
-        before, self._before = self._before, (seconds, joules, by_samples_j)
-        if before is None or max(seconds, before[0]) > LONGEST_S:
+    def take(self, new: _Part) -> None:
+        before, self._before = self._before, new
+        if before is None or max(new.seconds, before.seconds) > LONGEST_S:
             return
-        both_s, both_j, both_samples_j = seconds + before[0], joules + before[1], by_samples_j + before[2]
-        by_time_j = both_j * seconds / both_s
-        known_j = joules - by_time_j
-        told_j = both_j * by_samples_j / both_samples_j - by_time_j if min(by_samples_j, before[2]) > 0 else 0.0
-        scale_s = seconds * before[0] / both_s
-        self._aa = KEEP * self._aa + known_j**2
-        self._ab = KEEP * self._ab + known_j * told_j
-        self._bb = KEEP * self._bb + told_j**2
-        self._count = KEEP * self._count + 1
+        both = before.and_then(new)
+        share = new.seconds / both.seconds
+        by_time_j = both.joules * share
+        known_j, told_j = new.joules - by_time_j, 0.0
+        if min(new.by_samples_j, before.by_samples_j) > 0:
+            told_j = both.joules * new.by_samples_j / both.by_samples_j - by_time_j
+        scale_s = share * before.seconds
+        least_j2 = (EXPECTED * both.joules / both.seconds * scale_s) ** 2
+        weight = 1 / (new.spread_j2 * (1 - share) ** 2 + before.spread_j2 * share**2 + least_j2 + TINY_J2)
+        self._aa = KEEP * self._aa + weight * known_j**2
+        self._ab = KEEP * self._ab + weight * known_j * told_j
+        self._bb = KEEP * self._bb + weight * told_j**2
+        self.count = KEEP * self.count + 1
         self._scale = KEEP * self._scale + scale_s
-        self._prior = (EXPECTED * both_j / both_s * scale_s) ** 2
+        self._prior = weight * least_j2
 
     def interrupt(self) -> None:
-        """What comes next is not compared with what was: the counter has lost something in between."""
         self._before = None
 
     @property
     def trust(self) -> float:
+        return min(1.0, max(0.0, (self._ab + self._prior) / (self._bb + self._prior))) if self._bb else 1.0
+
+    @property
+    def scale_s(self) -> float:
+        return self._scale / self.count if self.count else 0.0
+
+    def excess(self, trust: float) -> float:
+        """By how much more the samples miss, squared, than where they differ says."""
+        rest = max(0.0, self._aa - 2 * trust * self._ab + trust**2 * self._bb)
+        return (rest + FEW) / (self.count + FEW)
+
+
+class Evidence:
+    """Tests of one device's samples by its counter: by its single ticks, and over about a second; old tests fade."""
+
+    def __init__(self) -> None:
+        self._near, self._far = _Tests(), _Tests()
+        self._unit = _Part(0.0, 0.0, 0.0, 0.0)
+        self._counter_j = self._samples_j = 0.0
+
+    def take(self, seconds: float, joules: float, by_samples_j: float, spread_j2: float) -> None:
+        """Test the samples by a stretch and those before it.
+
+        Args:
+            seconds: how long it is.
+            joules: what the counter says of it.
+            by_samples_j: what the samples say; 0 without any.
+            spread_j2: how uncertain that is because of when the samples changed, J^2.
+        """
+        part = _Part(seconds, joules, by_samples_j, spread_j2)
+        if by_samples_j > 0:
+            fade = 0.5 ** (seconds / HALF_S)
+            self._counter_j = fade * self._counter_j + joules
+            self._samples_j = fade * self._samples_j + by_samples_j
+        self._near.take(part)
+        self._unit = self._unit.and_then(part)
+        if self._unit.seconds >= UNIT_S:
+            self._far.take(self._unit)
+            self._unit = _Part(0.0, 0.0, 0.0, 0.0)
+
+    def interrupt(self) -> None:
+        """What comes next is not compared with what was: the counter has lost something in between."""
+        self._near.interrupt()
+        self._far.interrupt()
+        self._unit = _Part(0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def ratio(self) -> float:
+        """The counter's energy over the samples'; 1 without any."""
+        return self._counter_j / self._samples_j if self._samples_j else 1.0
+
+    @property
+    def trust(self) -> float:
         """The share of the samples' shape that the counter confirms, 0 to 1; 1 before the first test."""
-        if not self._bb:
-            return 1.0
-        return min(1.0, max(0.0, (self._ab + self._prior) / (self._bb + self._prior)))
+        return self._near.trust
 
     @property
     def scale_s(self) -> float:
         """The time scale of the tests, seconds."""
-        return self._scale / self._count if self._count else 0.0
+        return self._near.scale_s
 
-    def missed_j(self, seconds: float, power_w: float) -> float:
+    @property
+    def is_short(self) -> bool:
+        """Whether the tests have shown that the samples miss what is between them."""
+        return self._near.count >= ENOUGH and self.trust < BELIEVED
+
+    def missed_j(self, seconds: float, power_w: float, spread_j2: float) -> float:
         """Joules by which a point in the middle of a stretch is typically missed."""
-        trust, scale_s = self.trust, self.scale_s or seconds / 4
-        rest = max(0.0, self._aa - 2 * trust * self._ab + trust**2 * self._bb)
-        typical = math.sqrt((rest + FEW * (EXPECTED * power_w * scale_s) ** 2) / (self._count + FEW))
-        return float(typical * max(LONGER, seconds / 4 / scale_s) ** LONGER)
+        near, far = self._near.excess(self.trust), self._far.excess(self.trust) if self._far.count else 1.0
+        # By the tests as they were: a part of `seconds`, beside others like it.
+        expected_j2 = spread_j2 + (EXPECTED * power_w * seconds / 2) ** 2
+        tick_j2 = expected_j2 * min(1.0, 2 * self.scale_s / seconds)
+        return math.sqrt(max(near * tick_j2, far * expected_j2)) / 2
 
 
-def edge_j(stretches: Sequence[Stretch], t_ns: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How far the curve may be off at each of the given times, joules, and the power around them, watts."""
+class Blind:
+    """What samples alone may hide: a load whose beat with the sensor looks like a slow swing.
+
+    No counter tells a swing of some seconds from such a beat. So either may be true: what the samples show, or the flat
+    power that is their mean over those seconds.
+    """
+
+    def __init__(self) -> None:
+        self._t_s: list[float] = [0.0]
+        self._j: list[float] = [0.0]
+
+    def take(self, t_s: NDArray[np.float64], watts: NDArray[np.float64], spacing_s: float) -> float:
+        """How far apart these two may be after this stretch, joules; arguments as in `shape`."""
+        dt = np.diff(t_s)
+        self._t_s += (self._t_s[-1] + t_s[1:]).tolist()
+        self._j += (self._j[-1] + np.cumsum(dt * (watts[1:] + watts[:-1]) / 2)).tolist()
+        first = int(np.searchsorted(np.asarray(self._t_s), self._t_s[-1] - BEAT_S - float(t_s[-1])))
+        del self._t_s[:first], self._j[:first]
+        t, e = np.asarray(self._t_s), np.asarray(self._j)
+        self._t_s, self._j = (t - t[0]).tolist(), (e - e[0]).tolist()
+        off = e - np.interp(t, t[[0, -1]], e[[0, -1]])
+        return float(off.max() - off.min()) * min(1.0, spacing_s / COARSE_S)
+
+
+def edge_j(
+    stretches: Sequence[Stretch], t_ns: NDArray[np.int64], before: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far the curve may be off at each of the given times, joules, and the power around them, watts.
+
+    Args:
+        stretches: what is between the readings.
+        t_ns: the times.
+        before: the share of what is uncertain in each time's stretch that lies before it.
+    """
     rows = np.asarray(stretches, dtype=np.float64)
     start = np.asarray([one.start_ns for one in stretches], dtype=np.int64)
     at = np.clip(np.searchsorted(start, t_ns, side="right") - 1, 0, len(start) - 1)
     step_w = np.abs(np.diff(rows[:, 2], prepend=rows[0, 2], append=rows[-1, 2]))
     jump_w = np.maximum(step_w[:-1], step_w[1:])[at]
-    end_ns, power_w, missed_j, fine_j, spacing_s = rows[at, 1], rows[at, 2], rows[at, 3], rows[at, 4], rows[at, 5]
+    end_ns, power_w, missed_j, fine_j, spacing_s, trust, blind_j = (rows[at, k] for k in range(1, 8))
     length_s = (end_ns - rows[at, 0]) / NS_PER_S
     x_s = np.clip((t_ns - start[at]) / NS_PER_S, 0, length_s)
+    shape = (MISSED * missed_j) ** 2 * np.sqrt(4 * before * (1 - before))
     inside = 4 * x_s * (length_s - x_s) / length_s**2
-    shape = inside * ((MISSED * missed_j) ** 2 / np.sqrt(np.maximum(inside, 1e-12)))
-    jump = inside * (JUMP * jump_w * np.minimum(spacing_s, length_s)) ** 2
+    jump = (1 - trust) * inside * (JUMP * jump_w * np.minimum(spacing_s, length_s)) ** 2
     squares = shape + jump + (UNSEEN * power_w * spacing_s) ** 2 + (FINE * fine_j) ** 2
     near_j = (power_w + jump_w) * np.minimum(x_s, length_s - x_s)
-    return np.minimum(np.sqrt(squares), near_j), power_w
+    near_j = np.where(blind_j > 0, np.inf, near_j)
+    return np.hypot(np.minimum(np.sqrt(squares), near_j), blind_j), power_w

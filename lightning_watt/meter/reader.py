@@ -22,10 +22,13 @@ from lightning_watt.meter.latch import EndingClock, Latch
 from lightning_watt.meter.marks import HostMarker, Mark, Marker
 from lightning_watt.meter.window import Window
 from lightning_watt.sources.base import Device, EnergySource, Gap
-from lightning_watt.sources.door import let_go, readings_of
+from lightning_watt.sources.door import glance_at, let_go, readings_of
 
 MIN_READ_GAP_S = 0.1
 """No source is read more often than this, even if a caller asks: the counters of some boards under-read when polled fast."""
+GLANCE_S = 0.2
+"""Between two glances at a counter of which once a second is too seldom."""
+AT_ONCE_S = 1e-6
 END_LIMIT_S = 5.0
 """How long the end of a measurement waits for a driver."""
 PATIENCE = 0.05
@@ -265,10 +268,20 @@ class Measurement:
                     continue
                 if read_s >= due_s:  # a reading that was asked for does not put off the next that is due
                     due_s = read_s + self.interval_s
-                self._wake.wait(max(0.0, due_s - steady_s()))
+                self._rest(opened, due_s)
                 self._stop.wait(max(0.0, read_s + MIN_READ_GAP_S - steady_s()))
         finally:
             self._finish(opened, on_abandoned if leaves else None, leaves=leaves)
+
+    def _rest(self, opened: Opened, due_s: float) -> None:
+        """Wait until the next read is due or asked for; meanwhile glance at the devices of which more has to be known."""
+        steady_s = self._clock.steady_s
+        while not self._wake.is_set() and (left_s := due_s - steady_s()) > AT_ONCE_S:
+            labels = self.curves.worth_a_glance()
+            glances = bool(labels) and left_s > GLANCE_S + MIN_READ_GAP_S / 2
+            if not self._wake.wait(GLANCE_S if glances else left_s) and glances:
+                for source, _ in opened:
+                    glance_at(source, labels)
 
     def _finish(self, opened: Opened, on_abandoned: Callable[[], None] | None, *, leaves: bool) -> None:
         latest = self._latest()

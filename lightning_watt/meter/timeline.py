@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_watt.meter.counter import Counter, Step
-from lightning_watt.meter.evidence import Evidence, Stretch, edge_j
+from lightning_watt.meter.evidence import Blind, Evidence, Stretch, edge_j
+from lightning_watt.meter.shape import Laid, lay_out, spread_j2
 from lightning_watt.sources.base import Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
@@ -31,6 +32,8 @@ LEAST_W, MOST_W = 1e-6, 1e9
 """Power samples below the one are zero, and above the other none, whatever the device."""
 ASLEEP_W = 0.5
 """A board that shows no more than this is asleep, and its counter rests with it."""
+SELDOM_S = 0.15
+"""Power samples further apart than this leave too much between them."""
 MAX_SAMPLES = 10_000
 """Samples kept while a counter does not move: some minutes of them."""
 
@@ -60,6 +63,10 @@ class Timeline:
         self._evidence = Evidence()
         self._stretches: list[Stretch] = []
         self._spacing_s = 0.0
+        self._is_their_sum = True
+        self._blind = Blind()
+        # At each knot: the number of the stretch, and the share of what is uncertain in it that lies before.
+        self._unsure: list[float] = []
 
     @property
     def started(self) -> bool:
@@ -81,6 +88,11 @@ class Timeline:
         """The last known power, watts."""
         return self._power_w
 
+    @property
+    def worth_a_glance(self) -> bool:
+        """Whether the samples do not tell what is between two readings, so that these should be closer."""
+        return self._is_watched and (self._evidence.is_short or not 0 < self._spacing_s < SELDOM_S)
+
     def add(self, reading: Reading) -> Step | None:
         """Take one reading; readings older than the frontier say nothing new and are dropped.
 
@@ -94,7 +106,7 @@ class Timeline:
         self._samples.extend((t_ns, w if w > LEAST_W else 0.0) for t_ns, w in reading.power if 0 <= w <= most_w)
         del self._samples[:-MAX_SAMPLES]
         if not self._t:
-            self._t, self._e = [reading.t_ns], [0]
+            self._t, self._e, self._unsure = [reading.t_ns], [0], [0.0]
             self._counter.begin(reading.t_ns, reading.energy_uj)
             return None
         start, seconds = self._t[-1], (reading.t_ns - self._t[-1]) / NS_PER_S
@@ -142,7 +154,9 @@ class Timeline:
         times = np.asarray(t_ns, dtype=np.int64)
         if not self._stretches:
             return np.zeros(times.shape)
-        edge, power_w = edge_j(self._stretches, times)
+        t = np.asarray(self._t, dtype=np.int64)
+        unsure = np.interp(times - t[0], t - t[0], self._unsure)
+        edge, power_w = edge_j(self._stretches, times, unsure - np.floor(unsure))
         edges: NDArray[np.float64] = (edge + power_w * (READ_NS / NS_PER_S + self._late_s)) * UJ_PER_J
         return edges
 
@@ -163,7 +177,7 @@ class Timeline:
         """Drop what nobody will ask for again; the knot at or before `t_ns`, and one tick more, stay."""
         cut = bisect_right(self._t, t_ns - nanoseconds(self.tick_s)) - 1
         if cut > 0:
-            del self._t[:cut], self._e[:cut]
+            del self._t[:cut], self._e[:cut], self._unsure[:cut]
             old = sum(one.end_ns < self._t[0] for one in self._stretches)
             del self._stretches[: max(0, old - 1)]
 
@@ -172,6 +186,7 @@ class Timeline:
         other = Timeline(self.device)
         known = min(len(self._t), len(self._e))
         other._t, other._e, other._counter = self._t[known - 1 : known], self._e[known - 1 : known], self._counter
+        other._unsure = [0.0]
         return other
 
     def _is_asleep(self) -> bool:
@@ -181,48 +196,46 @@ class Timeline:
 
     def _extend(self, t_ns: int, rise_uj: int) -> None:
         """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly."""
-        t0, e0 = self._t[-1], self._e[-1]
+        t0, e0, before = self._t[-1], self._e[-1], round(self._unsure[-1])
         times, watts = self._shape(t0, t_ns)
-        watts, total = self._confirmed(times, watts, rise_uj / UJ_PER_J), 0.0
-        if len(times) > 2:
-            piece = np.diff(times) * (watts[1:] + watts[:-1]) / 2
-            total = float(piece.sum())
-        if total > 0:
-            inner = np.minimum(np.rint(np.cumsum(piece)[:-1] / total * rise_uj).astype(np.int64), rise_uj)
-            self._t.extend(times[1:-1].tolist())
-            self._e.extend((e0 + inner).tolist())
-        self._t.append(t_ns)
-        self._e.append(e0 + rise_uj)
+        laid = self._laid_out((times - t0) / NS_PER_S, watts, rise_uj / UJ_PER_J, t0)
+        inner = np.minimum(np.rint(laid.joules[1:-1] * UJ_PER_J).astype(np.int64), rise_uj)
+        self._t.extend([*times[1:-1].tolist(), t_ns])
+        self._e.extend([*(e0 + inner).tolist(), e0 + rise_uj])
+        self._unsure.extend([*(before + laid.before[1:-1]).tolist(), before + 1.0])
         # The last sample before the frontier is where the next segment's shape begins.
         older = [s for s in self._samples if s[0] <= t_ns]
         self._samples = older[-1:] + [s for s in self._samples if s[0] > t_ns]
 
-    def _confirmed(self, times: NDArray[np.int64], watts: NDArray[np.float64], joules: float) -> NDArray[np.float64]:
+    def _laid_out(self, t_s: NDArray[np.float64], watts: NDArray[np.float64], joules: float, start_ns: int) -> Laid:
         """The samples' shape as far as the counter confirms it; notes what is known of this stretch."""
-        t_s = (times - times[0]) / NS_PER_S
         seconds = float(t_s[-1])
-        by_samples = np.concatenate([[0.0], np.cumsum(np.diff(t_s) * (watts[1:] + watts[:-1]) / 2)])
-        told_j = float(by_samples[-1])
-        if len(times) > 3:
-            spacing_s = seconds / (len(times) - 2)
+        told_j = float(np.sum(np.diff(t_s) * (watts[1:] + watts[:-1]) / 2))
+        if len(t_s) > 3:
+            spacing_s = seconds / (len(t_s) - 2)
             self._spacing_s = self._spacing_s + 0.1 * (spacing_s - self._spacing_s) if self._spacing_s else spacing_s
-        self._evidence.take(seconds, joules, told_j)
         spacing_s = (self._spacing_s if told_j > 0 else 0.0) or self.tick_s or seconds
-        steps_w = np.diff(watts[1:-1]) if len(times) > 3 else np.zeros(1)
-        fine_j = float(np.sqrt(np.mean(steps_w**2))) * spacing_s
-        power_w = joules / seconds
-        missed_j = self._evidence.missed_j(seconds, power_w)
-        self._stretches.append(Stretch(int(times[0]), int(times[-1]), power_w, missed_j, fine_j, spacing_s))
-        if told_j <= 0:
-            return watts
-        # What is faster than the counter's tests can be tested by nothing, so dense samples are believed there.
-        reach_s = max(self.tick_s, 2 * self._evidence.scale_s) / 2
-        slow = watts
-        if spacing_s <= reach_s / 2:
-            low, high = np.clip(t_s - reach_s, 0, seconds), np.clip(t_s + reach_s, 0, seconds)
-            slow = (np.interp(high, t_s, by_samples) - np.interp(low, t_s, by_samples)) / (high - low)
-        mean_w = told_j / seconds
-        return np.maximum(mean_w + self._evidence.trust * (slow - mean_w) + (watts - slow), 0.0)
+        power_w, here = joules / seconds, joules / told_j if told_j > 0 else 1.0
+        spread = float(spread_j2(t_s, watts * here, power_w, spacing_s).sum())
+        # A counter that says to the microjoule what the samples do is their own sum, and tests nothing.
+        self._is_their_sum &= abs(joules - told_j) <= len(t_s) / UJ_PER_J + 1e-9 * told_j
+        if not self._is_their_sum:
+            self._evidence.take(seconds, joules, told_j, spread)
+        steps_w = np.diff(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)
+        self._stretches.append(
+            Stretch(
+                start_ns=start_ns,
+                end_ns=start_ns + round(seconds * NS_PER_S),
+                power_w=power_w,
+                missed_j=self._evidence.missed_j(seconds, power_w, spread),
+                fine_j=float(np.sqrt(np.mean(steps_w**2))) * spacing_s * here,
+                spacing_s=spacing_s,
+                trust=self._evidence.trust if told_j > 0 else 0.0,
+                blind_j=self._blind.take(t_s, watts, spacing_s) if self._is_their_sum else 0.0,
+            )
+        )
+        trust, ratio = self._evidence.trust, self._evidence.ratio
+        return lay_out(t_s, watts, joules, trust=trust, ratio=ratio, dense_s=self.tick_s / 2, spacing_s=spacing_s)
 
     def _shape(self, start_ns: int, end_ns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Times and watts from `start_ns` to `end_ns`, both included, by the samples; held flat beyond the last."""

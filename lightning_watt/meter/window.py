@@ -15,6 +15,9 @@ from lightning_watt.meter.marks import Mark
 from lightning_watt.sources.base import Device
 from lightning_watt.units import UJ_PER_J, human_energy, kwh, seconds
 
+MOST = 2
+"""A short window may have used so many times what the mean power comes to, whatever was seen of it."""
+
 
 class Measures(Protocol):
     """What a window needs of the meter."""
@@ -33,6 +36,10 @@ class Measures(Protocol):
     @property
     def complaints(self) -> Iterable[str]:
         """What went wrong."""
+
+    @property
+    def total(self) -> Window | None:
+        """The whole measurement, if it has begun."""
 
     def mark(self) -> Mark[Any]:
         """Note this moment."""
@@ -136,9 +143,13 @@ class Window:
 
     @property
     def boundary_j(self) -> float:
-        """Joules that may lie on the wrong side of the edges; both edges and all devices in squares, at most all of them."""
+        """Joules that may lie on the wrong side of the edges; both edges and all devices in squares.
+
+        At most what was used: or, in a window that seems to have used less than others, what may have been missed in it.
+        """
         used_uj, edge_uj = self._settled()
-        return min(math.sqrt(float((edge_uj**2).sum())), float(used_uj.sum())) / UJ_PER_J
+        most_uj = max(float(used_uj.sum()), self._likely_uj())
+        return min(math.sqrt(float((edge_uj**2).sum())), most_uj) / UJ_PER_J
 
     @property
     def gain_j(self) -> float:
@@ -156,6 +167,14 @@ class Window:
             return f"Window({self.name!r}, not begun)"
         settled = self.end_mark is not None and self.end_mark.energy_uj is not None and self._meter.answered
         return f"Window({self.name!r}, {human_energy(self.joules) if settled else 'open'}, {self.seconds:.4g} s)"
+
+    def _likely_uj(self) -> float:
+        """What the devices would have used in the window's time at a multiple of their mean power until its end."""
+        start, end, total = self.start_mark, self.end_mark, self._meter.total
+        if end is None or end.energy_uj is None or total is None or end.t_ns <= total.start_mark.t_ns:
+            return 0.0
+        share = (end.t_ns - start.t_ns) / (end.t_ns - total.start_mark.t_ns)
+        return MOST * share * float(end.energy_uj.sum())
 
     def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Microjoules used by each device, and both edges' uncertainties; waits until the counters have passed the end."""

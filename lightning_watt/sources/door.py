@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from itertools import islice
 from numbers import Real
 from typing import Any
@@ -83,6 +84,14 @@ def readings_of(source: EnergySource, labels: Collection[str], clock: Clock, sin
         had = {one.label for one in found}
         found += [Failure(label, wrong.why, wrong.remedy) for label in labels if label not in had]
     return found
+
+
+def glance_at(source: EnergySource, labels: Collection[str]) -> None:
+    """Let a source that can do it look at some devices between two reads; of what goes wrong, the next read will say."""
+    glance = getattr(source, "glance", None)
+    if callable(glance):
+        with suppress(Exception):
+            glance(labels)
 
 
 def let_go(source: EnergySource) -> str:

@@ -11,7 +11,7 @@ Sources: nvml.h (units, return codes, the counter's "since the driver was last r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,7 @@ from lightning_watt.sources.base import HOST_CLOCK, Clock, Device, Failure, Read
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvidia.gains import gain_of, typical_gain_of
 from lightning_watt.sources.nvidia.looks import Looks, Turn, run_together
-from lightning_watt.sources.nvidia.samples import UNLIKELY_W, PowerSamples
+from lightning_watt.sources.nvidia.samples import UNLIKELY_W, Integral, PowerSamples
 from lightning_watt.sources.nvidia.seen import tick_seen_s
 from lightning_watt.sources.nvml_boards import (
     HIDDEN,
@@ -36,7 +36,7 @@ from lightning_watt.sources.nvml_boards import (
     unmeasured,
 )
 from lightning_watt.sources.ticks import TickReader
-from lightning_watt.units import NS_PER_S, UJ_PER_J, UJ_PER_MJ
+from lightning_watt.units import NS_PER_S, UJ_PER_MJ
 
 DUE_S = 1.0
 POWER_DUE_S = 0.1
@@ -136,6 +136,15 @@ class NvmlSource:
         found = run_together([board.looks() for board in self._boards], self._clock)
         return [reading for readings in found for reading in readings]
 
+    def glance(self, labels: Collection[str]) -> None:
+        """Look at boards' counters once between two reads; what they show comes with the next `read`.
+
+        Args:
+            labels: the boards.
+        """
+        boards = [board for board in self._boards if board.device.label in labels]
+        run_together([board.glance() for board in boards], self._clock)
+
     def close(self) -> None:
         """Let go of the driver."""
         self._boards = []
@@ -167,7 +176,8 @@ class _Board:
         self._power = PowerSamples(nvml, handle, clock)
         # One that offers samples and has none may get some later: that does beside a counter, but builds nothing alone.
         self._has_samples = self._power.offered and (self._has_counter or bool(self._power.clock_name))
-        self._integral = _Integral()
+        self._integral = Integral()
+        self._powers: list[tuple[int, float]] = []
         self.reason: SourceUnavailable | None = None
         if no_counter is not None and not self._has_samples:
             no_power = self._refusal(self._begin_integral)
@@ -197,6 +207,14 @@ class _Board:
             except self._nvml.NVMLError:
                 self._ticks = None  # it failed just now; the reads that follow will say so
 
+    def glance(self) -> Looks[None]:
+        if self._ticks is None or self._clock.now_ns() < self._retry_ns:
+            return
+        with suppress(self._nvml.NVMLError):  # the read that follows will say so
+            yield from self._ticks.glance()
+            if not self._has_samples:
+                self._powers += self._power_now()
+
     def looks(self) -> Looks[list[Reading | Failure]]:
         if self._clock.now_ns() < self._retry_ns:
             return []
@@ -207,7 +225,8 @@ class _Board:
                 values = [(self._clock.now_ns(), self._counter_uj())]
             else:
                 values = yield from self._ticks.looks()
-            samples = self._samples()
+            samples = self._samples() or tuple(self._powers)
+            self._powers.clear()
             stands, self._last_uj = values[-1][1] == self._last_uj, values[-1][1]
             if not samples and (stands or end_of(self._clock) is not None):
                 with suppress(self._nvml.NVMLError):
@@ -325,23 +344,3 @@ def _denied_note(no_counter: Exception | None) -> str:
     if no_counter is None or type(no_counter).__name__ != "NVMLError_NoPermission":
         return ""
     return f"Its energy counter may not be read ({no_counter}), so its power is summed up. {remedy_for(no_counter)}"
-
-
-class _Integral:
-    """Power over time as energy: straight lines between samples."""
-
-    def __init__(self) -> None:
-        self.start_ns = 0
-        self.t_ns = 0
-        self.uj = 0
-        self.handed_over = False
-        self._watts = 0.0
-
-    def add(self, samples: Sequence[tuple[int, float]]) -> None:
-        for t_ns, watts in samples:
-            if not self.t_ns:
-                self.start_ns = t_ns
-            elif t_ns > self.t_ns:
-                self.uj += round((t_ns - self.t_ns) / NS_PER_S * (watts + self._watts) / 2 * UJ_PER_J)
-            if t_ns > self.t_ns:
-                self.t_ns, self._watts = t_ns, watts

@@ -2,8 +2,11 @@
 
 A counter that is updated every 100 ms is, at any moment, up to 100 ms old. At 300 W that is 30 J at either end of a window,
 and it makes a one-second share of the energy 10 % uncertain. So the update period is watched once, and from then on each
-read waits for the next tick (a few quick looks around the moment when it is expected): the value then stands for a time
-known to a millisecond. This costs about five calls a second instead of one, all in the reader's thread.
+read waits for a tick: the value then stands for a time known to a millisecond. As long as the ticks come where they are
+expected, two looks between ticks tell the values at two of them; a few quick looks around the moment when one is expected
+make sure of that every few seconds. Between two reads a `glance` does the same with one look. Ticks that come unevenly
+cannot be expected: such a counter is looked at a few times in a read until it has changed, and the tick is known to a
+quarter of its period.
 
 A call takes microseconds on an idle driver and milliseconds on a busy one, and nobody knows at which moment of it the value
 was taken. So how long a call takes is watched too: it says how close two looks can lie, how far a tick is known, and when a
@@ -18,7 +21,6 @@ than its clock allows (`end_of`): the counter then shows its value at the last t
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 
 from lightning_watt.sources.base import HOST_CLOCK, Clock, end_of
@@ -27,6 +29,7 @@ from lightning_watt.sources.nvidia.looks import (
     SHARP_NS,
     KnownTicks,
     Look,
+    Looker,
     Looks,
     Tick,
     Turn,
@@ -42,11 +45,15 @@ LONGEST_WATCH_NS = 2_000_000_000
 """The same where calls take long."""
 AGAIN_NS, SELDOMEST_NS = 5_000_000_000, 300_000_000_000
 """A watch that failed is tried again after this time, then after twice as much, up to the second."""
-CALLS = 9
-"""A call takes what the middle one of so many took."""
 MISSES = 3
 WEIGHT = 0.25
 """How much a sharp tick that was seen counts beside where it was expected: its two looks may lie some calls apart."""
+TRUSTED_NS = 16_000_000_000
+"""How long the ticks are expected where they were, without seeing one."""
+UNEVEN = 5
+"""Ticks lie as far from where they are expected as the last so many did."""
+COARSE = 4
+"""Looks in a period at a counter whose ticks are uneven."""
 LONGEST_NS = 100_000_000
 """The longest period that was observed (`meter/timeline.py`); where the end comes before a second tick, it is assumed."""
 _known: dict[str, KnownTicks] = {}
@@ -73,13 +80,12 @@ class TickReader:
     """
 
     def __init__(self, read: Callable[[], int], clock: Clock, board: str = "", turn: Turn | None = None) -> None:
-        self._read = read
         self._clock = clock
         # A test's own clock tells another time in each test.
         self._board = board if getattr(clock, "clock", clock) is HOST_CLOCK else ""
         self._turn = turn or Turn()
-        self._calls: deque[int] = deque(maxlen=CALLS)
-        opened = self._look()
+        self._looker = Looker(read, clock)
+        opened = self._looker.look()
         self._opened = (opened.middle_ns, opened.value)
         self.blur_s = 0.0
         self._anchor_ns = 0
@@ -88,6 +94,9 @@ class TickReader:
         self._misses = 0
         self._watched = False
         self._rest_ns, self._again_ns = AGAIN_NS, 0
+        self._off_ns = 0.0
+        self._seen_ns = 0
+        self._glanced: list[tuple[int, int]] = []
         known = _known.get(self._board)
         if known is not None and known.holds(*self._opened):
             self._period_ns, self._anchor_ns, self._tick_ns = known[:3]
@@ -100,7 +109,7 @@ class TickReader:
     @property
     def call_ns(self) -> int:
         """How long a look at the counter takes, nanoseconds."""
-        return sorted(self._calls)[(len(self._calls) - 1) // 2]
+        return self._looker.call_ns
 
     def read(self) -> list[tuple[int, int]]:
         """The counter as `[(t_ns, value), ...]`, oldest first; each value stands for its time."""
@@ -114,11 +123,77 @@ class TickReader:
                 return (yield from self._first_watch())
             opening = (self._tick_before(self._opened[0]), self._opened[1])
             return [opening, *[found for found in (yield from self._next_tick()) if found[0] > opening[0]]]
-        if self._is_at_ticks():
-            return (yield from self._next_tick())
         if self._is_to_watch_again():
             return (yield from self._watch_again())
-        return [self._plain(self._look())]
+        if not self._is_at_ticks():
+            return [self._plain(self._looker.look())]
+        if self._off_ns > sharp_ns(self.call_ns):
+            return (yield from self._coarse_tick())
+        found = yield from (self._by_the_clock() if self._knows_where() else self._next_tick())
+        glanced, self._glanced = [one for one in self._glanced if one[0] < found[0][0] - self._period_ns / 2], []
+        return glanced + found
+
+    def glance(self) -> Looks[None]:
+        """Look once between two reads; what it shows is handed over with the next of these.
+
+        The counter shows its value at the last tick, and when that was is known, except close to a tick: then it waits until
+        that is over.
+        """
+        if not self._is_at_ticks() or self._off_ns > sharp_ns(self.call_ns) or not self._knows_where():
+            return
+        began_ns = self._clock.now_ns()
+        near_ns = MARGIN_NS + self.call_ns
+        if self._is_at_a_tick(began_ns, began_ns + self.call_ns):
+            due_ns = self._tick_before(began_ns + near_ns) + 2 * near_ns
+            if self._is_over_by(due_ns):
+                return
+            yield due_ns
+        look = self._looker.look()
+        if not self._is_at_a_tick(look.begin_ns, look.end_ns):
+            tick_ns = self._tick_before(look.begin_ns)
+            if not self._glanced or tick_ns > self._glanced[-1][0] + self._period_ns / 2:
+                self._glanced.append((tick_ns, look.value))
+
+    def _is_at_a_tick(self, early_ns: int, late_ns: int) -> bool:
+        return self._tick_before(early_ns - MARGIN_NS) != self._tick_before(late_ns + MARGIN_NS)
+
+    def _knows_where(self) -> bool:
+        """Whether the last ticks that were seen tell where the present ones are."""
+        now_ns, limit_ns = self._clock.now_ns(), sharp_ns(self.call_ns)
+        drift_ns = limit_ns * (now_ns - self._tick_ns) / max(1, self._tick_ns - self._anchor_ns)
+        has_room = 4 * limit_ns <= self._period_ns  # between two ticks, for a look that is near neither
+        return has_room and now_ns - self._seen_ns < TRUSTED_NS and drift_ns <= MARGIN_NS
+
+    def _by_the_clock(self) -> Looks[list[tuple[int, int]]]:
+        """The next tick and the one before it with a look at each, because it is known where they are."""
+        if not self._glanced:
+            yield from self.glance()  # so that there is a stretch of one tick to test the samples by
+        due_ns = self._tick_before(self._clock.now_ns() + MARGIN_NS) + int(self._period_ns) + 2 * MARGIN_NS + self.call_ns
+        if self._is_over_by(due_ns):
+            return (yield from self._last_look())
+        yield due_ns
+        look = self._looker.look()
+        if self._is_at_a_tick(look.begin_ns, look.end_ns):
+            return (yield from self._next_tick())
+        self.blur_s = (sharp_ns(self.call_ns) - SHARP_NS) / 2 / NS_PER_S
+        tick_ns = self._tick_before(look.begin_ns)
+        before = self._glanced.pop() if self._glanced and self._glanced[-1][0] >= tick_ns - 1.5 * self._period_ns else None
+        return [*([before] if before and before[0] < tick_ns else []), (tick_ns, look.value)]
+
+    def _coarse_tick(self) -> Looks[list[tuple[int, int]]]:
+        """The next tick of a counter whose ticks are uneven, by a few looks."""
+        last = self._looker.look()
+        gap = max(int(self._period_ns / COARSE), gap_ns(self.call_ns))
+        for _ in range(2 * COARSE):
+            if self._is_over_by(last.end_ns + gap):
+                break
+            yield last.end_ns + gap
+            look = self._looker.look()
+            if look.value != last.value:
+                self.blur_s = (look.end_ns - last.begin_ns) / 2 / NS_PER_S
+                return [((last.begin_ns + look.end_ns) // 2, look.value)]
+            last = look
+        return [self._plain(last)]
 
     def _is_at_ticks(self) -> bool:
         """Whether ticks are known, come one by one, and lie further apart than looks can tell them."""
@@ -129,7 +204,6 @@ class TickReader:
         return bool(self._again_ns) and self._clock.now_ns() >= self._again_ns and not self._turn.taken and not over
 
     def _plain(self, look: Look) -> tuple[int, int]:
-        """The counter as it is, up to a tick old."""
         self.blur_s = (self._period_ns + self.call_ns) / NS_PER_S
         return look.end_ns, look.value
 
@@ -158,16 +232,16 @@ class TickReader:
         finally:
             self._turn.taken = False
         readings = [(tick.middle_ns, tick.value) for tick in seen if tick.sharp]
-        return readings if self._period_ns else [self._plain(self._look())]
+        return readings if self._period_ns else [self._plain(self._looker.look())]
 
     def _watch(self) -> Looks[tuple[int, list[Tick]]]:
         """Look at the counter until its period is known: what it showed first, and the ticks that were seen."""
-        self._period_ns, self._misses = 0.0, 0
-        last = self._look()
+        self._period_ns, self._misses, self._off_ns = 0.0, 0, 0.0
+        last = self._looker.look()
         shown, seen = last.value, list[Tick]()
         until = last.end_ns + min(WATCH_NS * sharp_ns(self.call_ns) // SHARP_NS, LONGEST_WATCH_NS)
         while not (locked := self._locked(seen)):
-            tick = yield from self._wait_for_change(last, until)
+            tick = yield from self._looker.wait_for_change(last, until)
             if tick is None:
                 break
             seen.append(tick)
@@ -177,6 +251,7 @@ class TickReader:
         if self._period_ns and not is_fast and (locked or end_of(self._clock) is not None):
             self.blur_s = (limit_ns - SHARP_NS) / 2 / NS_PER_S
             self._rest_ns, self._again_ns = AGAIN_NS, 0
+            self._seen_ns = self._tick_ns
             self._remember(seen[-1].value)
         else:
             self._period_ns = 0.0
@@ -200,7 +275,7 @@ class TickReader:
 
     def _next_tick(self) -> Looks[list[tuple[int, int]]]:
         """The next tick and the one or two before it, which bracket the moment that the read was asked for."""
-        asked = self._look().value
+        asked = self._looker.look().value
         near, due = MARGIN_NS + self.call_ns, self._next_due_ns()
         for attempt, margin in enumerate((near, 4 * near, int(self._period_ns))):  # noqa: B007 - read below
             if self._is_over_by(due + margin):
@@ -208,8 +283,8 @@ class TickReader:
             yield due - margin
             if self._is_over_by(due + margin):
                 return (yield from self._last_look())
-            before = self._look()
-            tick = yield from self._wait_for_change(before, due + margin)
+            before = self._looker.look()
+            tick = yield from self._looker.wait_for_change(before, due + margin)
             if tick is not None:
                 break
             due = self._next_due_ns()  # it was not at the expected time: look around the next one, and wider
@@ -219,13 +294,20 @@ class TickReader:
             self._misses += 1
             self._again_ns = self._clock.now_ns() + self._rest_ns
             return [self._plain(Look(before.begin_ns, self._clock.now_ns(), before.value))]
-        self._misses, self.blur_s = 0, (sharp_ns(self.call_ns) - SHARP_NS) / 2 / NS_PER_S
+        self._misses, self._again_ns, self.blur_s = 0, 0, (sharp_ns(self.call_ns) - SHARP_NS) / 2 / NS_PER_S
         held_up = tick.late_ns - tick.early_ns > self._period_ns
         # The last tick that was due by the second look, as far as what was seen allows it: a thread that was woken late, or
         # held up by the driver, still knows when the tick was.
         whole = (tick.late_ns + tick.limit_ns - self._tick_ns) // self._period_ns
         expected = self._tick_ns + int(whole * self._period_ns)
         if tick.sharp:
+            off_ns = abs(tick.middle_ns - expected)
+            self._off_ns += (min(off_ns, abs(self._period_ns - off_ns)) - self._off_ns) / UNEVEN
+            self._seen_ns = tick.middle_ns
+            if self._off_ns > sharp_ns(self.call_ns):
+                self._again_ns = self._clock.now_ns() + SELDOMEST_NS
+                self.blur_s = self._off_ns / NS_PER_S
+                return [(tick.middle_ns, tick.value)]
             expected += int(WEIGHT * (tick.middle_ns - expected))
         self._tick_ns = min(max(expected, tick.early_ns), tick.late_ns)
         if tick.sharp:
@@ -248,7 +330,7 @@ class TickReader:
         nearest = self._tick_ns + int(round((now - self._tick_ns) / self._period_ns) * self._period_ns)
         if abs(now - nearest) <= margin:
             yield nearest + margin  # only then it is clear which tick it shows
-        look = self._look()
+        look = self._looker.look()
         return [(self._tick_before(look.end_ns), look.value)]
 
     def _tick_before(self, t_ns: int) -> int:
@@ -266,20 +348,3 @@ class TickReader:
         """When the next tick is expected that can still be waited for."""
         ahead = (self._clock.now_ns() - self._tick_ns + MARGIN_NS + self.call_ns) // self._period_ns + 1
         return self._tick_ns + int(ahead * self._period_ns)
-
-    def _wait_for_change(self, last: Look, until_ns: int) -> Looks[Tick | None]:
-        """Look every millisecond, or more seldom at a slow driver, until the counter moves."""
-        while last.end_ns < until_ns and not self._is_over_by(last.end_ns):
-            yield last.end_ns + gap_ns(self.call_ns)
-            look = self._look()
-            if look.value != last.value:
-                return Tick(last.begin_ns, look.end_ns, look.value, sharp_ns(self.call_ns))
-            last = look
-        return None
-
-    def _look(self) -> Look:
-        begin_ns = self._clock.now_ns()
-        value = self._read()
-        look = Look(begin_ns, self._clock.now_ns(), value)
-        self._calls.append(look.end_ns - begin_ns)
-        return look

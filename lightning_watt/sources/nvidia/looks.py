@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
-from lightning_watt.sources.base import Clock
+from lightning_watt.sources.base import Clock, end_of
 from lightning_watt.units import NS_PER_S
 
 POLL_NS = 1_000_000
@@ -15,6 +16,8 @@ MARGIN_NS = 1_500_000
 this. A thread that sleeps is woken up this much late at most, unless the interpreter is busy."""
 SHARP_NS = POLL_NS + MARGIN_NS
 """A tick that was seen to lie within this time, and that of the calls, is sharp."""
+CALLS = 9
+"""A call takes what the middle one of so many took."""
 MOST_UJ_PER_NS = 10
 """10 kW, more than a board draws: a counter that rose faster since it was last seen is another one, or was reset."""
 
@@ -97,6 +100,45 @@ class Tick(NamedTuple):
     def sharp(self) -> bool:
         """Whether the two looks lie close together."""
         return self.late_ns - self.early_ns <= self.limit_ns
+
+
+class Looker:
+    """Looks at one counter, and watches how long that takes.
+
+    Args:
+        read: returns the counter; may raise, which passes through.
+        clock: the host's clock.
+    """
+
+    def __init__(self, read: Callable[[], int], clock: Clock) -> None:
+        self._read, self._clock = read, clock
+        self._calls: deque[int] = deque(maxlen=CALLS)
+
+    @property
+    def call_ns(self) -> int:
+        """How long a look takes, nanoseconds."""
+        return sorted(self._calls)[(len(self._calls) - 1) // 2]
+
+    def look(self) -> Look:
+        """Look now."""
+        begin_ns = self._clock.now_ns()
+        value = self._read()
+        look = Look(begin_ns, self._clock.now_ns(), value)
+        self._calls.append(look.end_ns - begin_ns)
+        return look
+
+    def wait_for_change(self, last: Look, until_ns: int) -> Looks[Tick | None]:
+        """Look every millisecond, or more seldom at a slow driver, until the counter moves; None if it does not."""
+        while last.end_ns < until_ns:
+            end = end_of(self._clock)
+            if end is not None and last.end_ns > end:
+                break
+            yield last.end_ns + gap_ns(self.call_ns)
+            look = self.look()
+            if look.value != last.value:
+                return Tick(last.begin_ns, look.end_ns, look.value, sharp_ns(self.call_ns))
+            last = look
+        return None
 
 
 class KnownTicks(NamedTuple):

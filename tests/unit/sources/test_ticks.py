@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lightning_watt.meter.latch import EndingClock
 from lightning_watt.sources import ticks
-from lightning_watt.sources.nvidia.looks import MARGIN_NS, SHARP_NS, Turn, run_together
-from lightning_watt.sources.ticks import CALLS, MISSES, WATCH_NS, TickReader
+from lightning_watt.sources.nvidia.looks import CALLS, MARGIN_NS, SHARP_NS, Turn, run_together
+from lightning_watt.sources.ticks import MISSES, WATCH_NS, TickReader
 from lightning_watt.testing.doubles import MS, FakeClock, S
 
 WATTS = 250
@@ -404,3 +404,63 @@ def test_an_end_in_the_middle_waits_for_no_tick_and_says_nothing_untrue(a_board,
     if reader.period_s:
         assert np.abs(errors_ns(last, counter)).max() <= SHARP_NS
         assert last[-1][1] == counter.energy_uj(counter.tick_before(clock.now_ns()))
+
+
+class UnevenCounter(SlowCounter):
+    """Each tick comes up to 46 ms late."""
+
+    def tick_before(self, t_ns: int) -> int:
+        tick = (t_ns - self.phase_ns) // self.period_ns
+        while (at_ns := self.phase_ns + tick * self.period_ns + tick * 7919 % 47 * MS) > t_ns:
+            tick -= 1
+        return at_ns
+
+
+def test_a_read_at_ticks_that_are_known_takes_two_looks():
+    reader, counter, clock = a_reader(100, phase_ms=40)
+    for _ in range(20):  # until the period is known
+        reader.read()
+        clock.sleep(0.9)
+    looks, readings = counter.looks, []
+    for _ in range(30):
+        readings += reader.read()
+        clock.sleep(0.9)
+    assert counter.looks - looks <= 3 * 30  # two, and every few seconds those that make sure of it; it was five and more
+    assert np.abs(errors_ns(readings, counter)).max() <= SHARP_NS
+    assert len(readings) >= 2 * 30
+
+
+def test_glances_between_two_reads_come_with_the_next_one_each_for_one_look():
+    reader, counter, clock = a_reader(100, phase_ms=40)
+    for _ in range(20):
+        reader.read()
+        clock.sleep(0.9)
+    reader.read()
+    looks = counter.looks
+    for pause_s in (0.2, 0.23, 0.17):
+        clock.sleep(pause_s)
+        run_together([reader.glance()], clock)
+    assert counter.looks == looks + 3
+    clock.sleep(0.2)
+    readings = reader.read()
+    assert len(readings) >= 4
+    assert [t_ns for t_ns, _ in readings] == sorted({t_ns for t_ns, _ in readings})
+    assert np.abs(errors_ns(readings, counter)).max() <= SHARP_NS
+
+
+def test_ticks_that_come_unevenly_cost_few_looks_and_are_known_as_well_as_is_said():
+    clock = FakeClock(look_ns=1000)
+    counter = UnevenCounter(clock, 100)
+    reader = TickReader(counter, clock)
+    for _ in range(10):
+        reader.read()
+        clock.sleep(0.9)
+    looks, known = counter.looks, 0
+    for _ in range(60):
+        readings = reader.read()
+        if reader.blur_s >= 0.005:  # it was seen to tick, and not read as it is
+            known += 1
+            assert all(abs(t_ns - uj * 1000 // WATTS) <= reader.blur_s * S + MS for t_ns, uj in readings)
+        clock.sleep(0.9)
+    assert known >= 30
+    assert counter.looks - looks <= 6 * 60  # it was fifty and more a read
