@@ -33,6 +33,9 @@ export function axis(theme, title, more = {}) {
   };
 }
 
+/** An axis from zero to above the largest value; where that is beyond what plotly can divide, as plotly has it. */
+export const fromZero = (most) => (most > 0 && most < 1e50 ? { range: [0, 1.1 * most] } : { rangemode: "tozero" });
+
 /** An axis of percent with room at its ends, which does not go on where no accuracy can be: above 100 and below 0. */
 export function percentAxis(values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];

@@ -1,6 +1,6 @@
 // Energy by device: a small chart for each device, with the same runs in each.
 
-import { Chart, axis, clipped, literal } from "../chart.js";
+import { Chart, axis, clipped, fromZero, literal } from "../chart.js";
 import { card, say } from "../dom.js";
 import { energy, energyUnit, percent } from "../format.js";
 import { runColour } from "../palette.js";
@@ -42,7 +42,7 @@ export function devices(store) {
     const room = shown.length ? 1 / shown.length : 1;
     const xaxes = shown.map((label, column) => [
       column ? `xaxis${column + 1}` : "xaxis",
-      axis(state.theme, `${clipped(label, 20)}, ${unit.name}`, { range: [0, 1.05 * most], domain: [column * room, (column + 0.9) * room], nticks: shown.length > 3 ? 3 : 6 }),
+      axis(state.theme, `${clipped(label, 20)}, ${unit.name}`, { ...fromZero(most), domain: [column * room, (column + 0.9) * room], nticks: shown.length > 3 ? 3 : 6 }),
     ]);
     chart.draw(
       state.theme,

@@ -1,6 +1,6 @@
 // Energy so far, with the forecast of the whole, its interval, and the budget.
 
-import { Chart, axis, clipped, literal } from "../chart.js";
+import { Chart, axis, clipped, fromZero, literal } from "../chart.js";
 import { card, choice, say } from "../dom.js";
 import { energyUnit, known } from "../format.js";
 import { OVER, placesOver } from "../over.js";
@@ -44,7 +44,7 @@ export function growth(store) {
       showlegend: lines.length > 1 && lines.length <= MOST_IN_LEGEND,
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
       xaxis: axis(state.theme, title, { rangemode: "tozero" }),
-      yaxis: axis(state.theme, `Energy, ${size.name}`, { range: [0, 1.1 * top || 1] }),
+      yaxis: axis(state.theme, `Energy, ${size.name}`, fromZero(top)),
       shapes: budgets.map((row) => ({
         type: "line",
         xref: "paper",
