@@ -301,10 +301,9 @@ class MeasuredRun:
         self.monitors.fill(trainer, self.state.warn_once)
 
     def _are_values_due(self, trainer: Any) -> bool:
-        if self.nodes is not None or self.publisher.budget is not None or self.monitors.decide(trainer):
-            return True
-        self._values += 1
-        return self._values <= FIRST_VALUES or self._values_turn.is_due()
+        are_needed = self.nodes is not None or self.publisher.budget is not None or self.monitors.decide(trainer)
+        self._values += not are_needed
+        return are_needed or self._values <= FIRST_VALUES or self._values_turn.is_due()
 
     # -- the meter's thread -------------------------------------------------------------------------------------------
 
