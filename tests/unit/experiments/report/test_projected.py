@@ -59,7 +59,7 @@ def test_a_part_is_in_no_comparison_and_its_projection_is_marked(tmp_path: Path)
     assert "1 of the records are of parts of trainings" in head
     assert not (tmp_path / "report/tables/table1_models.csv").exists()  # with an accuracy and an energy it would be ranked
     assert "projected, measured" in apart
-    assert [file.name for file in (tmp_path / "report/figures").glob("*.png")] == ["figure11_projected_all.png"]
+    assert [file.name for file in (tmp_path / "report/figures").glob("*.png")] == ["figure12_projected_all.png"]
 
 
 def test_a_projection_is_held_against_the_training_with_its_settings(tmp_path: Path):
