@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_watt.meter.marks import Mark
-from lightning_watt.meter.timeline import Timeline
+from lightning_watt.meter.timeline import SILENT, Timeline
 from lightning_watt.sources.base import Device, Failure, Gap, Reading
 from lightning_watt.units import nanoseconds
 
+RELOAD = "A driver reload or a reset of the board does this."
+CAUSES = {SILENT: "A driver that is silent, a process that is stopped, or a machine that is paused does this."}
 STALE_S = 5.0
 """A device that has not moved for this long no longer holds up the others' accounts."""
 
@@ -102,7 +104,7 @@ class Curves:
             self.complaints.once(
                 f"gap {gap.device}",
                 f"{gap.device}: {gap.why}; {gap.joules:.4g} J were charged for {gap.seconds:.3g} s by its last known power, "
-                "and are marked as uncertain. A driver reload or a reset of the board does this.",
+                f"and are marked as uncertain. {CAUSES.get(gap.why, RELOAD)}",
             )
         if step is not None and step.returned:
             self.complaints.once(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_watt.meter.counter import Counter, Step
+from lightning_watt.meter.counter import MOST_GAPS, Counter, Step
 from lightning_watt.meter.evidence import Blind, Evidence, Stretch, edge_j
 from lightning_watt.meter.shape import Laid, lay_out, spread_j2
 from lightning_watt.sources.base import Device, Gap, Reading
@@ -30,6 +30,9 @@ STILL_TICKS = 3
 """So many times the period of a counter that is known to be slow."""
 LEAST_W, MOST_W = 1e-6, 1e9
 """Power samples below the one are zero, and above the other none, whatever the device."""
+HOLE_S, HOLE_SAMPLES = 0.5, 5
+"""Where samples alone tell the energy, a longer time without one, and longer than so many samples, is a hole."""
+SILENT = "there were no power samples"
 ASLEEP_W = 0.5
 """A board that shows no more than this is asleep, and its counter rests with it."""
 SELDOM_S = 0.15
@@ -65,6 +68,7 @@ class Timeline:
         self._spacing_s = 0.0
         self._is_their_sum = True
         self._blind = Blind()
+        self._holes: list[Gap] = []
         # At each knot: the number of the stretch, and the share of what is uncertain in it that lies before.
         self._unsure: list[float] = []
 
@@ -81,7 +85,7 @@ class Timeline:
     @property
     def gaps(self) -> tuple[Gap, ...]:
         """What the counter has lost, as far as it has not come back."""
-        return self._counter.gaps
+        return (*self._counter.gaps, *self._holes)
 
     @property
     def power_w(self) -> float:
@@ -123,9 +127,13 @@ class Timeline:
         step = self._counter.take(reading.t_ns, reading.energy_uj, self.tick_s, lambda: self._bridge_uj(start, reading.t_ns))
         if step.gap is not None or step.returned:
             self._evidence.interrupt()
+        hole = self._hole(start, reading.t_ns)
         self._extend(reading.t_ns, step.charge_uj)
         self._power_w = step.power_w
-        return step
+        if hole is None or not self._is_their_sum or step.gap is not None:
+            return step
+        self._holes = [*self._holes, hole][-MOST_GAPS:]
+        return step._replace(gap=hole)
 
     def energy_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Microjoules used since the first reading, at each of the given times; flat outside of what is known."""
@@ -188,6 +196,17 @@ class Timeline:
         other._t, other._e, other._counter = self._t[known - 1 : known], self._e[known - 1 : known], self._counter
         other._unsure = [0.0]
         return other
+
+    def _hole(self, start_ns: int, end_ns: int) -> Gap | None:
+        """The longest time without a sample, if it is much longer than the others: what is charged for it is a guess."""
+        times, watts = self._shape(start_ns, end_ns)
+        apart_s = np.diff(times) / NS_PER_S
+        longest = int(np.argmax(apart_s))
+        seconds = float(apart_s[longest])
+        if seconds <= max(HOLE_S, HOLE_SAMPLES * self._spacing_s):
+            return None
+        joules = seconds * float(watts[longest] + watts[longest + 1]) / 2
+        return Gap(device=self.device.label, seconds=seconds, joules=joules, why=SILENT)
 
     def _is_asleep(self) -> bool:
         """Whether the device has shown its power since the last reading, and that it draws none."""

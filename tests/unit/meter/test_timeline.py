@@ -300,3 +300,22 @@ def test_a_counter_that_was_watched_keeps_its_period_while_it_rests():
     for i in range(3):
         line.add(Reading("gpu0", i * S, 100 * J, tick_s=0.02))
     assert line.tick_s == 0.02
+
+
+@pytest.mark.parametrize("hole_s", [0.3, 8.0])
+def test_a_hole_between_samples_that_alone_tell_the_energy_is_a_gap(hole_s):
+    """Stopped with Ctrl-Z at 300 W, and woken at 300 W; meanwhile the board may have drawn anything."""
+    line, uj = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-power")), 0
+    line.add(Reading("gpu0", 0, 0))
+    end_s = 0.0
+    for lasts_s in (1.0, 1.0, hole_s + 0.5):
+        at_s = end_s + lasts_s - np.arange(0, lasts_s if lasts_s == 1 else 0.5, 0.1)[::-1]
+        end_s += lasts_s
+        uj += round(lasts_s * 300e6)
+        line.add(Reading("gpu0", round(end_s * S), uj, tuple((round(t * S), 300.0) for t in at_s.tolist())))
+    if hole_s < 0.5:
+        assert line.gaps == ()
+        return
+    [gap] = line.gaps
+    assert gap.seconds == pytest.approx(hole_s + 0.1, abs=0.11)
+    assert gap.joules == pytest.approx(gap.seconds * 300)
