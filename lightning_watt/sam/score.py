@@ -200,7 +200,7 @@ class Scoring:
         Example:
             >>> scoring = Scoring(alpha=5.0, beta=5.0, unit="J")
             >>> [round(value, 4) for value in scoring.sam_plus_minus(0.8, 1000.0, 100.0)]
-            [0.0084, 0.0082]
+            [0.0085, 0.0083]
         """
         here = self.sam(accuracy, joules)
         ends = [self.sam(accuracy, end) for end in (joules - plus_minus_j, joules + plus_minus_j)]
