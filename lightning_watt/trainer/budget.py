@@ -214,15 +214,13 @@ class Budget:
     # -- after every batch of a validation ----------------------------------------------------------------------------
 
     def end_check_batch(self, trainer: Any, session: Session, warn_once: WarnOnce) -> None:
-        """A batch is over; if it was of a fit's sanity check or validation, learn what one uses.
+        """A batch of the sanity check or of a validation is over: learn what one uses.
 
         Args:
             trainer: the Trainer.
             session: the run.
             warn_once: says that a validation ends in the middle.
         """
-        if trainer.state.fn != "fit" or session.account.stage not in ("validate", "sanity_check"):
-            return
         self._validated += 1
         if trainer.sanity_checking:
             if self._validated == 1:  # it warms up, so it does not show what a validation uses

@@ -34,6 +34,7 @@ from lightning_watt.trainer.monitors import Monitors, Tuners
 from lightning_watt.trainer.publisher import Publisher
 from lightning_watt.warn_once import never_raise
 
+CHECKS = ("validate", "sanity_check")
 FABRIC = "fabric"
 """The key of the sentence that Fabric's callbacks are not measured."""
 
@@ -228,7 +229,8 @@ class MeasuredRun:
                     session.note(BatchEnd(session.account, batch_idx, session.tally.batches, session.tally.samples))
                 if self.publisher.budget is not None:
                     tally.is_plain = False
-                    self.publisher.budget.end_check_batch(trainer, session, self.state.warn_once)
+                    if session.account.stage in CHECKS and trainer.state.fn == "fit":
+                        self.publisher.budget.end_check_batch(trainer, session, self.state.warn_once)
                 if session.news:
                     self._catch_up(trainer)
                 if trains and self._is_row_due(tally):
