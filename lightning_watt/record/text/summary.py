@@ -163,7 +163,7 @@ def _sentences(record: RecordFields) -> list[str]:
         )
     if accuracy.last is not None and sam.shifted is not None:
         value = f"undefined (at or below 1 {sam.unit})" if sam.value is None else _score(sam.value, sam.uncertainty)
-        if sam.value is not None and sam.uncertainty is None and energy.uncertainty_j:
+        if sam.value is not None and own_j - (energy.uncertainty_j or 0.0) <= J_PER[sam.unit]:
             value += f" (its energy may be 1 {sam.unit}, where SAM has no limit)"
         shifted = _score(sam.shifted, sam.shifted_uncertainty)
         lines.append(

@@ -49,7 +49,7 @@ def test_each_part_that_was_measured_has_one_table(tmp_path: Path) -> None:
     (tmp_path / "pretrain").mkdir()
     (tmp_path / "pretrain" / "watt.json").write_bytes(to_json(a_record(status="completed")))
     [table] = energy_tables(lifecycle(tmp_path))
-    assert "Energy 2 kWh" in table
+    assert "Energy 2 ± 0.1 kWh" in table
 
 
 def test_the_description_says_everything_once(tmp_path: Path) -> None:

@@ -244,8 +244,11 @@ def test_the_plus_or_minus_of_sam():
     sam = Sam(alpha=5.0, beta=5.0, unit="kWh", value=2.0, shifted=1.5, uncertainty=0.123, shifted_uncertainty=0.0456)
     (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.8), sam=sam))[1:]
     assert "SAM 2 ± 0.12, shifted 1.5 ± 0.046;" in sentence
-    sam.uncertainty = None
+    sam.uncertainty = None  # nothing is made up of a record that does not say
     (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.8), sam=sam))[1:]
+    assert "SAM 2, shifted" in sentence
+    wide = an_energy(total_j=7.2e6, uncertainty_j=4e6)
+    (sentence,) = sentences(bare(accuracy=Accuracy(metric="val_acc", last=0.8), sam=sam, energy=wide))[1:]
     assert "SAM 2 (its energy may be 1 kWh, where SAM has no limit), shifted" in sentence
 
 

@@ -18,7 +18,7 @@ from lightning_watt.meter import timeline
 from lightning_watt.sources import discover as discovering
 from lightning_watt.sources.base import HOST_CLOCK, Device, Failure, Reading
 from lightning_watt.sources.discover import board_uuids
-from lightning_watt.sources.nvidia.gains import gain_of
+from lightning_watt.sources.nvidia.gains import gain_of, typical_gain_of
 from lightning_watt.sources.nvidia.looks import SHARP_NS
 from lightning_watt.sources.nvml import RETRY_NS, NvmlSource
 from lightning_watt.sources.nvml_boards import remedy_for
@@ -64,6 +64,7 @@ def test_a_device_says_what_it_is():
         max_power_w=1400,
         gain_source=gain_source,
         samples_clock="realtime",
+        typical_gain=typical_gain_of("NVIDIA H100"),
     )
 
 
