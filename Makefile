@@ -3,7 +3,8 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
-WORKERS ?= 2
+# A worker a core, from two to four: more would want more memory than most machines have.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 2 ? 2 : cores > 4 ? 4 : cores)))
 # uv installs in a third of pip's time; --compile-bytecode because importing Lightning otherwise takes three times as long.
 UV := $(VENV)/bin/uv
 
