@@ -67,8 +67,8 @@ def project(
         raise ValueError(f"phase.of={of} cannot be projected; these can: {', '.join(phases)}.")
     if not job.cfg.watt:
         raise ValueError("A projection is of energy, and watt=none measures none: leave watt= away.")
-    if (job.cfg.trainer.get("num_nodes") or 1) > 1:
-        raise ValueError("A projection measures the devices of one node: leave trainer.num_nodes away.")
+    if job.cfg.trainer.num_nodes > 1:
+        raise ValueError("A projection measures the devices of one node: leave trainer.num_nodes at 1.")
     if job.cfg.trainer.get("val_check_interval") is not None:
         raise ValueError("A projection is of trainings that validate after whole epochs: leave val_check_interval away.")
     part = Part(sampling, images, val_images, round)

@@ -180,4 +180,4 @@ def test_the_table_is_printed_at_the_end_of_each_run(ptl, tmp_path, capsys):
         used = read_record(tmp_path).energy.by_stage[stage]
         assert float(row.split()[3]) == pytest.approx(used.joules / used.seconds, rel=0.001)
         assert re.search(r"^gpu0 .* steady +a steady device", printed, re.MULTILINE)
-        assert re.search(r"Energy [\d.]+ k?J ± [\d.]+ k?J, measured\.", printed)
+        assert re.search(r"Energy [\d.]+ ± [\d.]+ k?J, measured\.", printed)

@@ -107,7 +107,7 @@ def test_a_schedule_is_longer_than_the_data(tmp_path: Path) -> None:
     [
         ("phase.of=inference", "phase.of=inference cannot be projected"),
         ("watt=none", "watt=none measures none"),
-        ("+trainer.num_nodes=2", "one node"),
+        ("trainer.num_nodes=2", "one node"),
         ("+trainer.val_check_interval=0.5", "whole epochs"),
     ],
 )

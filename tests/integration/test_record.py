@@ -588,7 +588,7 @@ def test_a_record_says_which_commit_of_the_project_and_which_job_of_the_cluster_
     project = tmp_path / "project"
     (project / ".git").mkdir(parents=True)
     (project / ".git" / "HEAD").write_text("a" * 40)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project / "train.py"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(project / "train.py"), raising=False)
     options = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "devices": 1}
     trainer(ptl, tmp_path / "run", steady(), max_epochs=1, **options).fit(module(ptl), loader())
     record = read_record(tmp_path / "run")
