@@ -61,7 +61,8 @@ def test_a_killed_sweep_goes_on_by_the_same_command(tmp_path: Path) -> None:
 
     [finetune] = read_records(jobs[1] / "finetune")  # one record for both its parts
     assert (finetune.status, finetune.resumed_j > 0) == ("completed", True)
-    assert finetune.resumed_j + finetune.wasted_j == pytest.approx(cut_off, rel=1e-6)  # to the last line before the kill
+    # To the last line before the kill, or to a checkpoint that was saved after it.
+    assert cut_off * 0.999 <= finetune.resumed_j + finetune.wasted_j <= cut_off * 1.2
     assert finetune.energy.by_stage["train"].batches == 8 * 6
     pretrain = read_record(jobs[1] / "pretrain").energy.total_j
     assert energy_of(jobs[1] / "finetune").total_j == pytest.approx(pretrain + finetune.energy.total_j, rel=1e-6)
