@@ -130,7 +130,7 @@ def _energy_in_checkpoint(file: Path, asked: Path | str) -> CarriedEnergy:
         own_uj = ledger.absorb([*state["session"]["ledger"], *state["session"].get("ahead", [])])
         inherited = inherited_of(state["inherited"])
         own = _plus_minus_in(state["session"], ledger)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, msgspec.ValidationError) as error:
         raise RecordError(f"{file}: the energy in this checkpoint is broken: {error}.") from error
     return CarriedEnergy(asked, joules(own_uj), inherited, own)
 
@@ -141,7 +141,10 @@ def inherited_of(saved: Any) -> tuple[Inherited, ...]:
     Raises:
         ValueError: it says something else.
     """
-    inherited = msgspec.convert(saved, tuple[Inherited, ...], strict=False)
+    try:
+        inherited = msgspec.convert(saved, tuple[Inherited, ...], strict=False)
+    except msgspec.ValidationError as error:  # before msgspec 0.20 it is no ValueError
+        raise ValueError(str(error)) from error
     if not all(run.total_j < math.inf for run in inherited):
         raise ValueError("an inherited energy that is none")
     return inherited

@@ -18,11 +18,14 @@ export const fetchStatement = (run) => getJson("statement", [["run", run]]);
 
 export const fetchComparison = (runs) => getJson("compare", runs.map((run) => ["run", run]));
 
-export const fetchEpochs = (runs) => getJson("epochs", runs.map((run) => ["run", run]));
+export const fetchEpochs = async (runs) => byRun(await getJson("epochs", runs.map((run) => ["run", run])));
 
-export function fetchCurves(runs, byDevice) {
-  return getJson("curves", [...runs.map((run) => ["run", run]), ...(byDevice ? [["by_device", "1"]] : [])]);
+export async function fetchCurves(runs, byDevice) {
+  return byRun(await getJson("curves", [...runs.map((run) => ["run", run]), ...(byDevice ? [["by_device", "1"]] : [])]));
 }
+
+/** Something of each run by its name; a run may have the name of what every object has, such as "constructor". */
+export const byRun = (found) => Object.assign(Object.create(null), found);
 
 let loading = null;
 

@@ -1,7 +1,7 @@
 // The Watt tab: TensorBoard imports this module into an empty frame and calls render().
 
 import { keepInAddress } from "./address.js";
-import { fetchCurves, fetchEpochs, fetchRuns } from "./api.js";
+import { byRun, fetchCurves, fetchEpochs, fetchRuns } from "./api.js";
 import { el } from "./dom.js";
 import { addressed, isVisible, onReload, onTheme } from "./host.js";
 import { Store } from "./state.js";
@@ -103,7 +103,7 @@ function refreshing(store) {
   /** Fetches the curves and the epochs of the runs that stand first. */
   async function askCurves() {
     const rows = wanted.slice(0, MOST_RUNS);
-    const [curves, epochs] = rows.length ? await Promise.all([fetchCurves(rows, wanted.length <= MOST_BY_DEVICE), fetchEpochs(rows)]) : [{}, {}];
+    const [curves, epochs] = rows.length ? await Promise.all([fetchCurves(rows, wanted.length <= MOST_BY_DEVICE), fetchEpochs(rows)]) : [byRun({}), byRun({})];
     drawn = key(wanted);
     store.set({ curves, epochs });
   }

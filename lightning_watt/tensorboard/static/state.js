@@ -1,5 +1,6 @@
 // What the person has chosen and what the server has answered; everything that is drawn is derived from the two here.
 
+import { byRun } from "./api.js";
 import { USUAL, valueOf } from "./columns.js";
 import { energyUnit, known } from "./format.js";
 import { NO_GROUP, differing, grouping, groupsOf, settingsOf } from "./groups.js";
@@ -15,8 +16,8 @@ export class Store {
       runs: null,
       nowUnix: 0,
       where: "",
-      curves: {},
-      epochs: {},
+      curves: byRun({}),
+      epochs: byRun({}),
       hidden: new Set(),
       filter: "",
       group: NO_GROUP,
