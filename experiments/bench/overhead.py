@@ -257,21 +257,43 @@ class _Share(pl.Callback):
         return int(Path(f"/proc/self/task/{reader}/schedstat").read_text().split()[0]) / 1e9, time.perf_counter()
 
 
+def _on_boards(measure: Callable[[], list[Row]]) -> list[Row]:
+    with Lab(boards(2)).running():
+        return measure()
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "batch": lambda _: _on_boards(batch_cost),
+    "epoch": lambda chosen: _on_boards(lambda: epoch_cost(chosen.epochs)),
+    "step": lambda chosen: step_ratios(chosen.seconds),
+    "fit": lambda _: short_fits(),
+    "reader": lambda _: reader_share(),
+    "memory": lambda _: [memory()],
+    "import": lambda _: [import_cost()],
+}
+"""What is measured, in this order."""
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0, help="of each comparison of steps")
     parser.add_argument("--epochs", type=int, default=20_000, help="of the long run")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="of what to measure")
     chosen = parser.parse_args()
-    with Lab(boards(2)).running():
-        rows = [*batch_cost(), *epoch_cost(chosen.epochs)]
-    rows += [*step_ratios(chosen.seconds), *short_fits(), *reader_share(), memory(), import_cost()]
+    rows: list[Row] = []
+    for part in chosen.only:
+        found = PARTS[part](chosen)
+        rows += found
+        for row in found:  # as soon as it is known: the whole takes many minutes
+            print(f"{row.what}: {row.value} ({row.beside})", flush=True)
     table = tabulate(
         [[row.what, row.value, row.beside, row.goal] for row in rows],
         headers=["what", "value", "beside it", "goal"],
         tablefmt="github",
     )
-    text = f"# What the callback costs in a training\n\n`python -m experiments.bench.overhead` on {about()}.\n\n{table}\n"
+    command = " ".join(["python -m experiments.bench.overhead", *sys.argv[1:]])
+    text = f"# What the callback costs in a training\n\n`{command}` on {about()}.\n\n{table}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "overhead.md").write_text(text)
     print(text)
