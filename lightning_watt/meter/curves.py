@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.timeline import SILENT, Timeline
-from lightning_watt.sources.base import Device, Failure, Gap, Reading
+from lightning_watt.sources.base import UNREAD, Device, Failure, Gap, Reading
 from lightning_watt.units import nanoseconds
 
 RELOAD = "A driver reload or a reset of the board does this."
-CAUSES = {SILENT: "A driver that is silent, a process that is stopped, or a machine that is paused does this."}
+CAUSES = {
+    SILENT: "A driver that is silent, a process that is stopped, or a machine that is paused does this.",
+    UNREAD: "A source whose reads are slow does this, unless its first reading is of the moment at which it was opened.",
+}
 STALE_S = 5.0
 """A device that has not moved for this long no longer holds up the others' accounts."""
 
@@ -59,6 +62,12 @@ class Curves:
         self.started_ns = 0
         self._left_out: set[str] = set()
         self._failed = complaints.failed = {}
+
+    def begin(self, t_ns: int) -> None:
+        """The run begins."""
+        self.started_ns = t_ns
+        for line in self.timelines:
+            line.began_ns = t_ns
 
     def leave_out(self, labels: Collection[str]) -> None:
         """Count nothing of these devices."""
@@ -103,8 +112,8 @@ class Curves:
             gap = step.gap
             self.complaints.once(
                 f"gap {gap.device}",
-                f"{gap.device}: {gap.why}; {gap.joules:.4g} J were charged for {gap.seconds:.3g} s by its last known power, "
-                f"and are marked as uncertain. {CAUSES.get(gap.why, RELOAD)}",
+                f"{gap.device}: {gap.why}; {gap.joules:.4g} J were charged for {gap.seconds:.3g} s by the power nearest to "
+                f"it, and are marked as uncertain. {CAUSES.get(gap.why, RELOAD)}",
             )
         if step is not None and step.returned:
             self.complaints.once(

@@ -135,7 +135,7 @@ class Measurement:
     @property
     def answered(self) -> tuple[Device, ...]:
         """The devices that have been read at least once."""
-        return tuple(line.device for line in self.curves.timelines if line.started)
+        return tuple(line.device for line in self.curves.timelines if line.started and not line.is_late)
 
     def leave_out(self, labels: Collection[str]) -> None:
         """Do not read these devices. A source that has none left is closed."""
@@ -155,7 +155,7 @@ class Measurement:
         """Begin to read."""
         self._listener = listener
         self._marks.clear()
-        self.curves.started_ns = self._clock.now_ns()
+        self.curves.begin(self._clock.now_ns())
         self.total = Window("total", self).begin()
         self._without_end = [self.total]
         thread = Reader(lambda: self._run(abandoned, on_abandoned), self._wake)

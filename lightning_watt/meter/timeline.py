@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lightning_watt.meter.counter import MOST_GAPS, Counter, Step
 from lightning_watt.meter.evidence import Blind, Evidence, Stretch, edge_j
 from lightning_watt.meter.shape import Laid, lay_out, spread_j2
-from lightning_watt.sources.base import Device, Gap, Reading
+from lightning_watt.sources.base import UNREAD, Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
 DEFAULT_TICK_S = 0.1
@@ -44,6 +44,10 @@ MAX_SAMPLES = 10_000
 class Timeline:
     """One device's energy over time.
 
+    Attributes:
+        began_ns: when the run began; None if that does not matter. What was used before a later first reading is charged by
+            the power nearest to it, all of it uncertain.
+
     Example:
         >>> from lightning_watt.sources.base import Device, Gap, Reading
         >>> line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-counter"))
@@ -57,6 +61,8 @@ class Timeline:
         self.tick_s = device.tick_s or (DEFAULT_TICK_S if device.always_draws else 0.0)
         self._late_s = self.tick_s  # how old a reading may be: one tick, until the readings are taken at the ticks
         self.standing_still = False
+        self.began_ns: int | None = None
+        self._unread: tuple[int, int, int] | None = None  # from, to, and the microjoules between
         self._is_watched = device.tick_s > 0
         self._counter = Counter(device.label, device.max_power_w)
         self._t: list[int] = []
@@ -78,8 +84,15 @@ class Timeline:
         return bool(self._t)
 
     @property
+    def is_late(self) -> bool:
+        """Whether there was one reading so far, and it came after the run had begun: nothing is known yet."""
+        return bool(self._t) and not self._stretches and self.began_ns is not None and self._t[0] - self.began_ns > READ_NS
+
+    @property
     def frontier_ns(self) -> int:
         """The time up to which the energy is known."""
+        if self.is_late:
+            return self.began_ns or 0
         return self._t[-1] if self._t else 0
 
     @property
@@ -127,13 +140,14 @@ class Timeline:
         step = self._counter.take(reading.t_ns, reading.energy_uj, self.tick_s, lambda: self._bridge_uj(start, reading.t_ns))
         if step.gap is not None or step.returned:
             self._evidence.interrupt()
-        hole = self._hole(start, reading.t_ns)
+        self._power_w, hole = step.power_w, self._hole(start, reading.t_ns)
+        holes = [self._begin_late(start)] if self.is_late else []
         self._extend(reading.t_ns, step.charge_uj)
-        self._power_w = step.power_w
-        if hole is None or not self._is_their_sum or step.gap is not None:
-            return step
-        self._holes = [*self._holes, hole][-MOST_GAPS:]
-        return step._replace(gap=hole)
+        if hole is not None and self._is_their_sum and step.gap is None:
+            holes.append(hole)
+        told = [gap for gap in holes if gap is not None]
+        self._holes = [*self._holes, *told][-MOST_GAPS:]
+        return step._replace(gap=step.gap or told[0]) if told else step
 
     def energy_uj_at(self, t_ns: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Microjoules used since the first reading, at each of the given times; flat outside of what is known."""
@@ -166,7 +180,10 @@ class Timeline:
         unsure = np.interp(times - t[0], t - t[0], self._unsure)
         edge, power_w = edge_j(self._stretches, times, unsure - np.floor(unsure))
         edges: NDArray[np.float64] = (edge + power_w * (READ_NS / NS_PER_S + self._late_s)) * UJ_PER_J
-        return edges
+        if self._unread is None:
+            return edges
+        start_ns, end_ns, unread_uj = self._unread
+        return edges + unread_uj * np.clip((end_ns - times) / (end_ns - start_ns), 0, 1)
 
     def ahead_uj_at(self, t_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Microjoules from the last reading to each of the given times, at most for one tick, by the last known power.
@@ -197,6 +214,16 @@ class Timeline:
         other._unsure = [0.0]
         return other
 
+    def _begin_late(self, first_ns: int) -> Gap | None:
+        """Charge what was used before the first reading; a gap, if that was long."""
+        assert self.began_ns is not None
+        unread_uj = self._bridge_uj(self.began_ns, first_ns)
+        self._t, self._e, self._unsure = [self.began_ns, first_ns], [0, unread_uj], [0.0, 0.0]
+        self._unread = self.began_ns, first_ns, unread_uj
+        seconds = (first_ns - self.began_ns) / NS_PER_S
+        long = seconds > DEFAULT_TICK_S
+        return Gap(device=self.device.label, seconds=seconds, joules=unread_uj / UJ_PER_J, why=UNREAD) if long else None
+
     def _hole(self, start_ns: int, end_ns: int) -> Gap | None:
         """The longest time without a sample, if it is much longer than the others: what is charged for it is a guess."""
         times, watts = self._shape(start_ns, end_ns)
@@ -205,8 +232,10 @@ class Timeline:
         seconds = float(apart_s[longest])
         if seconds <= max(HOLE_S, HOLE_SAMPLES * self._spacing_s):
             return None
+        # What lies before the run is not the run's own.
+        seconds = min(seconds, (int(times[longest + 1]) - (self.began_ns or 0)) / NS_PER_S)
         joules = seconds * float(watts[longest] + watts[longest + 1]) / 2
-        return Gap(device=self.device.label, seconds=seconds, joules=joules, why=SILENT)
+        return Gap(device=self.device.label, seconds=seconds, joules=joules, why=SILENT) if seconds > 0 else None
 
     def _is_asleep(self) -> bool:
         """Whether the device has shown its power since the last reading, and that it draws none."""

@@ -155,7 +155,7 @@ def _plus_minus_in(session: Mapping[str, Any], ledger: Ledger) -> PlusMinus | No
     if not {"outer_edges", "gaps", "devices"} <= session.keys():
         return None
     devices = msgspec.convert(session["devices"], dict[str, Device])
-    gaps_j = sum(gap.joules for gap in msgspec.convert(session["gaps"], list[Gap]))
+    gaps_j = sum(gap.beyond_edges_j for gap in msgspec.convert(session["gaps"], list[Gap]))
     gain_uj = sum(devices[label].gain * uj for label, uj in ledger.by_device().items() if label in devices)
     return PlusMinus(joules(math.sqrt(float(session["outer_edges"]))) + gaps_j, joules(gain_uj))
 

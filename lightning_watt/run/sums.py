@@ -77,7 +77,7 @@ def sums_of(ledgers: Iterable[Ledger], devices: Mapping[str, Device], edges: flo
         for stage, uj in ledger.uj_by_stage().items():
             stage_uj[stage] = stage_uj.get(stage, 0) + sum(uj.values())
             gain_uj += gain_of(uj, devices)
-    return Sums(stage_uj, edges, sum(gap.joules for gap in gaps), gain_uj)
+    return Sums(stage_uj, edges, sum(gap.beyond_edges_j for gap in gaps), gain_uj)
 
 
 def sums_ahead(

@@ -110,6 +110,10 @@ def devices_from(raw: Mapping[str, Any]) -> dict[str, Device]:
     return {label: msgspec.convert({**fields, "label": label}, Device) for label, fields in known.items()}
 
 
+UNREAD = "it had not been read yet"
+"""Why a gap is one that a run begins with, before a device's first reading."""
+
+
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
     """A time whose energy a counter lost.
 
@@ -124,6 +128,11 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     seconds: NotNegative
     joules: NotNegative
     why: str
+
+    @property
+    def beyond_edges_j(self) -> float:
+        """Joules by which a run's total may be off because of it, beside what the run's own edges say."""
+        return 0.0 if self.why == UNREAD else self.joules
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightning_watt.meter.timeline import MAX_SAMPLES, STANDSTILL_S, Timeline
-from lightning_watt.sources.base import Device, Gap, Reading
+from lightning_watt.sources.base import UNREAD, Device, Gap, Reading
 
 S = 1_000_000_000
 J = 1_000_000  # microjoules
@@ -319,3 +319,53 @@ def test_a_hole_between_samples_that_alone_tell_the_energy_is_a_gap(hole_s):
     [gap] = line.gaps
     assert gap.seconds == pytest.approx(hole_s + 0.1, abs=0.11)
     assert gap.joules == pytest.approx(gap.seconds * 300)
+
+
+# ---- before the first reading ----
+
+
+def late_line(*readings: tuple[float, float], began_s: float = 10.0, samples=()) -> Timeline:
+    line = Timeline(BOARD)
+    line.began_ns = round(began_s * S)
+    for i, (seconds, joules) in enumerate(readings):
+        power = tuple((round(t * S), w) for t, w in samples) if i == 0 else ()
+        line.add(Reading("gpu0", round(seconds * S), round(joules * J), power))
+    return line
+
+
+def test_what_was_used_before_a_late_first_reading_is_charged_and_all_of_it_is_uncertain():
+    line = late_line((10.4, 1000), (11.4, 1200))  # 200 W, read 0.4 s after the run had begun
+    assert joules_at(line, 10, 10.2, 10.4, 11.4) == [0, 40, 80, 280]
+    assert line.gaps == (Gap(device="gpu0", seconds=0.4, joules=80.0, why=UNREAD),)
+    edges_j = line.edge_uj_at([10 * S, round(10.2 * S), round(10.4 * S)]) / J
+    # From a moment on, so much of the guess is still to come; and the counter's own tick.
+    assert edges_j - edges_j[-1] == pytest.approx([80, 40, 0])
+
+
+def test_the_samples_tell_it_where_there_are_some():
+    samples = [(10.0, 100), (10.2, 100), (10.4, 100)]
+    assert joules_at(late_line((10.4, 1000), (11.4, 1200), samples=samples), 10.4, 11.4) == [40, 240]
+
+
+def test_nothing_is_known_before_the_second_reading_if_the_first_came_late():
+    line = late_line((10.4, 1000))
+    assert line.is_late
+    assert line.frontier_ns == 10 * S  # nothing is settled yet, as if it had used nothing
+    line.add(Reading("gpu0", 11 * S, 1100 * J))
+    assert not line.is_late
+    assert line.frontier_ns == 11 * S
+
+
+def test_a_first_reading_in_time_or_of_before_the_run_leaves_no_gap():
+    for first_s in (9.0, 10.0):
+        line = late_line((first_s, 1000), (11, 1100))
+        assert not line.gaps
+        assert joules_at(line, first_s, 11) == [0, 100]
+
+
+def test_a_hole_is_a_gap_only_as_far_as_it_lies_in_the_run():
+    line = Timeline(Device("gpu0", "a board", "GPU-0", "nvml-power"))
+    line.began_ns = 12 * S
+    line.add(Reading("gpu0", 10 * S, 0, ((10 * S, 100.0),)))
+    line.add(Reading("gpu0", 13 * S, 300 * J, ((13 * S, 100.0),)))
+    assert line.gaps == (Gap(device="gpu0", seconds=1.0, joules=100.0, why="there were no power samples"),)
