@@ -8,7 +8,9 @@ has just been taken.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from types import ModuleType
 from typing import Any
 
@@ -74,13 +76,16 @@ class PowerSamples:
         now_ns, offsets = self._look()
         self._follow(now_ns, offsets)
         stamped = self._newer()
+        if self.clock_name and 2 * _past(stamped, _latest_us(now_ns + offsets[self.clock_name])) < len(stamped):
+            # Most are of the future: it was taken from an old sample, by a clock that is a little behind the right one.
+            self.clock_name, self._possible = "", list(self._clocks)
         if not self.clock_name:
             self._learn(stamped, now_ns, offsets)
         if not self.clock_name:
             return ()
         offset_ns = offsets[self.clock_name]
         # One of the future was stamped before the clock was set back, or by a driver that is confused.
-        latest_us = (now_ns + offset_ns + STEP_NS) // NS_PER_US
+        latest_us = _latest_us(now_ns + offset_ns)
         found = [(us, w) for us, w in stamped if self._last_us < us <= latest_us and w <= UNLIKELY_W]
         if found:
             self._last_us = found[-1][0]
@@ -100,13 +105,17 @@ class PowerSamples:
         return sorted((int(s.timeStamp), s.sampleValue.uiVal / 1000) for s in raw if s.timeStamp)
 
     def _learn(self, stamped: list[tuple[int, float]], now_ns: int, offsets: dict[str, int]) -> None:
-        """Take the clock by which the newest sample is the freshest, if it is fresh by any."""
-        newest_ns = max((us for us, _ in stamped if us > self._last_us), default=0) * NS_PER_US
-        ages = {name: now_ns + offsets[name] - newest_ns for name in self._possible}
-        fitting = [name for name in self._possible if -STEP_NS <= ages[name] <= FRESH_NS]
-        if not newest_ns or not fitting:
+        """Take the clock by which the fewest samples are of the future and the newest is the freshest, if fresh by any."""
+        new = [one for one in stamped if one[0] > self._last_us]
+        fitting: dict[str, tuple[int, int]] = {}
+        for name in self._possible:
+            past = _past(new, _latest_us(now_ns + offsets[name]))
+            age_ns = now_ns + offsets[name] - new[past - 1][0] * NS_PER_US if past else FRESH_NS + 1
+            if age_ns <= FRESH_NS:
+                fitting[name] = (len(new) - past, max(0, age_ns))
+        if not fitting:
             return
-        self.clock_name = name = min(fitting, key=lambda one: max(0, ages[one]))
+        self.clock_name = name = min(fitting, key=lambda one: fitting[one])
         others = [other for other in self._possible if abs(offsets[other] - offsets[name]) <= STEP_NS]
         self._possible = others if len(others) > 1 else [name]
         self._offsets = offsets
@@ -124,6 +133,16 @@ class PowerSamples:
         step_ns = offsets[self.clock_name] - before[self.clock_name]
         if abs(step_ns) > STEP_NS:
             self._last_us += step_ns // NS_PER_US
+
+
+def _latest_us(now_ns: int) -> int:
+    """The latest stamp that is not of the future, by a clock that shows `now_ns`."""
+    return (now_ns + STEP_NS) // NS_PER_US
+
+
+def _past(stamped: Sequence[tuple[int, float]], latest_us: int) -> int:
+    """How many of these samples, oldest first, are not of the future."""
+    return bisect_right(stamped, latest_us, key=itemgetter(0))
 
 
 class Integral:

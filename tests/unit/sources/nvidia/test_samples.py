@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pynvml
@@ -12,8 +13,9 @@ from lightning_watt import EnergyMeter
 from lightning_watt.meter.latch import EndingClock
 from lightning_watt.sources.base import HOST_CLOCK, Reading, boot_ns
 from lightning_watt.sources.nvidia.samples import PowerSamples
-from lightning_watt.testing import Board, Fault, constant
+from lightning_watt.testing import Board, Fault, Lab, ReplayClock, constant
 from lightning_watt.testing.doubles import MS, FakeClock, S
+from lightning_watt.testing.nvml_lab.clock import UNIX_OFFSET_NS
 from tests.unit.lab_boards import AGE_S, machine, opened
 
 
@@ -121,9 +123,16 @@ def test_a_board_without_a_counter_whose_stamps_count_from_boot_is_measured():
     assert meter.devices[0].source == "nvml-power"
 
 
-def test_stamps_of_no_clock_are_told_and_give_no_shape_until_one_fits():
+def of_no_clock(*, ahead: bool = True) -> float:
+    """By how many seconds a clock since boot is none of this machine's, which may have been started just now."""
+    return 500.0 if ahead else -time.monotonic() / 2
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_stamps_of_no_clock_are_told_and_give_no_shape_until_one_fits(ahead):
     """A time namespace, say, or a buffer that nothing has come into for long."""
-    with machine(a_board(slept(-500), slept(500, at_s=AGE_S + 0.3), stamps="boot")) as lab:
+    off_s = of_no_clock(ahead=ahead)
+    with machine(a_board(slept(off_s), slept(-off_s, at_s=AGE_S + 0.3), stamps="boot")) as lab:
         source, [device] = opened()
         [before] = source.read()
         assert isinstance(before, Reading)
@@ -137,12 +146,53 @@ def test_stamps_of_no_clock_are_told_and_give_no_shape_until_one_fits():
 
 
 def test_a_board_without_a_counter_whose_stamps_fit_no_clock_is_asked_for_its_power():
-    with machine(a_board(slept(-500), stamps="boot", counter_ms=None, power_window_ms=0)):
+    with machine(a_board(slept(of_no_clock()), stamps="boot", counter_ms=None, power_window_ms=0)):
         source, [device] = opened()
         time.sleep(0.05)
         readings = source.read()
     assert (device.source, source.due_s) == ("nvml-power", 0.1)
     assert readings[-1].energy_uj == pytest.approx(150 * (readings[-1].t_ns - readings[0].t_ns) / 1000, rel=1e-6)
+
+
+class NearClock(ReplayClock):
+    """The wall clock of a machine that was started with it at zero, as boards without a battery for it are."""
+
+    def unix_ns(self) -> int:
+        return self.now_ns() + NEAR_S * S
+
+
+NEAR_S = 1
+"""How far such a machine's wall clock is ahead of the time since boot: what the kernel took."""
+
+
+def near(board: Board) -> tuple[NearClock, Lab]:
+    clock = NearClock()
+    stamped_unix = board.stamps == "unix"
+    faults = [*board.faults, slept(NEAR_S - UNIX_OFFSET_NS / S)] if stamped_unix else board.faults
+    return clock, Lab([replace(board, faults=faults)], clock=clock, t0_ns=clock.now_ns() - 100 * S)
+
+
+@pytest.mark.parametrize(("stamps", "clock_name"), [("unix", "realtime"), ("boot", "boottime")])
+@pytest.mark.parametrize("samples_ms", [20, 7000])
+def test_clocks_that_are_near_each_other_are_told_apart_at_the_latest_by_the_next_sample(stamps, clock_name, samples_ms):
+    """The newest sample is two seconds old where they are seldom: it fits either clock."""
+    clock, lab = near(a_board(samples_ms=samples_ms, stamps=stamps))
+    with lab.running(children=False):
+        samples = samples_of(clock)
+        samples.read()
+        clock.sleep(5.05)
+        found = samples.read()
+        assert samples.clock_name == clock_name
+        assert found
+        assert all((t_ns - lab.t0_ns + MS) % (samples_ms * MS) < 2 * MS for t_ns, _ in found)
+
+
+def test_a_sample_of_the_future_among_others_hides_no_clock():
+    ahead = Fault("clock_step", at_s=AGE_S - 0.01, seconds=50)
+    with machine(a_board(ahead, slept(-50, at_s=AGE_S + 0.01), stamps="boot")) as lab:
+        samples = samples_of(HOST_CLOCK)
+        assert samples.clock_name == "boottime"
+        assert is_in_step(samples.read(), lab)
 
 
 def test_a_buffer_that_has_run_dry_is_no_fault_and_tells_its_clock_later():
