@@ -1,7 +1,8 @@
 """Which way of computing takes the fewest joules for the same samples, by how much, and whether that is sure.
 
 Candidates are projections of one training that differ in how it is computed. Each is repeated in rounds, in which all
-candidates come in turn, so that what changes slowly (a room, a board that warms up) is in all of them.
+candidates come in turn, early and late alike (`order`), so that what changes slowly (a room, a board that warms up) is in
+all of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -115,7 +115,7 @@ def more_than(one: Candidate, other: Candidate, drift: float = 0.0) -> Amount:
 def drift_per_s(candidates: Sequence[Candidate]) -> float:
     """By which share the candidates' joules rise in a second, over their rounds; 0 if none was repeated.
 
-    One candidate of each round always comes before another, so a drift is in their difference.
+    A candidate that on average came before another, as with an odd number of rounds, has less of the drift.
     """
     products = squares = 0.0
     for one in candidates:
@@ -142,16 +142,16 @@ def unfair(one: Candidate, candidates: Sequence[Candidate]) -> str:
         said.append("not repeated")
     elif len(rounds) > 1:
         said.append("not all have the same rounds")
-    elif _is_in_one_piece(one, candidates):
+    elif not _came_in_turn(one, candidates):
         said.append("not in turn with the others")
     return "; ".join(said) or FAIR
 
 
-def _is_in_one_piece(one: Candidate, candidates: Sequence[Candidate]) -> bool:
-    """Whether its rounds came one after the other, without the others' between them."""
+def _came_in_turn(one: Candidate, candidates: Sequence[Candidate]) -> bool:
+    """Whether each of its rounds began after the same number of rounds of all others: theirs, but for one round."""
     starts = sorted((start, other is one) for other in candidates for start in other.rows["started_unix_s"])
     places = [place for place, (_, own) in enumerate(starts) if own]
-    return all(later - earlier == 1 for earlier, later in pairwise(places))
+    return all(place // len(candidates) == turn for turn, place in enumerate(places))
 
 
 def _table(work: pd.DataFrame, candidates: Sequence[Candidate]) -> Table:
@@ -225,9 +225,9 @@ def _verdict(candidates: Sequence[Candidate], differences: Sequence[Amount], swe
 
 
 _NOTE: Final = (
-    "All numbers are projected from parts of trainings. The candidates come in turn, in rounds, and are compared round by "
-    "round: the ± of a difference is how the rounds differ, at 95 %, with the machine's drift; with fewer than three rounds "
-    "also what the projections state of themselves, and between devices their errors of scale. Once: set-up, compilation, "
-    "the median over the rounds. Equal samples say nothing of equal accuracy: another batch size or precision may need "
-    "another number of epochs."
+    "All numbers are projected from parts of trainings. The candidates come in turn, in rounds of different orders, and are "
+    "compared round by round: the ± of a difference is how the rounds differ, at 95 %, with the machine's drift as far as "
+    "one came earlier than the other; with fewer than three rounds also what the projections state of themselves, and "
+    "between devices their errors of scale. Once: set-up, compilation, the median over the rounds. Equal samples say "
+    "nothing of equal accuracy: another batch size or precision may need another number of epochs."
 )

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from experiments.command_line import CONF
@@ -59,14 +58,20 @@ def test_groups_hold_the_contract() -> None:
     assert set(options("device")) >= {"auto", "cpu", "gpu"}
 
 
-def test_advice_takes_its_candidates_in_turn() -> None:
-    """The sweep's first list varies slowest, and its own parameters come before the command line's."""
-    sweeper = composed("study=advice", "rounds=3", hydra=True).hydra.sweeper
-    (order,) = BasicSweeper.split_arguments(
-        OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in sweeper.params.items()), "compile=false,true"]),
-        None,
-    )
-    assert order == [[f"phase.round={n}", f"compile={on}"] for n in range(3) for on in ("False", "True")]
+def test_advice_takes_its_candidates_in_turn_and_each_early_and_late_alike() -> None:
+    sweeper = composed("study=advice", "rounds=4", hydra=True).hydra.sweeper
+    given = [*(f"{key}={value}" for key, value in sweeper.params.items()), "num_workers=0,1,2", "compile=false,true"]
+    made = get_class(sweeper._target_)
+    (jobs,) = made.split_arguments(OverridesParser.create().parse_overrides(given), sweeper.max_batch_size)
+    rounds = [jobs[start : start + 6] for start in range(0, 24, 6)]
+    assert [{job[0] for job in jobs} for jobs in rounds] == [{f"phase.round={number}"} for number in range(4)]
+    orders = [[tuple(job[1:]) for job in jobs] for jobs in rounds]
+    assert [sorted(order) for order in orders] == [sorted(orders[0])] * 4
+    assert {sum(order.index(one) for order in orders) for one in orders[0]} == {4 * 5 // 2}
+    assert len({tuple(order) for order in orders}) == 4
+    in_parts = made.split_arguments(OverridesParser.create().parse_overrides(given), 7)
+    assert [len(part) for part in in_parts] == [7, 7, 7, 3]
+    assert [job for part in in_parts for job in part] == jobs
 
 
 @pytest.mark.parametrize("scale", SCALES)
