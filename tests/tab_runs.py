@@ -112,9 +112,16 @@ def provider(logdir: Path) -> MultiplexerDataProvider:
     from tensorboard.backend.event_processing.data_ingester import DEFAULT_TENSOR_SIZE_GUIDANCE
 
     events = EventMultiplexer(tensor_size_guidance=dict(DEFAULT_TENSOR_SIZE_GUIDANCE))
-    events.AddRunsFromDirectory(str(logdir))
+    found = MultiplexerDataProvider(events, str(logdir))
+    reload(found)
+    return found
+
+
+def reload(data_provider: MultiplexerDataProvider) -> None:
+    """Read what is new in its directory, as TensorBoard does every few seconds."""
+    events = data_provider._multiplexer
+    events.AddRunsFromDirectory(data_provider._logdir)
     events.Reload()
-    return MultiplexerDataProvider(events, str(logdir))
 
 
 def client(data_provider: Any, *plugins: Any) -> Client:

@@ -21,6 +21,7 @@ from lightning_watt.errors import RecordError
 from lightning_watt.record.difference import difference
 from lightning_watt.record.writer import to_json
 from lightning_watt.tensorboard.reader import Reader
+from lightning_watt.tensorboard.records import Records
 
 STATIC = Path(__file__).parent / "static"
 # Not from the machine's own table, which may call scripts text/plain; browsers refuse such modules.
@@ -43,6 +44,7 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
 
     def __init__(self, tb_context: Any) -> None:
         self._provider = tb_context.data_provider
+        self._records = Records()
 
     def frontend_metadata(self) -> Any:
         """How TensorBoard shows the tab."""
@@ -50,7 +52,7 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
 
     def is_active(self) -> bool:
         """Whether any run was measured; if not, the tab is in the menu of inactive ones and shows what to do."""
-        return self._provider is not None and Reader(self._provider, context.RequestContext(), "").any_runs()
+        return self._provider is not None and Reader(self._provider, context.RequestContext(), "", self._records).any_runs()
 
     def get_plugin_apps(self) -> dict[str, App]:
         """The routes. Only files that lie in `static/` now have one, so no request can name another."""
@@ -119,7 +121,7 @@ class WattPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has
 
     def _reader(self, request: Request) -> Reader:
         environ = request.environ
-        return Reader(self._provider, plugin_util.context(environ), plugin_util.experiment_id(environ))
+        return Reader(self._provider, plugin_util.context(environ), plugin_util.experiment_id(environ), self._records)
 
 
 def _file_app(file: Path) -> App:

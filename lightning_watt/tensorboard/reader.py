@@ -7,35 +7,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 from tensorboard.data.provider import RunTagFilter
 
 from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.errors import RecordError
-from lightning_watt.record.read import Heading
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import Epoch
 from lightning_watt.tensorboard.curves import OF_A_RUN, Curves, curves_of
-from lightning_watt.tensorboard.rows import (
-    ACCURACY,
-    DEVICE_POWER,
-    ENERGY,
-    FORECAST,
-    POWER,
-    RECORD,
-    UNCERTAINTY,
-    Remembered,
-    decoded,
-    raw_json,
-)
+from lightning_watt.tensorboard.records import MAX_RECORDS, Records, texts_of
+from lightning_watt.tensorboard.rows import ACCURACY, DEVICE_POWER, ENERGY, FORECAST, POWER, UNCERTAINTY, decoded
 from lightning_watt.tensorboard.runs import Run, is_news, run_of
 
 MAX_POINTS = 300
 """Points of one curve: as many as a chart has pixels to spare for."""
 MAX_CURVES = 16
 """Runs whose curves are sent in one answer."""
-MAX_RECORDS = 20
-"""Records that are looked at of one directory, into which several Trainers may have logged."""
 EARLIER = " · "
 """Between the name that TensorBoard gives to a directory, and the number of an earlier run in it."""
 
@@ -47,10 +33,11 @@ class Reader:
         provider: TensorBoard's data provider.
         context: its request context.
         experiment: the experiment's id.
+        records: what earlier requests have read.
     """
 
-    def __init__(self, provider: Any, context: Any, experiment: str) -> None:
-        self._provider = provider
+    def __init__(self, provider: Any, context: Any, experiment: str, records: Records) -> None:
+        self._provider, self._records = provider, records
         self._where: dict[str, Any] = {"ctx": context, "experiment_id": experiment}
 
     def any_runs(self) -> bool:
@@ -62,19 +49,23 @@ class Reader:
         return str(self._provider.experiment_metadata(**self._where).data_location)
 
     def runs(self) -> list[Run]:
-        """All measured runs by name: two reads, however many there are, and a third where rows are younger than records."""
+        """All measured runs by name.
+
+        It reads each last row and the list of records, however many runs there are; the records that are new; and further
+        rows of runs whose rows are younger than their records.
+        """
         last = {name: dict(rows) for name, rows in self._last({ENERGY}).items()}
-        texts = self._texts()
-        young = [name for name, rows in last.items() if is_news(rows[ENERGY], (texts.get(name) or [None])[-1])]
+        records = self._records.of(self._provider, self._where)
+        young = [name for name, rows in last.items() if is_news(rows[ENERGY], (records.get(name) or [None])[-1])]
         if young:
             stage_tags = {f"watt/{stage}/energy_kwh" for stage in STAGES}
             for name, rows in self._last({UNCERTAINTY, FORECAST, ACCURACY, *stage_tags}, young).items():
                 last[name].update(rows)
-        measured = {name for name, tags in last.items() if ENERGY in tags} | texts.keys()
+        measured = {name for name, tags in last.items() if ENERGY in tags} | records.keys()
         found: list[Run] = []
         for name in sorted(measured):
-            *earlier, newest = texts.get(name) or [None]
-            found += [run_of(f"{name}{EARLIER}{number}", {}, text) for number, text in enumerate(earlier, start=1)]
+            *earlier, newest = records.get(name) or [None]
+            found += [run_of(f"{name}{EARLIER}{number}", {}, one) for number, one in enumerate(earlier, start=1)]
             found.append(run_of(name, last.get(name, {}), newest))
         return found
 
@@ -85,7 +76,7 @@ class Reader:
             RecordError: it cannot be read.
         """
         directory, number = _directory_of(run)
-        texts = self._texts([run, directory])
+        texts = texts_of(self._provider, self._where, [run, directory])
         if texts.get(run):
             return decoded(texts[run][-1])
         earlier = texts.get(directory, [])[:-1]
@@ -121,7 +112,7 @@ class Reader:
             downsample=MAX_POINTS,
             run_tag_filter=RunTagFilter(runs=wanted, tags=tags),
         )
-        texts = self._texts(wanted)
+        texts = texts_of(self._provider, self._where, wanted)
         found = {}
         for run in asked:
             directory, number = (run, 0) if run in read else _directory_of(run)
@@ -134,37 +125,6 @@ class Reader:
             **self._where, plugin_name="scalars", run_tag_filter=RunTagFilter(runs=runs, tags=list(tags))
         )
         return found
-
-    def _texts(self, runs: list[str] | None = None) -> dict[str, list[Any]]:
-        """The last record's row of each run in a directory, by TensorBoard's name for it."""
-        found = self._provider.read_tensors(
-            **self._where,
-            plugin_name="text",
-            downsample=MAX_RECORDS,
-            run_tag_filter=RunTagFilter(runs=runs, tags=[RECORD]),
-        )
-        return {run: _one_each(tags[RECORD]) for run, tags in found.items() if tags.get(RECORD)}
-
-
-def _one_each(rows: Sequence[Any]) -> list[Any]:
-    """The last row of each session, in order; a session that a later one went on from is in that one's record."""
-    found: dict[str, Any] = {}
-    for row in rows:
-        heading = HEADINGS.of(row)
-        gone = {heading.session, *heading.resumes, ""}
-        found = {session: earlier for session, earlier in found.items() if session not in gone}
-        found[heading.session] = row
-    return list(found.values())
-
-
-def _heading(row: Any) -> Heading:
-    try:
-        return msgspec.json.decode(raw_json(row), type=Heading)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Heading()
-
-
-HEADINGS = Remembered(_heading)
 
 
 def _directory_of(run: str) -> tuple[str, int]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from hashlib import blake2b
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from lightning_watt.record.read import record_from_json
 from lightning_watt.record.record import Record
@@ -17,33 +15,6 @@ EPOCH = "epoch"
 ACCURACY, POWER, PATH = "watt/accuracy", "watt/power_w", "watt_vs_energy/accuracy"
 RECORD = "watt/record/text_summary"
 DEVICE_POWER = re.compile(r"watt/([^/]+)/power_w")
-
-
-Made = TypeVar("Made")
-
-
-class Remembered(Generic[Made]):
-    """What is made of text rows, remembered, because a poll every few seconds meets the same rows again.
-
-    Args:
-        make: makes it of a row.
-    """
-
-    most = 4096
-    """Rows that are remembered."""
-
-    def __init__(self, make: Callable[[Any], Made]) -> None:
-        self._make = make
-        self.known: dict[bytes, Made] = {}
-
-    def of(self, row: Any) -> Made:
-        """What is made of this row. It is to be copied before it is changed."""
-        key = blake2b(raw_json(row), digest_size=16).digest()
-        if key not in self.known:
-            if len(self.known) >= self.most:
-                self.known.clear()
-            self.known[key] = self._make(row)
-        return self.known[key]
 
 
 def decoded(row: Any) -> Record:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,7 @@ from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.errors import RecordError
 from lightning_watt.record.plus_minus import inherited_by, plus_minus
 from lightning_watt.record.record import Record
-from lightning_watt.tensorboard.rows import ACCURACY, ENERGY, FORECAST, UNCERTAINTY, Remembered, decoded, finite
+from lightning_watt.tensorboard.rows import ACCURACY, ENERGY, FORECAST, UNCERTAINTY, decoded, finite
 from lightning_watt.units import J_PER_KWH
 
 MAX_NEWS_S = 2.0
@@ -102,12 +102,29 @@ class Run(msgspec.Struct, kw_only=True):
     problem: str | None = None
 
 
-def run_of(name: str, last: Mapping[str, Any], text: Any | None) -> Run:
+class Recorded(NamedTuple):
+    """What a record says of its run, and when it was logged, in unix seconds."""
+
+    run: Run
+    unix: float
+
+
+def recorded(text: Any) -> Recorded:
+    """What the record in a text row says."""
+    found = Run(name="")
+    try:
+        _take_record(found, decoded(text))
+    except RecordError as error:
+        found.problem = str(error)
+    return Recorded(found, text.wall_time)
+
+
+def run_of(name: str, last: Mapping[str, Any], newest: Recorded | None) -> Run:
     """A run from its last rows and its last record, whichever of the two is younger."""
-    run = msgspec.structs.replace(OF_RECORDS.of(text), name=name) if text is not None else Run(name=name)
+    run = msgspec.structs.replace(newest.run, name=name) if newest is not None else Run(name=name)
     never = -math.inf
     rows_unix: float = last[ENERGY].wall_time if ENERGY in last else never
-    record_unix: float = text.wall_time if text is not None and run.problem is None else never
+    record_unix: float = newest.unix if newest is not None and run.problem is None else never
     run.seen_unix = finite(max(rows_unix, record_unix))
     if rows_unix > record_unix:
         _take_rows(run, last)
@@ -118,22 +135,9 @@ def run_of(name: str, last: Mapping[str, Any], text: Any | None) -> Run:
     return run
 
 
-def is_news(row: Any, text: Any | None) -> bool:
+def is_news(row: Any, newest: Recorded | None) -> bool:
     """Whether a row is younger than a record."""
-    return text is None or row.wall_time > text.wall_time or OF_RECORDS.of(text).problem is not None
-
-
-def _of_record(text: Any) -> Run:
-    """What a record says."""
-    found = Run(name="")
-    try:
-        _take_record(found, decoded(text))
-    except RecordError as error:
-        found.problem = str(error)
-    return found
-
-
-OF_RECORDS = Remembered(_of_record)
+    return newest is None or row.wall_time > newest.unix or newest.run.problem is not None
 
 
 def _take_record(run: Run, record: Record) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,7 +20,7 @@ from lightning_watt.record.writer import to_json
 from lightning_watt.tensorboard import curves, plugin, rows
 from lightning_watt.tensorboard.plugin import STATIC, WattPlugin
 from lightning_watt.tensorboard.reader import MAX_CURVES, MAX_POINTS
-from lightning_watt.tensorboard.runs import MAX_SETTINGS, MAX_TEXT, OF_RECORDS
+from lightning_watt.tensorboard.runs import MAX_SETTINGS, MAX_TEXT
 from lightning_watt.units import J_PER_KWH
 from tests.tab_runs import BEGAN_UNIX, ROW_S, client, get, provider, record, write_rows, write_run, write_text
 
@@ -90,18 +89,6 @@ def test_a_runs_settings_are_numbers_and_texts_and_not_too_many(tmp_path):
     assert found["optimizer/name"] == "s" * MAX_TEXT
     assert len(found) == MAX_SETTINGS
     assert not {"layers", "scale"} & found.keys()
-
-
-def test_records_are_read_once_and_forgotten_when_there_are_too_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows.Remembered, "most", 2)
-    monkeypatch.setattr(OF_RECORDS, "known", {})
-    for number in range(3):
-        write_run(tmp_path, f"run{number}", 1.0 + number, 0.5, rows=1)
-    browser = tab(tmp_path)
-    first = get(browser, "runs")["runs"]
-    assert 0 < len(OF_RECORDS.known) <= 2
-    assert get(browser, "runs")["runs"] == first
-    assert [run["name"] for run in first] == ["run0", "run1", "run2"]
 
 
 def test_what_cannot_be_a_number_is_none():
@@ -283,29 +270,11 @@ def test_curves_by_device(tmp_path):
     assert power["gpu0"]["t"] == [BEGAN_UNIX + ROW_S * row for row in (1, 2, 3, 4)]
 
 
-class Counted:
-    """A data provider that counts what is asked of it."""
-
-    def __init__(self, inner):
-        self._inner = inner
-        self.asked = Counter()
-
-    def __getattr__(self, name):
-        self.asked[name] += 1
-        return getattr(self._inner, name)
-
-
-@pytest.mark.parametrize("count", [2, 40])
-def test_all_runs_cost_two_reads_however_many(tmp_path, count):
-    for number in range(count):
-        write_run(tmp_path, f"run{number}", 1.0 + number, 0.5, rows=1)
-    counted = Counted(provider(tmp_path))
-    browser = client(counted, WattPlugin)
-    counted.asked.clear()
-    assert len(get(browser, "runs")["runs"]) == count
-    assert counted.asked == {"read_last_scalars": 1, "read_tensors": 1, "experiment_metadata": 1}
-    wanted = [f"run{number}" for number in range(count)]
-    assert len(get(browser, "curves", {"run": [*wanted, "run0"]})) == min(count, MAX_CURVES)
+def test_no_more_curves_are_sent_than_a_chart_shows(tmp_path):
+    names = [f"run{number}" for number in range(MAX_CURVES + 1)]
+    for name in names:
+        write_run(tmp_path, name, 1.0, 0.5, rows=1)
+    assert list(get(tab(tmp_path), "curves", {"run": [*names, "run0"]})) == names[:MAX_CURVES]
 
 
 # ---- the page ----
