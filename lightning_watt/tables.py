@@ -11,20 +11,40 @@ from lightning_watt.units import digits
 
 WORDS = ("source", "kind", "name", "identity")
 """Columns of words, which stand on the left."""
+NARROWER = (("source", "name", "first", "second"), ("identity",))
+"""Columns whose cells are broken into lines where a table is too broad; identities only if that is not enough."""
+NARROWEST, APART, BESIDE_HEADING = 12, 2, 2
+"""Characters of such a column at least, between two columns, and that tabulate leaves free beside a heading."""
 
 
-def table(rows: list[list[str]], headers: list[str], form: str) -> str:
+def table(rows: list[list[str]], headers: list[str], form: str, width: int | None = None) -> str:
     """Lay out a table: numbers as they were formatted, on the right; the first column and words on the left.
 
     Args:
         rows: the cells.
         headers: the columns' names.
         form: `"simple"` for a terminal, `"html"` for a notebook.
+        width: the terminal's; cells of words take several lines where the table would be broader. None for any.
     """
     words = {headers[0], *WORDS}
     # A table without rows has no columns to align for tabulate before 0.10.
     align = ["left" if header in words else "right" for header in headers] if rows else None
-    return str(tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True, colalign=align))
+    most = _widths(rows, headers, width) if rows and width else None
+    return str(tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True, colalign=align, maxcolwidths=most))
+
+
+def _widths(rows: list[list[str]], headers: list[str], width: int) -> list[int | None]:
+    """Characters of each column so that all fit, as far as words can be broken; None for one that stays as it is."""
+    columns = zip(headers, *rows, strict=True)
+    natural = [max(len(name) + BESIDE_HEADING, *map(len, cells)) for name, *cells in columns]
+    fitted = list(natural)
+    for names in NARROWER:
+        while sum(fitted) + APART * (len(fitted) - 1) > width:
+            able = [at for at, name in enumerate(headers) if name in names and fitted[at] > NARROWEST]
+            if not able:
+                break
+            fitted[max(able, key=fitted.__getitem__)] -= 1
+    return [most if most < whole else None for most, whole in zip(fitted, natural, strict=True)]
 
 
 def draw_with_rich(tables: Sequence[tuple[list[list[str]], list[str]]], sentences: Sequence[str]) -> bool:

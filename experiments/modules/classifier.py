@@ -24,16 +24,20 @@ class Classifier(pl.LightningModule):
         recipe: how it is trained.
         num_classes: how many classes there are.
         linear_probe: train the classifier only; the rest stays as it is, in eval mode.
+        untrained: its weights are random, so that a test logs no accuracy: it would be that of chance.
 
     It logs `train_loss`, `val_loss`, `val_acc` and `test_acc`, which are top-1, and `test_top5` if there are more than five
     classes; accuracies are in [0, 1].
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, num_classes: int, *, linear_probe: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, num_classes: int, *, linear_probe: bool = False, untrained: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.linear_probe = linear_probe
+        self.untrained = untrained
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_top5 = MulticlassAccuracy(num_classes, top_k=TOP, average="micro") if num_classes > TOP else None
@@ -74,6 +78,8 @@ class Classifier(pl.LightningModule):
     def test_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
         images, labels = batch
         logits = self.model(images)
+        if self.untrained:
+            return
         self.test_accuracy(logits, labels)
         self.log("test_acc", self.test_accuracy)
         if self.test_top5 is not None:

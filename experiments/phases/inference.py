@@ -37,9 +37,9 @@ def inference(
         match: "names", or "order" for files with other names for the same layers.
 
     Returns:
-        `test_acc` and, with more than five classes, `test_top5`, both in [0, 1]; `joules_per_image`, `wh_per_1000_images`,
-        `images_per_second`, `joules_per_gflop`, `boundary_share`, `passes`; its note says what ended the repetitions.
-        Without energy (watt=none) only what needs none.
+        `test_acc` and, with more than five classes, `test_top5`, both in [0, 1], unless the weights are random;
+        `joules_per_image`, `wh_per_1000_images`, `images_per_second`, `joules_per_gflop`, `boundary_share` and `passes`. Its
+        note says what ended the repetitions. Without energy (watt=none) only what needs none.
 
     Raises:
         WeightsError: if there are no weights, they have no classifier or one for other classes, or they do not fit.
@@ -72,7 +72,7 @@ def _module(job: Job, weights: Weights | None, match: str) -> tuple[pl.Lightning
     model = _classifier(job, weights, data, match)
     info = model_info(job.cfg, model, data, "inference") | settings_of(job.cfg, "inference")
     compile_model(model, job.cfg)
-    module = Classifier(model, Recipe(), data.num_classes)
+    module = Classifier(model, Recipe(), data.num_classes, untrained=job.start == SCRATCH)
     module.watt_model_info = info
     return module, data
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lightning_watt.record.text.drawn import say
+from lightning_watt.record.text.drawn import say, say_wrapped, width_of
 from lightning_watt.sources.discover import Discovery, discover
 from lightning_watt.sources.estimate import WATTS_PER_CORE
 from lightning_watt.tables import table
@@ -20,20 +20,25 @@ def doctor(*, as_json: bool = False) -> int:
         0 if something can be measured, 1 if there is only an estimate or nothing.
     """
     found = discover()
-    say(_as_json(found) if as_json else _in_words(found))
+    if as_json:
+        say(_as_json(found))
+    else:
+        _say_in_words(found)
     return 0 if found.measured else 1
 
 
-def _in_words(found: Discovery) -> str:
+def _say_in_words(found: Discovery) -> None:
     # A run takes the estimate only where nothing is measured.
     used = [device for device in found.devices if device.provenance == "measured" or not found.measured]
     rows = [[d.label, d.source, d.provenance, f"{d.gain:.0%}", d.name, d.uuid] for d in used]
-    lines = [table(rows, ["device", "source", "kind", "±", "name", "identity"], "simple")]
-    lines += [f"{device.label}: {device.note}" for device in used if device.note]
+    say(table(rows, ["device", "source", "kind", "±", "name", "identity"], "simple", width_of()))
+    lines = [f"{device.label}: {device.note}" for device in used if device.note]
     lines += [f"{device.label}: ± {device.gain:.0%}: {device.gain_source}." for device in used if device.gain_source]
     if found.missing:
         lines += ["", "Cannot be read here:"]
-        lines += [f"  {reason.source}: {reason.why}\n    Remedy: {reason.remedy}" for reason in found.missing]
+        lines += [
+            line for reason in found.missing for line in (f"  {reason.source}: {reason.why}", f"    Remedy: {reason.remedy}")
+        ]
     if found.measured:
         lines += ["", "Energy is measured here. Scope: what these devices draw, not the wall socket."]
     else:
@@ -42,7 +47,7 @@ def _in_words(found: Discovery) -> str:
             f"Nothing is measured here. Energy is estimated: {WATTS_PER_CORE} W for each busy thread of the process tree. "
             "It is labelled so, and off by tens of percent.",
         ]
-    return "\n".join(lines)
+    say_wrapped(*lines)
 
 
 def _as_json(found: Discovery) -> str:

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _call(asked, program)
     except (WattError, ValueError) as error:
-        print(f"lightning-watt: {error}", file=sys.stderr)  # noqa: T201
+        import_module("lightning_watt.record.text.drawn").complain(str(error))
         return USAGE
 
 

@@ -26,7 +26,7 @@ from lightning_watt.origin.slurm import slurm_facts
 from lightning_watt.record.claim import RunFiles
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow, Status
-from lightning_watt.record.text.drawn import say
+from lightning_watt.record.text.drawn import complain
 from lightning_watt.record.text.summary import drawing
 from lightning_watt.record.writer import RunWriter
 from lightning_watt.run.session import Session
@@ -160,14 +160,14 @@ def run_program(command: Sequence[str], directory: Path, settings: Settings, *, 
     name = command[0]
     if shutil.which(name) is None:
         if shutil.which(name, os.F_OK) is not None or (os.path.dirname(name) and os.path.isdir(name)):
-            say(f"lightning-watt: {name} is not executable: `chmod +x` it, or name its interpreter before it.", sys.stderr)
+            complain(f"{name} is not executable: `chmod +x` it, or name its interpreter before it.")
             return NOT_EXECUTABLE
-        say(f"lightning-watt: {name}: there is no such program.", sys.stderr)
+        complain(f"{name}: there is no such program.")
         return NOT_FOUND
     try:
         return MeasuredProgram(command, directory, settings, keeps_arguments=keeps_arguments).run()
     except OSError as error:
-        say(f"lightning-watt: {name} cannot be started: {error}.", sys.stderr)
+        complain(f"{name} cannot be started: {error}.")
         return NOT_EXECUTABLE
     except ValueError as error:
         raise error if isinstance(error, WattError) else ArgumentError(str(error)) from error

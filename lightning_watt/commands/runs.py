@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning_watt.record.difference import difference
 from lightning_watt.record.plus_minus import PlusMinus, inherited_by, plus_minus, together, with_inherited
 from lightning_watt.record.read import read_record, read_records, records_below
 from lightning_watt.record.record import Record
-from lightning_watt.record.text.drawn import say, width_of, wrapped
+from lightning_watt.record.text.drawn import say, say_wrapped, width_of, wrapped
 from lightning_watt.record.text.statement import statement
 from lightning_watt.record.text.summary import drawing
 from lightning_watt.run.lineage import energy_below
@@ -55,14 +56,13 @@ def compare(first: str, second: str) -> int:
     ]
     if any(run.inherited for run in runs):
         rows.insert(2, ["with inherited", *(_with_plus_minus(*with_inherited(run), unit) for run in runs)])
-    say(table(rows, ["", "first", "second"], "simple"))
+    say(table(rows, ["", "first", "second"], "simple", width_of()))
     more = "more" if found.joules >= 0 else "less"
     by = energy_in(unit, abs(found.joules), found.plus_minus_j)
     share = found.joules / (runs[0].energy.total_j or 1.0)
-    for sentence in ("", f"{found.verdict}: the second used {by} {more} ({share:+.1%}).", found.why):
-        say(wrapped(sentence, width_of()))
+    say_wrapped("", f"{found.verdict}: the second used {by} {more} ({share:+.1%}).", found.why)
     if any(run.status != "completed" for run in runs):
-        say("Not both of them completed: what they did may differ too.")
+        say_wrapped("Not both of them completed: what they did may differ too.")
     return 0 if found.is_sure else 1
 
 
@@ -78,11 +78,11 @@ def sum_up(root: str) -> int:
     kinds = sorted({str(record.energy.provenance) for _, record in records if record.energy.provenance})
     runs = ", ".join(f"{count} {status}" for status, count in statuses.items())
     used = _with_plus_minus(carried.own_j, carried.own)
-    say(f"{used} in {len(records)} runs ({runs}), {' and '.join(kinds)}. Each joule is counted once.")
+    say_wrapped(f"{used} in {len(records)} runs ({runs}), {' and '.join(kinds)}. Each joule is counted once.")
     if carried.inherited:
         outside = together(plus_minus(run) for run in carried.inherited if run.total_j)
         outside_j = carried.total_j - carried.own_j
-        say(f"The runs outside of it that these started from: {_with_plus_minus(outside_j, outside)}.")
+        say_wrapped(f"The runs outside of it that these started from: {_with_plus_minus(outside_j, outside)}.")
     return broken
 
 
@@ -103,6 +103,7 @@ def state(paths: Sequence[str], part: str | None, settings: Settings) -> int:
         record = _with_carbon(read_record(path), settings)
         name = Path(path).name if Path(path).suffix != ".json" else Path(path).absolute().parent.name
         said = statement(record, name)
+        said = replace(said, text=wrapped(said.text, width_of(), indent=0))
         say(str(said) if part is None else str(getattr(said, part.replace("-", "_"))))
         say("")
     return 0
@@ -141,7 +142,7 @@ def _read_below(root: str) -> tuple[list[tuple[Path, Record]], int]:
     found = records_below(root)
     for _, record in found:
         if isinstance(record, RecordError):
-            say(f"Left out: {record}")
+            say_wrapped(f"Left out: {record}")
     records = [(file, record) for file, record in found if isinstance(record, Record)]
     if not records:
         raise RecordError(f"{root}: there is no run record in it or below it. Did its runs use WattCallback(record=True)?")

@@ -283,18 +283,58 @@ def test_the_room_of_a_chart_is_there_before_it_is_and_its_buttons_are_of_the_th
 
 def test_a_joule_that_two_runs_hold_is_counted_once(browser, made):
     runs = [("a", [], 100.0, 0.0), ("b", ["a"], 150.0, 94.0), ("c", ["gone"], 120.0, 90.0), ("d", ["gone"], 95.0, 90.0)]
-    rows = [{"own_j": j, "session": session, "resumes": ids, "earlier_j": before} for session, ids, j, before in runs]
+    rows = [
+        {"own_j": j, "session": session, "resumes": ids, "earlier_j": before, "co2e_g": j / 10, "cost": j / 100}
+        for session, ids, j, before in runs
+    ]
     code = """async (rows) => {
         const { totalOf } = await import(new URL('static/totals.js', document.baseURI).href);
-        return totalOf(rows).joules;
+        const { tiles } = await import(new URL('static/views/tiles.js', document.baseURI).href);
+        const { root, update } = tiles({});
+        update({}, { rows: rows.map((row) => ({ ...row, joules: row.own_j, boundary_j: 3, gain_j: 0.1 * row.own_j })) });
+        return [totalOf(rows).sum, ...[...root.querySelectorAll('.tile:not([hidden]) p')].map((said) => said.textContent)];
     }"""
     records = []
     for session, resumes, total_j, before_j in runs:
         one = record(1.0, 0.5, session=session, resumes=resumes, resumed_j=before_j)
-        one.energy.total_j = total_j
+        one.energy.total_j, one.energy.boundary_j, one.energy.gain_j = total_j, 3.0, 0.1 * total_j
         records.append(one)
     with opened(browser, made) as page:
-        assert page.frame.evaluate(code, rows) == energy_below(Path("x"), records).own_j == 100 + 56 + 30 + 5 + 90
+        used = energy_below(Path("x"), records)
+        assert used.own_j == 100 + 56 + 30 + 5 + 90
+        # With each joule its CO2e and its cost.
+        said = ["281 J", f"± {used.own.total_j:.1f} J, each joule once", "28.1 g", "", "2.81", ""]
+        assert page.frame.evaluate(code, rows) == [used.own_j, *said]
+
+
+def test_runs_whose_names_are_numbers_are_told_apart_by_their_models_or_settings(browser, made):
+    """As the jobs of Hydra's sweeps are, and Lightning's versions."""
+    sweeps = {
+        "models": [{"timm_name": "vit", "params": 5}, {"timm_name": "resnet", "params": 6}],
+        "rates": [{"lr": 0.1, "seed": 1, "wd": 0}, {"lr": 0.1, "seed": 2, "wd": 1}, {"lr": 1 / 3, "seed": 3, "wd": 1}],
+        "seeds": [{"model": "vit", "seed": seed} for seed in (0, 1)],
+        "alike": [{"lr": 0.1}, {"lr": 0.1}],
+    }
+    code = """async (settings) => {
+        const { Store } = await import(new URL('static/state.js', document.baseURI).href);
+        const store = new Store();
+        let labels = [];
+        store.subscribe((state, { listed }) => (labels = listed.map(({ label }) => label)));
+        const runs = settings.map((hparams, at) => ({ name: `multirun/${at}`, unit: null, by_stage: {}, hparams }));
+        store.takeRuns({ runs, now_unix: 0, where: '' });
+        const all = labels;
+        store.set({ filter: 'resnet' });
+        return [all, labels];
+    }"""
+    with opened(browser, made) as page:
+        found = {name: page.frame.evaluate(code, runs) for name, runs in sweeps.items()}
+    assert {name: labels for name, (labels, _) in found.items()} == {
+        "models": ["0 · vit", "1 · resnet"],
+        "rates": ["0 · lr 0.1, wd 0", "1 · lr 0.1, wd 1", "2 · lr 0.333, wd 1"],
+        "seeds": ["0 · seed 0", "1 · seed 1"],
+        "alike": ["0", "1"],
+    }
+    assert found["models"][1] == ["1 · resnet"]
 
 
 def test_no_stage_looks_like_a_run(browser, made):

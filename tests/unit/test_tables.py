@@ -19,6 +19,21 @@ def test_the_first_column_is_on_the_left_whatever_its_name():
     assert lines[2].endswith(" 7")
 
 
+def test_cells_of_words_are_broken_where_the_table_is_broader_than_the_terminal():
+    rows = [
+        ["gpu0", "12.5", "nvml-counter", "NVIDIA RTX 6000 Ada Generation", "GPU-0123"],
+        ["gpu1", "1", "x", "y", "GPU-4567"],
+    ]
+    headers = ["device", "J", "source", "name", "identity"]
+    assert table(rows, headers, "simple", 80) == table(rows, headers, "simple")
+    lines = table(rows, headers, "simple", 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(line[30:47].strip() for line in lines[2:-1]) == "NVIDIA RTX 6000 Ada Generation"
+    assert all(word in "\n".join(lines) for word in ("12.5", "nvml-counter", "GPU-0123"))
+    narrow = table(rows, headers, "simple", 20)  # numbers stay whole whatever the width
+    assert "12.5" in narrow
+
+
 def test_a_ratio_has_four_digits_and_a_dash_where_there_is_nothing_to_divide_by():
     assert [ratio(10.0, 3), ratio(10.0, 0), ratio(0.0, 2.0)] == ["3.333", "-", "0"]
 

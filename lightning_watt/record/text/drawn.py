@@ -44,9 +44,9 @@ class Drawing:
         """As text.
 
         Args:
-            width: sentences are wrapped at so many characters; None for no wrapping.
+            width: sentences and cells are wrapped at so many characters; None for no wrapping.
         """
-        tables = [part for rows, headers in self.tables for part in (table(rows, headers, "simple"), "")]
+        tables = [part for rows, headers in self.tables for part in (table(rows, headers, "simple", width), "")]
         sentences = [wrapped(sentence, width) for sentence in self.sentences]
         return "\n".join([*([""] if tables else []), *tables, *sentences, *([self.where] if self.where else [])])
 
@@ -85,8 +85,13 @@ def width_of(stream: TextIO | None = None) -> int | None:
         return None
 
 
-def wrapped(sentence: str, width: int | None) -> str:
+def wrapped(sentence: str, width: int | None, indent: int = 2) -> str:
     """A sentence in lines of at most so many characters, as far as its words let it; later lines are indented.
+
+    Args:
+        sentence: one that may be indented itself.
+        width: the characters; None for one line.
+        indent: by how much later lines are indented more than the first.
 
     Example:
         >>> print(wrapped("The numbers above contain it.", 16))
@@ -96,7 +101,19 @@ def wrapped(sentence: str, width: int | None) -> str:
     """
     if not width or len(sentence) <= width:
         return sentence
-    return textwrap.fill(sentence, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    later = " " * (len(sentence) - len(sentence.lstrip()) + indent)
+    return textwrap.fill(sentence, max(width, 20), subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
+
+
+def say_wrapped(*sentences: str, stream: TextIO | None = None) -> None:
+    """Print sentences, each wrapped at the terminal's width; never raises."""
+    width = width_of(stream)
+    say("\n".join(wrapped(sentence, width) for sentence in sentences), stream)
+
+
+def complain(sentence: str) -> None:
+    """Print to standard error, in the command's name, what could not be done; never raises."""
+    say_wrapped(f"lightning-watt: {sentence}", stream=sys.stderr)
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from lightning_watt.record.plus_minus import PlusMinus, inherited_by, with_inherited
 from lightning_watt.record.schema import RecordFields
 from lightning_watt.record.text.summary import MOST_OF_IT, nothing_measured
-from lightning_watt.units import J_PER, digits, unit_that_fits
+from lightning_watt.units import J_PER, digits, energy_in, unit_that_fits
 
 WAYS = {
     "nvml-counter": "by the energy counters of the boards (NVML)",
@@ -88,12 +90,13 @@ def _text(record: RecordFields, version: str) -> str:
     energy = record.energy
     if energy.total_j is None:
         return nothing_measured(record)
+    shown = partial(energy_in, unit_that_fits(energy.total_j))  # one unit in all sentences
     is_measured = energy.provenance == "measured"
     verb = {"measured": "measured", "estimated": "estimated", "mixed": "partly measured and partly estimated"}
     what = "the sensors" if is_measured else "the estimate"
     whole = "This run" if record.status == "completed" else f"This run, which has the status {record.status!r},"
     sentences = [
-        f"{whole} used {_energy(energy.total_j, energy.uncertainty_j)} of electricity in {_duration(record)} on "
+        f"{whole} used {shown(energy.total_j, energy.uncertainty_j or 0.0)} of electricity in {_duration(record)} on "
         f"{_devices(record)}, "
         f"{verb[energy.provenance or 'measured']} {_ways(record)}; {_left_out(record)} are not included.",
         f"It was recorded with lightning_watt {version}; the ± holds the error of {what} "
@@ -107,40 +110,30 @@ def _text(record: RecordFields, version: str) -> str:
         )
     if record.slurm_j is not None:
         sentences.append(
-            f"Slurm had counted {_size(record.slurm_j)} for its job by then, of whole nodes, whoever else ran on them."
+            f"Slurm had counted {shown(record.slurm_j)} for its job by then, of whole nodes, whoever else ran on them."
         )
     inherited_j, of_inherited = inherited_by(record)
     if inherited_j:
         runs = "the run" if len(record.inherited) == 1 else f"the {len(record.inherited)} runs"
         whole_j, of_whole = with_inherited(record)
         sentences.append(
-            f"Not in it are the {_known(inherited_j, of_inherited)} of {runs} that it started from; with them it is "
-            f"{_known(whole_j, of_whole)}."
+            f"Not in it are the {_known(shown, inherited_j, of_inherited)} of {runs} that it started from; with them it is "
+            f"{_known(shown, whole_j, of_whole)}."
         )
     if record.wasted_j:
-        sentences.append(f"In it are {_size(record.wasted_j)} whose result was lost when the run was interrupted.")
+        sentences.append(f"In it are {shown(record.wasted_j)} whose result was lost when the run was interrupted.")
     if record.gaps:
         filled_j = sum(gap.joules for gap in record.gaps)
-        sentences.append(f"In it are {_size(filled_j)} that were filled in where readings were missing.")
+        sentences.append(f"In it are {shown(filled_j)} that were filled in where readings were missing.")
     missing = [reason for reason in record.missing if not reason.startswith("rapl:")]  # "CPUs" are named above
     if missing and is_measured:
         sentences.append(f"Not measured: {' '.join(missing)}")
     return " ".join(sentences)
 
 
-def _energy(total_j: float, plus_minus_j: float | None) -> str:
-    unit = unit_that_fits(total_j)
-    return f"{digits(total_j / J_PER[unit])} ± {digits((plus_minus_j or 0.0) / J_PER[unit], 2)} {unit}"
-
-
-def _known(joules: float, known: PlusMinus | None) -> str:
+def _known(shown: Callable[..., str], joules: float, known: PlusMinus | None) -> str:
     """An energy of several runs, as far as what is uncertain of it is known."""
-    return _energy(joules, known.total_j) if known is not None else f"{_size(joules)} (its ± is not known)"
-
-
-def _size(joules: float) -> str:
-    unit = unit_that_fits(joules)
-    return f"{digits(joules / J_PER[unit])} {unit}"
+    return shown(joules, known.total_j) if known is not None else f"{shown(joules)} (its ± is not known)"
 
 
 def _share(joules: float, of_j: float) -> str:

@@ -47,6 +47,39 @@ function withoutEnds(lists) {
   return lists.map((words) => words.slice(head, words.length - tail));
 }
 
+const NUMBER = /^(?:version_)?[\d\W_]*$/;
+const IS_NAME = ["timm_name", "model", "name"];
+const FIRST = [...IS_NAME, "family", "phase"];
+const FACTS = ["params", "gflops_per_sample", "settings", "seed"]; // they follow from others, or say nothing about the run
+const MOST_TOLD = 3;
+
+/**
+ * The names of runs that are numbers, as Hydra's jobs and Lightning's versions are, with what tells them apart: the model, or
+ * the fewest of their hyper-parameters.
+ *
+ * @param {Map<string, string>} short names by whole names
+ * @param {Map<string, Map<string, string>>} settings hyper-parameters by whole names
+ * @param {string[]} keys those that differ
+ * @returns {Map<string, string>} names by whole names
+ */
+export function toldNames(short, settings, keys) {
+  const folder = (label) => label.slice(0, label.lastIndexOf("/") + 1);
+  const numbered = [...short].filter(([, label]) => NUMBER.test(label.slice(folder(label).length)));
+  let told = new Map(numbered.map(([name, label]) => [name, [folder(label)]]));
+  const kinds = (parts) => new Set([...parts.values()].map((one) => one.join("\n"))).size;
+  const part = (key, value) => (value === undefined ? "" : IS_NAME.includes(key) ? value : `${key} ${rounded(value)}`);
+  const others = keys.filter((key) => !FIRST.includes(key) && !FACTS.includes(key));
+  for (const key of [...FIRST, ...others, ...FACTS].filter((key) => keys.includes(key))) {
+    const more = new Map([...told].map(([name, parts]) => [name, [...parts, part(key, settings.get(name).get(key))]]));
+    if (kinds(more) > kinds(told)) told = more;
+    if (kinds(told) === told.size || [...told.values()][0].length > MOST_TOLD) break;
+  }
+  const names = numbered.map(([name, label]) => [name, [label, told.get(name).slice(1).filter(Boolean).join(", ")]]);
+  return new Map([...short, ...names.map(([name, [label, more]]) => [name, more ? `${label} · ${more}` : label])]);
+}
+
+const rounded = (value) => (value.trim() !== "" && Number.isFinite(Number(value)) ? String(Number(Number(value).toPrecision(3))) : value);
+
 /** A text that fits: of a long one the beginning and the end, which is where names differ. */
 export function cut(text, length) {
   if (text.length <= length) return text;

@@ -5,7 +5,7 @@ import { USUAL, valueOf } from "./columns.js";
 import { energyUnit, known } from "./format.js";
 import { NO_GROUP, differing, grouping, groupsOf, settingsOf } from "./groups.js";
 import { paretoFront, ranks, sam } from "./metric.js";
-import { shortNames } from "./names.js";
+import { shortNames, toldNames } from "./names.js";
 import { withInherited } from "./plus_minus.js";
 
 export const DEFAULT_SCORING = { alpha: 5, beta: 5, unit: "kWh" };
@@ -105,18 +105,18 @@ export function matcher(filter) {
  */
 function derive(state, colours) {
   const runs = state.runs ?? [];
-  const short = shortNames(runs.map((run) => run.name));
-  const settings = new Map(runs.map((run) => [run, settingsOf(run)]));
+  const settings = new Map(runs.map((run) => [run.name, settingsOf(run)]));
   const keys = differing([...settings.values()]);
+  const labels = toldNames(shortNames(runs.map((run) => run.name)), settings, keys);
   const groupOf = grouping(state.group, keys);
   const passes = matcher(state.filter);
   const listed = runs
-    .filter((run) => passes(run.name))
+    .filter((run) => passes(run.name) || passes(labels.get(run.name)))
     .map((run) => {
-      const group = groupOf?.(run, settings.get(run)) ?? null;
+      const group = groupOf?.(run, settings.get(run.name)) ?? null;
       // A run without a group is grey where others have one.
       const colour = groupOf === null ? colours.of("run", run.name) : group === null ? null : colours.of(JSON.stringify(state.group), group);
-      return { ...toRow(run, state), settings: settings.get(run), group, colour, label: short.get(run.name) };
+      return { ...toRow(run, state), settings: settings.get(run.name), group, colour, label: labels.get(run.name) };
     });
   const rows = listed.filter((row) => !state.hidden.has(row.name));
   const apart = [rows.filter((row) => row.measured), rows.filter((row) => !row.measured)];

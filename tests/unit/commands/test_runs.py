@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import msgspec
 import pytest
 
 from lightning_watt.commands import doctor, program
@@ -47,6 +48,35 @@ def test_compare_says_whether_they_differ(runs, capsys):
     assert main(["compare", str(runs / "b" / "watt.json"), str(runs / "a")]) == 0
     said = capsys.readouterr().out
     assert "They differ: the second used 0.02778 ± 0 kWh more (+1.4%).\nBoth were measured on the same devices" in said
+
+
+@pytest.mark.parametrize("terminal", [76], indirect=True)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["show", "a"],
+        ["compare", "a", "b"],
+        ["sum", "."],
+        ["statement", "--only", "text", "a"],
+        ["doctor"],
+        ["show", "c" * 80],
+    ],
+    ids=lambda asked: asked[0],
+)
+def test_no_line_is_longer_than_the_terminal(runs, terminal, monkeypatch, asked):
+    stream, shown = terminal
+    monkeypatch.chdir(runs)
+    monkeypatch.setattr("sys.stdout", stream)
+    monkeypatch.setattr("sys.stderr", stream)
+    record = a_record(status="interrupted")
+    for label, device in record.energy.by_device.items():
+        record.energy.by_device[label] = msgspec.structs.replace(device, name="NVIDIA RTX 6000 Ada Generation of somebody")
+    (runs / "a" / "watt.json").write_bytes(to_json(record))
+    main(asked)
+    lines = shown().splitlines()
+    assert lines
+    # A name is not cut, so that it can be found.
+    assert [line for line in lines if len(line) > 76 and "c" * 80 not in line] == []
 
 
 def test_sum_counts_each_joule_once(runs, capsys):

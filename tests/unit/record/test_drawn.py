@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
-import pty
-import struct
-import termios
-from contextlib import suppress
 
 import pytest
 
@@ -19,27 +13,6 @@ SENTENCE = "The numbers above contain it, as all that devices draw: it is not ta
 DRAWING = Drawing(
     [(ROWS, ["stage", "J"])], [SENTENCE], "Record: /a/long/way/to a directory/with a name of its own/watt.json"
 )
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """A real terminal of 40 characters, and what has been shown on it."""
-    monkeypatch.delenv("COLUMNS", raising=False)
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
-    os.set_blocking(ours, False)
-    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
-
-        def shown() -> str:
-            stream.flush()
-            said = b""
-            with suppress(BlockingIOError):
-                while True:
-                    said += os.read(ours, 65536)
-            return said.decode().replace("\r\n", "\n")
-
-        yield stream, shown
-    os.close(ours)
 
 
 def test_sentences_wrap_at_the_terminals_width_and_tables_and_paths_do_not(terminal):

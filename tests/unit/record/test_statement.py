@@ -10,6 +10,7 @@ import yaml
 
 from lightning_watt.record import Accuracy, DeviceEnergy, Energy, Inherited, Record, Stage
 from lightning_watt.record.text.statement import statement
+from lightning_watt.sources.base import Gap
 from tests.unit.record.made import a_record
 
 ROOT = Path(__file__).parents[3]
@@ -69,13 +70,13 @@ def test_co2e_has_its_source_and_its_plus_minus():
 
 
 def test_a_resumed_run_that_started_from_another_says_both():
-    said = statement(a_run(status="interrupted", wasted_j=36.0, inherited=[Inherited(path="p", total_j=7.2e6)]))
+    said = statement(a_run(status="interrupted", wasted_j=3.6e4, inherited=[Inherited(path="p", total_j=7.2e6)]))
     assert said.text.startswith("This run, which has the status 'interrupted', used 1 ± 0.051 kWh")
     unknown = "(its ± is not known)"
     assert (
         f"Not in it are the 2 kWh {unknown} of the run that it started from; with them it is 3 kWh {unknown}." in said.text
     )
-    assert "In it are 36 J whose result was lost" in said.text
+    assert "In it are 0.01 kWh whose result was lost" in said.text
     assert 'training_type: "fine-tuning"' in said.model_card
 
 
@@ -83,6 +84,14 @@ def test_what_was_inherited_has_its_plus_minus():
     known = Inherited(path="p", total_j=7.2e6, uncertainty_j=0.36e6, gain_j=0.36e6)
     said = statement(a_run(inherited=[known])).text
     assert "the 2 ± 0.1 kWh of the run that it started from; with them it is 3 ± 0.15 kWh." in said
+
+
+def test_all_sentences_have_one_unit():
+    gap = Gap(device="gpu0", seconds=1.0, joules=9000.0, why="")
+    run = a_run(slurm_j=4e6, wasted_j=36e3, inherited=[Inherited(path="p", total_j=9e4)], gaps=[gap])
+    said = statement(run).text
+    assert len(re.findall(r" kWh\b", said)) == 6
+    assert not re.search(r"\d (J|Wh)\b", said)
 
 
 def test_an_estimate_is_called_one_everywhere():

@@ -20,9 +20,9 @@ export function tiles(store) {
 
   function update(state, { rows }) {
     const there = rows.filter((row) => known(row.joules));
-    const total = totalOf(there);
-    const unsure = together(there.map(ownParts));
-    put(made.energy, energy(total.joules), `± ${known(unsure) && there.length ? energy(unsure * total.share) : "unknown"}${total.share < 1 ? ", each joule once" : ""}`);
+    const { sum, share } = totalOf(there);
+    const unsure = together(there.map(ownParts).map(({ boundary, gain }) => ({ boundary, gain: known(gain) ? gain * share : null })));
+    put(made.energy, energy(sum), `± ${known(unsure) && there.length ? energy(unsure) : "unknown"}${share < 1 ? ", each joule once" : ""}`);
     put(made.co2e, ...sumOf(there, "co2e_g", (grams) => (grams >= 1000 ? `${sig(grams / 1000)} kg` : `${sig(grams)} g`)));
     put(made.cost, ...sumOf(there, "cost", sig));
     const times = rows.map((row) => row.seconds).filter(known);
@@ -51,8 +51,10 @@ function put(one, text, more) {
   say(one.more, more);
 }
 
+/** The sum of what goes with the energy, each joule once. */
 function sumOf(rows, key, format) {
-  const values = rows.map((row) => row[key]).filter(known);
-  const sum = values.reduce((a, b) => a + b, 0);
-  return values.length ? [format(sum), values.length < rows.length ? `of ${values.length} of ${rows.length} runs` : ""] : [NONE, ""];
+  const there = rows.filter((row) => known(row[key]) && row.own_j > 0);
+  if (!there.length) return [NONE, ""];
+  const { sum } = totalOf(there, (row) => row[key] / row.own_j);
+  return [format(sum), there.length < rows.length ? `of ${there.length} of ${rows.length} runs` : ""];
 }
