@@ -17,15 +17,16 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.tuner import Tuner
 
 from experiments.data.base import ImageData
-from experiments.models import OWN, size_of
+from experiments.models import size_of
 from experiments.modules.batches import BatchError, Split, largest_fitting, split_batch
 from experiments.modules.recipe import Recipe
 from experiments.restart.resume import LAST, NameFit, Resume, WholeCheckpoints, metrics_of, note_done
 from experiments.settings import world_size
+from experiments.zoo import OWN
 
 FIND = "find"
 """What `micro_batch=` is called to be found."""
-LOGGED_INFO = ("family", "timm_name", "phase", "data", "scale", "image_size", "params", "gflops_per_sample")
+LOGGED_INFO = ("family", "timm_name", "task", "phase", "data", "scale", "image_size", "params", "gflops_per_sample")
 
 
 @dataclass(frozen=True)

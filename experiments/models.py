@@ -13,10 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.base import ImageData
 from experiments.modules.recipe import Recipe
-from experiments.zoo import ANY, Size, family_of, known_facts, pretraining_of, published_config
+from experiments.tasks.base import task_of
+from experiments.zoo import ANY, OWN, Size, family_of, known_facts, pretraining_of, published_config
 
-OWN = "own"
-"""What `model=` is called for a LightningModule of the user's own."""
 OWN_KEYS = ("family", "timm_name", "image_size", "options", "recipe")
 """What the config holds about such a module beside its constructor's arguments."""
 
@@ -120,6 +119,8 @@ def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -
         "timm_name": size.timm_name,
         **facts,
         "pretraining": pretraining_of(cfg.model.family),
+        "task": task_of(cfg).name,
+        "metric": task_of(cfg).metric,
         "phase": phase,
         "scale": cfg.scale.name,
         "data": data.name,

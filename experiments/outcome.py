@@ -37,7 +37,7 @@ def save_outcome(
         overrides: what the command line changed.
         config: what tells the job's config from others.
     """
-    groups = ("model", "phase", "data", "scale")
+    groups = ("task", "model", "phase", "data", "scale")
     content: dict[str, Any] = {group: choices.get(group) for group in groups}
     content |= {"overrides": list(overrides), "config": config}
     content["status"] = "running" if outcome is None else "completed"

@@ -22,6 +22,7 @@ from experiments.job import Job, Outcome, prepare_torch, wants_boards
 from experiments.outcome import describe, energy_tables, read_outcome, save_outcome
 from experiments.restart.resume import FITS, read_resume, resume_in
 from experiments.restart.skip_done import config_key, find_sweep, goes_on, hold
+from experiments.tasks.base import check_combination, task_of
 
 TERMINATED = 128 + signal.SIGTERM  # what a shell makes of it
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def _main(cfg: DictConfig, directory: Path) -> float:
     is_same = earlier.get("config") == key
     if is_same and earlier["status"] == "completed":
         print(f"skipped      {directory}: it is complete")
-        return _result(earlier.get("metrics", {}))
+        return _result(cfg, earlier.get("metrics", {}))
     save = partial(save_outcome, directory, hydra_cfg.runtime.choices, overrides=hydra_cfg.overrides.task, config=key)
     if rank_zero_only.rank == 0:
         OmegaConf.save(cfg, directory / "config.yaml")
@@ -69,12 +70,12 @@ def _main(cfg: DictConfig, directory: Path) -> float:
         save(outcome)
         tables = energy_tables(outcome) if hydra_cfg.mode != RunMode.MULTIRUN else []  # a sweep has a table of its own
         print(*tables, describe(outcome), sep="\n")
-    return _result(outcome.metrics)
+    return _result(cfg, outcome.metrics)
 
 
-def _result(metrics: Mapping[str, float | None]) -> float:
-    """What Hydra's sweepers compare."""
-    accuracy = metrics.get("test_acc")
+def _result(cfg: DictConfig, metrics: Mapping[str, float | None]) -> float:
+    """What Hydra's sweepers compare: the task's accuracy."""
+    accuracy = metrics.get(task_of(cfg).logged)
     return math.nan if accuracy is None else float(accuracy)
 
 
@@ -85,7 +86,11 @@ def run(cfg: DictConfig, directory: Path, *, go_on: bool = False) -> Outcome:
         cfg: the config.
         directory: where all that the job writes goes.
         go_on: whether it goes on with what an earlier start left there.
+
+    Raises:
+        TaskError: if the model, the data or the phase does not serve the task.
     """
+    check_combination(cfg)
     # The data sets that are kept as tensors load faster without workers; Lightning cannot know.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # BEiT's tokenizer is frozen, and in eval mode on purpose.

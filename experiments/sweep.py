@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,30 @@ from rich.table import Column, Table
 from typing_extensions import override
 
 from experiments.outcome import NAME
+from experiments.tasks.base import TASKS, Task
 from experiments.zoo import ANY
 from lightning_watt import energy_of, read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.units import digits
 
-COLUMNS = ("model", "on", "phase", "top-1", "own J", "± J", "with inherited", "J/image", "status")
-OF_INFERENCE = ("model", "on", "top-1", "top-5", "J/image", "Wh/1000 images", "images/s", "own J", "± J", "status")
+COLUMNS = ("model", "on", "phase", "accuracy", "own J", "± J", "with inherited", "J/{}", "status")
+OF_INFERENCE = ("model", "on", "accuracy", "top-5", "J/{}", "Wh/1000 {}s", "{}s/s", "own J", "± J", "status")
 """The columns of a sweep that does nothing but inference."""
 OF_PROJECTIONS = ("model", "on", "projected kWh", "at least", "at most", "projected hours", "projected J/sample", "status")
 """The columns of a sweep that does nothing but project."""
 METRICS = {
-    "top-1": "test_acc",
     "top-5": "test_top5",
-    "J/image": "joules_per_image",
-    "Wh/1000 images": "wh_per_1000_images",
-    "images/s": "images_per_second",
+    "J/{}": "joules_per_{}",
+    "Wh/1000 {}s": "wh_per_1000_{}s",
+    "{}s/s": "{}s_per_second",
     "projected kWh": "projected_kwh",
     "at least": "projected_low_kwh",
     "at most": "projected_high_kwh",
     "projected hours": "projected_hours",
     "projected J/sample": "projected_j_per_sample",
 }
-"""Which metric stands in a column."""
-SHOWN = ("model", "model.timm_name", "data", "scale", "phase")
+"""Which metric stands in a column; what an inference is of, an image or a clip, takes the place of {}."""
+SHOWN = ("task", "model", "model.timm_name", "data", "scale", "phase")
 WIDTH = 110  # where the output is no terminal
 
 
@@ -74,16 +74,35 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
     phases = {outcome["phase"] for outcome in outcomes}
     known = {"inference": OF_INFERENCE, "project": OF_PROJECTIONS}.get(phases.pop() if len(phases) == 1 else "", COLUMNS)
     swept = _swept(outcomes)
-    columns = [*known[:2], *swept, *known[2:]]
+    tasks = list(dict.fromkeys(_task(outcome) for outcome in outcomes))
+    columns = [*known[:2], *swept, *dict.fromkeys(name for column in known[2:] for name in _named(column, tasks))]
     table = Table(*(Column(column, no_wrap=column == "model") for column in columns), title="The sweep")
     for outcome in outcomes:
         given = _overrides(outcome)
         about = {"model": _model(outcome), "on": f"{outcome['data']}, {outcome['scale']}", "status": outcome["status"]}
         about |= {key: given.get(key, "-") for key in swept}
         for phase, run in _runs(outcome["phase"], outcome):
-            row = about | {"phase": phase} | _figures(run)
-            table.add_row(*(row[column] for column in columns))
+            row = about | {"phase": phase} | _figures(run, _task(outcome))
+            table.add_row(*(row.get(column, "-") for column in columns))
     return table
+
+
+def _task(outcome: dict[str, Any]) -> Task:
+    """A job's task; what does not say is of the first one."""
+    return TASKS[outcome.get("task") or "classify"]
+
+
+def _named(column: str, tasks: Iterable[Task]) -> list[str]:
+    """The columns that some tasks have in the place of one."""
+    if column == "accuracy":
+        return [metric for task in tasks for metric in _accuracies(task)]
+    return [column.format(task.sample) for task in tasks]
+
+
+def _accuracies(task: Task) -> dict[str, str]:
+    """What a task's trainings are measured by, and how it is logged; an encoder is pretrained as a classifier."""
+    of_encoder = {"top-1": TASKS["classify"].logged} if task.name == "segment" else {}
+    return of_encoder | {task.metric: task.logged}
 
 
 def _model(outcome: dict[str, Any]) -> str:
@@ -112,7 +131,7 @@ def _runs(phase: str, outcome: dict[str, Any]) -> Iterator[tuple[str, dict[str, 
         yield phase, outcome
 
 
-def _figures(run: dict[str, Any]) -> dict[str, str]:
+def _figures(run: dict[str, Any], task: Task) -> dict[str, str]:
     """A run's metrics and energies by their columns; a dash for what there is not."""
     metrics = run.get("metrics", {})
     own = spread = carried = "-"
@@ -122,7 +141,8 @@ def _figures(run: dict[str, Any]) -> dict[str, str]:
         carried = digits(energy_of(run["directory"]).total_j)
     except (KeyError, TypeError, RecordError):
         pass  # a run without energy: watt=none, nothing to measure with, or it failed before it began
-    shown = {column: "-" if metrics.get(name) is None else digits(metrics[name]) for column, name in METRICS.items()}
+    logged = {column.format(task.sample): name.format(task.sample) for column, name in METRICS.items()} | _accuracies(task)
+    shown = {column: "-" if metrics.get(name) is None else digits(metrics[name]) for column, name in logged.items()}
     return shown | {"own J": own, "± J": spread, "with inherited": carried}
 
 

@@ -39,6 +39,7 @@ class Family:
         licence: licence of the weights that timm loads for the `paper` scale, as timm states it (an SPDX name).
         pretraining: "supervised", "masked pixels", "masked tokens" or "image and text".
         sizes: what stands for the family at each scale.
+        tasks: the tasks that it serves.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Family:
     licence: str
     pretraining: str
     sizes: Mapping[str, Size]
+    tasks: frozenset[str] = frozenset({"classify"})
 
     def size(self, scale: str) -> Size:
         """What stands for the family at `scale`.
@@ -185,6 +187,8 @@ _FAMILIES = (
 ZOO: Mapping[str, Family] = {family.name: family for family in _FAMILIES}
 ANY = "timm"
 """What `model=` is called for the models that the study does not list."""
+OWN = "own"
+"""What `model=` is called for a LightningModule of the user's own."""
 CLOSE = 5  # names that an error offers
 
 

@@ -39,11 +39,12 @@ class ImageData(pl.LightningDataModule):
         pin_memory: whether batches are put into pinned memory, if there is a GPU to copy them to; None: yes.
         seed: decides the validation split, and nothing else.
 
-    Subclasses set `name`, `num_classes`, `in_chans` and `class_names` (one per class, as a prompt can hold them),
-    and fill `train_set`, `val_set` and `test_set` in `setup`.
+    Subclasses set `name`, `tasks` (those that it serves), `num_classes`, `in_chans` and `class_names` (one per class, as a
+    prompt can hold them), and fill `train_set`, `val_set` and `test_set` in `setup`.
     """
 
     name: str
+    tasks: frozenset[str] = frozenset({"classify"})
     num_classes: int
     in_chans: int
     class_names: tuple[str, ...]

@@ -7,11 +7,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.job import Job, Outcome
-from experiments.models import OWN, OWN_KEYS
+from experiments.models import OWN_KEYS
 from experiments.modules.recipe import Recipe
 from experiments.phases.start import start_name
 from experiments.settings import recipe_of, settings_of
+from experiments.tasks.base import task_of
 from experiments.weights import CarryWeights, Weights, load_whole
+from experiments.zoo import OWN
 
 
 def is_own(cfg: DictConfig) -> bool:
@@ -67,6 +69,8 @@ def own_module(job: Job, data: pl.LightningDataModule, phase: str, recipe: Recip
         "name": type(module).__name__,
         "model": OWN,
         "family": type(module).__name__,
+        "task": task_of(job.cfg).name,
+        "metric": task_of(job.cfg).metric,
         "phase": phase,
         "scale": job.cfg.scale.name,
         "data": data.name,

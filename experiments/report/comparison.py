@@ -6,13 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from experiments.report.certainty import on_the_front
 from experiments.report.inputs.lineage import Lineage
 from experiments.report.inputs.reference import Training
-from experiments.report.inputs.run import Run
+from experiments.report.inputs.run import CLASSIFY, Run
 from experiments.report.metrics import SamSettings, sam
 from experiments.report.results import LEARNT, ModelResult, repetitions
+
+TOP1: Final = "top-1"
+"""What the accuracy of a classifier is called."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Comparison:
         reference: whether somebody else measured them.
         runs: the runs behind them; none for a reference.
         families: all families of the report, those of other sets too.
+        metric: what its accuracy is called.
     """
 
     title: str
@@ -34,6 +39,7 @@ class Comparison:
     reference: bool = False
     runs: Sequence[Run] = field(default_factory=tuple)
     families: Sequence[str] = ()
+    metric: str = TOP1
 
     def ranked(self, provenance: str) -> list[ModelResult]:
         """The results that are ranked together: of one provenance."""
@@ -64,7 +70,9 @@ class Comparison:
 def compare(
     lineages: Sequence[Lineage], trainings: Sequence[Training] = (), settings: SamSettings | None = None
 ) -> list[Comparison]:
-    """Sort lineages and reference trainings into sets that may be compared: one for each data set, one for the reference.
+    """Sort lineages and reference trainings into sets that may be compared.
+
+    There is one for each data set of each task, and one for the reference.
 
     Args:
         lineages: the lineages of the runs.
@@ -74,10 +82,10 @@ def compare(
     Returns:
         The set with most results first, the reference last.
     """
-    by_data: dict[str, list[Lineage]] = {}
+    by_data: dict[tuple[str, str], list[Lineage]] = {}
     for lineage in lineages:
-        by_data.setdefault(lineage.end.facts["data"] or "data not named", []).append(lineage)
-    found = [_of_lineages(data, members, settings) for data, members in by_data.items()]
+        by_data.setdefault((lineage.end.task, lineage.end.facts["data"] or "data not named"), []).append(lineage)
+    found = [_of_lineages(*key, members, settings) for key, members in by_data.items()]
     found.sort(key=lambda comparison: (-len(comparison.results), comparison.title))
     if trainings:
         found.append(_of_reference(trainings, settings or SamSettings()))
@@ -92,10 +100,12 @@ def compare(
     return [replace(comparison, families=families) for comparison in found]
 
 
-def _of_lineages(data: str, lineages: Sequence[Lineage], settings: SamSettings | None) -> Comparison:
+def _of_lineages(task: str, data: str, lineages: Sequence[Lineage], settings: SamSettings | None) -> Comparison:
     results = label(repetitions(lineages))
     runs = list({id(run): run for lineage in lineages for run in lineage.runs}.values())
-    return Comparison(data, results, settings or _agreed(runs), runs=runs)
+    title = data if task == CLASSIFY else f"{task}: {data}"
+    metric = lineages[0].end.facts["metric"] or TOP1
+    return Comparison(title, results, settings or _agreed(runs), runs=runs, metric=metric)
 
 
 def _agreed(runs: Sequence[Run]) -> SamSettings:

@@ -38,7 +38,7 @@ class ModelResult:
         year: of its paper.
         params: how many.
         gflops: 10^9 operations of one forward pass.
-        accuracy: top-1.
+        accuracy: the task's: top-1, mean IoU.
         own_j: the last training run alone.
         train_j: training with all that it inherited.
         train_uncertainty_j: plus or minus, of measuring.

@@ -34,8 +34,8 @@ def models(comparison: Comparison) -> Table:
         "energy is": lambda one: one.provenance or "no energy",
         "year": lambda one: one.year,
         "parameters (10^6)": lambda one: None if one.params is None else one.params / 1e6,
-        "GFLOPs an image": lambda one: one.gflops,
-        "top-1 (%)": _percent,
+        "GFLOPs an inference": lambda one: one.gflops,
+        f"{comparison.metric} (%)": _percent,
         "train, own": lambda one: _energy(one.own_j),
         "train, with inherited": _train,
         "is a UK home's": lambda one: None if one.train_j is None else as_home(one.train_j),
@@ -50,7 +50,7 @@ def models(comparison: Comparison) -> Table:
     }
     note = (
         f"SAM with alpha = {settings.alpha:g}, beta = {settings.beta:g}, E in {settings.unit}; empty if it is undefined "
-        f"(at or below 1 {settings.unit}). The ± of an energy is the measurement's; that of top-1 is the standard "
+        f"(at or below 1 {settings.unit}). The ± of an energy is the measurement's; that of the accuracy is the standard "
         "deviation over runs; that of SAM has both. Runs are averaged only if their records agree in all but the seed. "
         "Own: only the last training run. With inherited: also the runs that it started from. NetScore: "
         "20 log10(a² / sqrt(parameters x multiply-adds)), a in percent, parameters in 10^6, multiply-adds in 10^9."
@@ -64,7 +64,7 @@ def model_ranks(comparison: Comparison) -> Table:
     """Table 1's ranks: separately for each provenance, completed and learnt trainings only."""
     fronts = comparison.pareto()
     by = {
-        "by top-1": ("accuracy", True),
+        f"by {comparison.metric}": ("accuracy", True),
         "by train energy": ("train_j", False),
         "by inference energy": ("per_sample_j", False),
         "by SAM": ("sam", True),
@@ -103,7 +103,7 @@ def devices(comparison: Comparison) -> Table:
         "energy is": lambda recipe: recipe.provenance or "no energy",
         "state": lambda recipe: "; ".join(sorted({one.state for one in (*recipe.trained.values(), *recipe.ran.values())})),
     }
-    for heading, cell in (("top-1 (%)", _percent), ("train", _train)):
+    for heading, cell in ((f"{comparison.metric} (%)", _percent), ("train", _train)):
         for name in shown:
             columns[f"{heading}: {name}"] = lambda recipe, cell=cell, name=name: _of(recipe.trained.get(name), cell)
     for name in shown[1:]:
@@ -189,8 +189,8 @@ def break_evens(comparison: Comparison) -> Table:
     columns = (
         "dearer to train, cheaper to run",
         "than",
-        "its top-1 (%)",
-        "the other's top-1 (%)",
+        f"its {comparison.metric} (%)",
+        f"the other's {comparison.metric} (%)",
         "more training",
         "saved by 1,000 inferences",
         "saved (%)",
@@ -210,7 +210,7 @@ def runs(found: Sequence[Run]) -> Table:
     own = zip(frame["energy_j"], frame["energy_uncertainty_j"], strict=True)
     shown = pd.DataFrame(
         {
-            **{name: frame[name] for name in ("run", "status", "phase", "model", "scale", "data")},
+            **{name: frame[name] for name in ("run", "status", "task", "phase", "model", "scale", "data")},
             "accuracy (%)": 100 * frame["accuracy"],
             "metric": frame["metric"],
             "own energy": [_energy(_none(joules), _none(plus_minus)) for joules, plus_minus in own],
@@ -222,7 +222,7 @@ def runs(found: Sequence[Run]) -> Table:
     )
     note = (
         "All runs that left a record, also those that failed, were interrupted or still run. Self-supervised pretraining "
-        "logs an accuracy of visual tokens or captions. That is not top-1, and is not compared. As data: "
+        "logs an accuracy of visual tokens or captions. That is not the task's, and is not compared. As data: "
         "`experiments.load_runs`."
     )
     quiet = frozenset(n for n, status in enumerate(frame["status"]) if status != "completed")

@@ -28,7 +28,7 @@ from lightning_watt import WattCallback
 from tests.integration.study import composed, options
 
 pytestmark = pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
-GROUPS = ("model", "phase", "scale", "data", "device", "watt", "study")
+GROUPS = ("task", "model", "phase", "scale", "data", "device", "watt", "study")
 REQUIRED = {
     "data=image_folder": ["data.root=somewhere"],
     "data=image_text": ["data.root=somewhere"],

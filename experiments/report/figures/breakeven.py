@@ -52,7 +52,7 @@ def draw(comparison: Comparison) -> Picture:
     log_axis(axes, "y")
     axes.set_xlabel("number of inferences (log scale)")
     axes.set_ylabel(f"training and inferences together ({unit}, log scale)")
-    axes.legend(loc="upper left", title="model, top-1 accuracy")
+    axes.legend(loc="upper left", title=f"model, {comparison.metric}")
     count = (
         f"{len(crossings)} crossings are marked."
         if crossings

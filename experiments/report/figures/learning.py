@@ -65,7 +65,7 @@ def _curves(comparison: Comparison) -> list[tuple[str, Run, str]]:
     for result in comparison.results:
         for lineage in result.lineages:
             run = lineage.trained
-            if run is None or run.top1 is None or id(run) in found:
+            if run is None or run.task_accuracy is None or id(run) in found:
                 continue
             if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero
                 number = f" ({len(found)})" if any(name == result.label for name, _, _ in found.values()) else ""

@@ -31,7 +31,7 @@ def draw(comparison: Comparison) -> Picture:
         return Picture("pretraining", title, "", why=why)
     figure = new_figure(9.5, 4.2)
     left, right = figure.subplots(1, 2)
-    _accuracy(left, found)
+    _accuracy(left, found, comparison.metric)
     _energy(right, found)
     handles = [
         Patch(**_WITHOUT, ec="black", label="finetuned from random weights"),
@@ -65,14 +65,14 @@ def pairs(results: Sequence[ModelResult]) -> list[tuple[ModelResult, ModelResult
     return found[:MOST_PAIRS]
 
 
-def _accuracy(axes: Axes, found: list[tuple[ModelResult, ModelResult]]) -> None:
+def _accuracy(axes: Axes, found: list[tuple[ModelResult, ModelResult]], metric: str) -> None:
     for n, (without, pretrained) in enumerate(found):
         for x, result, look in ((n - 0.2, without, _WITHOUT), (n + 0.2, pretrained, _OWN)):
             axes.bar(x, result.accuracy or 0.0, width=0.38, **look, **edge(result.provenance))
             axes.annotate(
                 f"{100 * (result.accuracy or 0.0):.1f}", (x, result.accuracy or 0.0), ha="center", va="bottom", fontsize=8
             )
-    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set_ylabel(f"{metric} (%)")
     axes.set_title("accuracy")
     axes.set_ylim(0, 1.08)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])

@@ -41,7 +41,7 @@ def draw(comparison: Comparison) -> Picture:
     figure = new_figure(12, 4.8)
     axes = figure.subplots(1, 3)
     unit = comparison.settings.unit
-    _over_energy(axes[0], known, families, sizes)
+    _over_energy(axes[0], comparison.metric, known, families, sizes)
     undefined = _over_accuracy(axes[1], comparison, known, families, sizes, shifted=False)
     _over_accuracy(axes[2], comparison, known, families, sizes, shifted=True)
     axes[1].set_title(f"SAM (E in {unit})" + (f", {undefined} undefined at or below 1 {unit}" if undefined else ""))
@@ -70,7 +70,9 @@ def _sizes(known: list[ModelResult]) -> dict[str, float]:
     return {name: shrink * (25 + 225 * (value - low) / (high - low) if high > low else 80) for name, value in logs.items()}
 
 
-def _over_energy(axes: Axes, known: list[ModelResult], families: dict[str, Look], sizes: dict[str, float]) -> None:
+def _over_energy(
+    axes: Axes, metric: str, known: list[ModelResult], families: dict[str, Look], sizes: dict[str, float]
+) -> None:
     size, unit = scaled(max(result.train_j or 0.0 for result in known))
     dots = [
         Dot(
@@ -86,7 +88,7 @@ def _over_energy(axes: Axes, known: list[ModelResult], families: dict[str, Look]
     draw_dots(axes, dots, families)
     axes.margins(0.12)
     axes.set_xlabel(f"training energy ({unit}, log scale)")
-    axes.set_ylabel("top-1 accuracy (%)")
+    axes.set_ylabel(f"{metric} (%)")
     axes.set_title("accuracy over energy")
     log_axis(axes, "x")
     percent_axis(axes, "y")
@@ -128,7 +130,7 @@ def _over_accuracy(
         why = f"No SAM: every model used\n1 {unit} or less, where it is undefined."
         axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center")
         axes.set_yticks([])
-    axes.set_xlabel("top-1 accuracy (%)")
+    axes.set_xlabel(f"{comparison.metric} (%)")
     axes.set_ylabel("shifted SAM (no unit)" if shifted else "SAM (no unit)")
     percent_axis(axes, "x")
     return len(undefined)

@@ -48,7 +48,7 @@ def draw(comparison: Comparison) -> Picture:
     accuracy = [Dot(result.year or 0, result.accuracy or 0.0, result, y_off=_off(result, "accuracy")) for result in known]
     energy = [Dot(result.year or 0, result.train_j or 0.0, result, y_off=_off(result, "train_j")) for result in known]
     energy, unit = _in_unit(energy)
-    labels = ("top-1 accuracy (%)", f"training energy ({unit}, log scale)")
+    labels = (f"{comparison.metric} (%)", f"training energy ({unit}, log scale)")
     figure = _figure(accuracy, energy, fitted, labels, families)
     figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)
     held = {result.provenance for result in known if result.ranked}

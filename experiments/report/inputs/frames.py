@@ -145,7 +145,7 @@ _OF_RUN: Final[dict[str, Callable[[Run], Any]]] = {
     "model": lambda run: run.name,
     **{
         name: lambda run, name=name: run.facts[name]
-        for name in ("family", "timm_name", "scale", "data", "pretraining", "start")
+        for name in ("family", "timm_name", "task", "scale", "data", "pretraining", "start")
     },
     "metric": lambda run: run.metric,
     "accuracy": lambda run: run.accuracy,
@@ -182,7 +182,7 @@ _OF_RUN: Final[dict[str, Callable[[Run], Any]]] = {
 SHARED: Final = ("run", "status", "phase", "model", "family", "energy_is")
 _OF_EPOCH: Final = ("epoch", "stage", "energy_j", "duration_s", "accuracy")
 TEXTS: Final = frozenset(
-    {*SHARED, "directory", "timm_name", "scale", "data", "pretraining", "start", "metric", "source", "device"}
+    {*SHARED, "directory", "timm_name", "task", "scale", "data", "pretraining", "start", "metric", "source", "device"}
     | {"repetition_of", "notes", "stage", "projects", "others", "settings"}
     | {name.replace(".", "_") for name in SETUP}
 )

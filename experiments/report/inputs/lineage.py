@@ -118,8 +118,9 @@ class Lineage:
 
     @property
     def accuracy(self) -> float | None:
-        """Top-1 of its end, or of the training before it."""
-        return next((run.top1 for run in reversed(self.runs) if run.top1 is not None), None)
+        """The task's accuracy of its end, or of the training before it for the same task."""
+        known = (run.task_accuracy for run in reversed(self.runs) if run.task == self.end.task)
+        return next((accuracy for accuracy in known if accuracy is not None), None)
 
     def shares(self) -> dict[str, float]:
         """Joules of training by phase; what was inherited from runs without a record here is `before`."""

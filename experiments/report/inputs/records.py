@@ -109,7 +109,7 @@ def _failed_jobs(base: Path) -> Iterator[FailedJob]:
         except (ValueError, OSError, RecursionError):
             continue
         if isinstance(said, dict) and said.get("status") in ("failed", "interrupted"):
-            asked = [f"{group}={clean.text(said.get(group), 40)}" for group in ("model", "phase", "data", "scale")]
+            asked = [f"{group}={clean.text(said.get(group), 40)}" for group in ("model", "phase", "data", "scale", "task")]
             why = clean.text(said.get("error"), 300)
             yield FailedJob(_shown(base, Path(directory)), said["status"], " ".join(asked), why)
 
@@ -130,7 +130,7 @@ def _run(base: Path, file: Path) -> Run:
     warned = len(record.warnings) + len(record.gaps)
     if warned:
         notes.append(f"{warned} warning{'s' if warned > 1 else ''}")
-    texts = ("family", "timm_name", "phase", "scale", "data", "pretraining", "start", "settings")
+    texts = ("family", "timm_name", "task", "metric", "phase", "scale", "data", "pretraining", "start", "settings")
     limits = {
         "params": (1, clean.MOST_COUNT),
         "gflops_per_sample": (0, clean.MOST_COUNT),

@@ -11,6 +11,7 @@ from experiments.report.inputs.projected import PHASE, Projected
 from lightning_watt.record import PlusMinus
 
 MOST_CURVE_POINTS: Final = 2000
+CLASSIFY: Final = "classify"
 EVALUATING: Final = {"test", "predict"}
 """Stages that an inference run consists of."""
 
@@ -46,12 +47,12 @@ class Run:
         place: its directory, absolute; to be compared, never opened or shown. Several runs may have one.
         status: as in the record.
         name: the model's own name.
-        facts: the record's texts about the model: family, timm_name, phase, scale, data, pretraining, `start`: what a
-            finetune run started from if not from another run, "scratch" for random weights; and `settings`: equal in
-            runs that are repetitions of each other.
+        facts: the record's texts about the model: family, timm_name, task and what its accuracy is called (`metric`), phase,
+            scale, data, pretraining, `start`: what a finetune run started from if not from another run, "scratch" for
+            random weights; and `settings`: equal in runs that are repetitions of each other.
         numbers: the record's numbers about the model: params, gflops_per_sample, year, published_top1, image_size,
             num_classes, and of its training: epochs, batch_size, lr.
-        metric: the accuracy's name.
+        metric: the name under which the accuracy was logged.
         accuracy: the last one, in [0, 1].
         own_j: joules of the run itself; None if nothing was measured.
         uncertainty_j: plus or minus.
@@ -103,6 +104,11 @@ class Run:
     seed: int | None = None
     started_s: float | None = None
     projection: Projected | None = None
+
+    @property
+    def task(self) -> str:
+        """The study's task; a record that does not say is a classifier's."""
+        return self.facts["task"] or CLASSIFY
 
     @property
     def is_part(self) -> bool:
@@ -164,7 +170,7 @@ class Run:
         return points[::-1][::step][::-1]
 
     @property
-    def top1(self) -> float | None:
-        """The accuracy if it is a classifier's: what masked-image pretraining calls accuracy counts visual tokens."""
+    def task_accuracy(self) -> float | None:
+        """The accuracy if it is the task's: what masked-image pretraining calls accuracy counts visual tokens."""
         supervised = self.facts["pretraining"] in ("", "supervised")
         return self.accuracy if self.phase in ("finetune", "inference", "train") or supervised else None

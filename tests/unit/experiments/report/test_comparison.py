@@ -249,3 +249,27 @@ def test_seeds_that_spread_more_than_models_differ_make_a_tie(tmp_path):
 def ranked_by_energy(root):
     table = model_ranks(compared(root)[0])
     return sorted((row[table.columns.index("by train energy")] for row in table.rows), key=str)
+
+
+def test_tasks_share_no_ranking(tmp_path):
+    """Two tasks on one data set, from one pretraining, are two comparisons, each with its own accuracy's name."""
+    first = write(tmp_path / "pretrain", made(300, 0.9, phase="pretrain", task="classify", metric="top-1"))
+    carried = [Inherited(path=str(first), total_j=300)]
+    for task, metric, accuracy in (("classify", "top-1", 0.9), ("segment", "mean IoU", 0.4), ("action", "clip top-1", 0.7)):
+        write(tmp_path / task, made(100, accuracy, inherited=carried, task=task, metric=metric))
+    write(tmp_path / "old", made(90, 0.8, family="swin"))  # of before there were tasks
+    found = compare(lineages(load(tmp_path).runs))
+    told = {(one.title, one.metric, tuple(sorted(result.accuracy for result in one.results))) for one in found}
+    assert told == {
+        ("digits", "top-1", (0.8, 0.9)),
+        ("segment: digits", "mean IoU", (0.4,)),
+        ("action: digits", "clip top-1", (0.7,)),
+    }
+
+
+def test_a_segmentation_without_accuracy_does_not_take_its_encoders(tmp_path):
+    first = write(tmp_path / "pretrain", made(300, 0.9, phase="pretrain", task="classify"))
+    carried = [Inherited(path=str(first), total_j=300)]
+    write(tmp_path / "segment", made(100, None, inherited=carried, task="segment", epochs=[]))
+    (lineage,) = lineages(load(tmp_path).runs)
+    assert (lineage.train_j, lineage.accuracy) == (400, None)

@@ -44,7 +44,7 @@ def test_what_the_record_says_arrives(tmp_path):
     write(tmp_path / "r", made(100, 0.9, inherited=[Inherited(path="/x", total_j=20)], year=2021))
     run = only(tmp_path)
     assert (run.own_j, run.inherited_j, run.carried_j, run.uncertainty_j) == (100, 20, 120, 10)
-    assert (run.status, run.accuracy, run.top1, run.provenance, run.devices) == (
+    assert (run.status, run.accuracy, run.task_accuracy, run.provenance, run.devices) == (
         "completed",
         0.9,
         0.9,
@@ -66,7 +66,7 @@ def test_joules_of_an_inference(tmp_path):
 def test_a_run_from_elsewhere_has_its_phase_from_what_it_did(tmp_path):
     write_raw(tmp_path / "r", made(), model={})
     run = only(tmp_path)
-    assert (run.phase, run.name, run.facts["data"], run.top1) == ("train", "unnamed model", "", 0.9)
+    assert (run.phase, run.name, run.facts["data"], run.task_accuracy) == ("train", "unnamed model", "", 0.9)
     write_raw(tmp_path / "r", made(phase="inference"), model={})
     assert only(tmp_path).phase == "inference"
 
@@ -74,7 +74,7 @@ def test_a_run_from_elsewhere_has_its_phase_from_what_it_did(tmp_path):
 def test_what_self_supervised_pretraining_calls_accuracy_is_no_top1(tmp_path):
     write(tmp_path / "r", made(phase="pretrain", family="beit", pretraining="masked tokens"))
     run = only(tmp_path)
-    assert (run.accuracy, run.top1) == (0.9, None)
+    assert (run.accuracy, run.task_accuracy) == (0.9, None)
 
 
 def test_nothing_measured_is_not_zero(tmp_path):

@@ -1,0 +1,1 @@
+"""The study's tasks: what each is measured by, who serves it, and what segmentation and video have of their own."""

@@ -1,0 +1,98 @@
+"""The tasks: classify, segment, action; what accuracy each has, and which models, data and phases serve it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.command_line import CONF
+from experiments.zoo import ANY, OWN, ZOO
+
+
+class TaskError(ValueError):
+    """A model, data or phase that does not serve the task; the message says what does."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the study.
+
+    Args:
+        name: the name that `task=` takes.
+        metric: the accuracy that SAM takes, as the field calls it.
+        logged: the name under which a test logs it.
+        sample: what an inference is of.
+        phases: the phases that it has.
+    """
+
+    name: str
+    metric: str
+    logged: str
+    sample: str
+    phases: frozenset[str] = frozenset({"pretrain", "finetune", "inference", "lifecycle", "project"})
+
+
+_TASKS = (
+    Task("classify", "top-1", "test_acc", "image"),
+    Task("segment", "mean IoU", "test_miou", "image"),
+    Task("action", "clip top-1", "test_acc", "clip"),
+)
+TASKS: Mapping[str, Task] = {task.name: task for task in _TASKS}
+
+
+def task_of(cfg: DictConfig) -> Task:
+    """The task that `cfg.task` means."""
+    return TASKS[cfg.task.name]
+
+
+def tasks_of_model(name: str) -> frozenset[str]:
+    """The tasks that `model=name` serves; a module of the user's own serves what its user makes of it."""
+    if name == OWN:
+        return frozenset(TASKS)
+    return frozenset({"classify"}) if name == ANY else ZOO[name].tasks
+
+
+def tasks_of_data(target: str) -> frozenset[str]:
+    """The tasks that the data module of a config's `_target_` serves; one that does not say serves all."""
+    return getattr(get_class(target), "tasks", frozenset(TASKS))
+
+
+def check_combination(cfg: DictConfig) -> None:
+    """Refuse a model, data or a phase that does not serve the task.
+
+    Raises:
+        TaskError: if one does not; it names those that do.
+    """
+    task, phase = task_of(cfg), cfg.phase._target_.rpartition(".")[2]
+    if phase not in task.phases:
+        raise TaskError(f"task={task.name} has no phase={phase}; it has {', '.join(sorted(task.phases))}.")
+    if task.name not in tasks_of_model(cfg.model.family):
+        models = [name for name in _options("model") if name in (ANY, OWN) or name in ZOO]
+        serving = [name for name in models if task.name in tasks_of_model(name)]
+        raise TaskError(_refused(f"model={cfg.model.family}", tasks_of_model(cfg.model.family), task, "model", serving))
+    if task.name not in tasks_of_data(cfg.data._target_):
+        name = get_class(cfg.data._target_).name
+        raise TaskError(_refused(f"data={name}", tasks_of_data(cfg.data._target_), task, "data", _data_for(task)))
+
+
+def _refused(what: str, serves: Iterable[str], task: Task, group: str, serving: Iterable[str]) -> str:
+    """Say what does not serve the task, what it does serve, and what would."""
+    tasks = " and ".join(f"task={name}" for name in sorted(serves))
+    there = f"{group}={', '.join(serving)}" if serving else f"no {group} yet"
+    return f"{what} is for {tasks}, and this is task={task.name}. For task={task.name} there is {there}."
+
+
+def _data_for(task: Task) -> list[str]:
+    """The options of `data=` that serve a task."""
+    found = []
+    for name in _options("data"):
+        config = OmegaConf.load(CONF / "data" / f"{name}.yaml")
+        if OmegaConf.is_missing(config, "_target_") or task.name in tasks_of_data(config._target_):
+            found.append(name)
+    return found
+
+
+def _options(group: str) -> list[str]:
+    """The options of a config group."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
