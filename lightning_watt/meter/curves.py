@@ -20,6 +20,10 @@ CAUSES = {
     SILENT: "A driver that is silent, a process that is stopped, or a machine that is paused does this.",
     UNREAD: "A source whose reads are slow does this, unless its first reading is of the moment at which it was opened.",
 }
+DOUBTED = (
+    "The counter's energy is charged, the difference is in the ±, and the counter is read seldom from now on. A meter in "
+    "the board's supply shows which of them is right."
+)
 STALE_S = 5.0
 """A device that has not moved for this long no longer holds up the others' accounts."""
 
@@ -120,6 +124,8 @@ class Curves:
                 f"returned {reading.label}",
                 f"{reading.label}: the counter is back where it had been, so what was charged meanwhile gave way to it.",
             )
+        if line.doubt:
+            self.complaints.once(f"doubt {reading.label}", f"{reading.label}: {line.doubt}. {DOUBTED}")
         if line.standing_still:
             self.complaints.once(
                 f"still {reading.label}",

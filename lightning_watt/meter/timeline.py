@@ -8,12 +8,14 @@ faster than the device can draw, `counter.py` knows.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_watt.meter.agreement import Agreement
 from lightning_watt.meter.counter import MOST_GAPS, Counter, Step
 from lightning_watt.meter.evidence import Blind, Evidence, Stretch, edge_j
 from lightning_watt.meter.shape import Laid, lay_out, spread_j2
@@ -22,6 +24,8 @@ from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
 DEFAULT_TICK_S = 0.1
 """Observed update periods of NVML's counter reach from 20 to 100 ms; until a counter was watched, the longest is assumed."""
+TICK_DIGITS = 3
+"""A device says its period to a millisecond: what is seen of it changes with each reading, and that is sent to others."""
 READ_NS = 1_000_000
 """A reading's own time is good to this."""
 STANDSTILL_S = 3.0
@@ -57,7 +61,7 @@ class Timeline:
     """
 
     def __init__(self, device: Device) -> None:
-        self.device = device
+        self._opened = self.device = device
         self.tick_s = device.tick_s or (DEFAULT_TICK_S if device.always_draws else 0.0)
         self._late_s = self.tick_s  # how old a reading may be: one tick, until the readings are taken at the ticks
         self.standing_still = False
@@ -69,7 +73,7 @@ class Timeline:
         self._e: list[int] = []
         self._samples: list[tuple[int, float]] = []
         self._power_w = 0.0
-        self._evidence = Evidence()
+        self._evidence, self._agreement = Evidence(), Agreement()
         self._stretches: list[Stretch] = []
         self._spacing_s = 0.0
         self._is_their_sum = True
@@ -106,9 +110,16 @@ class Timeline:
         return self._power_w
 
     @property
+    def doubt(self) -> str:
+        """Why the counter is doubted, in a sentence without its device; empty as long as it is not."""
+        return self._agreement.doubt
+
+    @property
     def worth_a_glance(self) -> bool:
-        """Whether the samples do not tell what is between two readings, so that these should be closer."""
-        return self._is_watched and (self._evidence.is_short or not 0 < self._spacing_s < SELDOM_S)
+        """Whether the samples do not tell what is between two readings, so that these should be closer, if that may be."""
+        if not (self._is_watched and self._agreement.may_be_read_often):
+            return False
+        return self._evidence.is_short or not 0 < self._spacing_s < SELDOM_S
 
     def add(self, reading: Reading) -> Step | None:
         """Take one reading; readings older than the frontier say nothing new and are dropped.
@@ -118,6 +129,10 @@ class Timeline:
         """
         if reading.tick_s is not None:
             self.tick_s, self._late_s, self._is_watched = reading.tick_s, reading.blur_s, True
+        if reading.samples_clock and reading.samples_clock != self.device.samples_clock:
+            self._learn(self._opened.but(samples_clock=reading.samples_clock))
+        elif round(self.tick_s, TICK_DIGITS) != self.device.tick_s:
+            self._learn(self._opened)
         # Garbage ends here: what nothing draws has no say, and so little that a sum of it has no digits left is nothing.
         most_w = min(self.device.max_power_w, MOST_W)
         self._samples.extend((t_ns, w if w > LEAST_W else 0.0) for t_ns, w in reading.power if 0 <= w <= most_w)
@@ -130,7 +145,7 @@ class Timeline:
         if seconds <= 0:
             return None
         if self.device.always_draws and not self._counter.moves(reading.energy_uj) and not self._is_asleep():
-            self.standing_still = seconds > max(STANDSTILL_S, STILL_TICKS * self.device.tick_s)
+            self.standing_still = seconds > max(STANDSTILL_S, STILL_TICKS * self._opened.tick_s)
             if not self._is_watched and not self.standing_still:
                 # Nobody saw it tick, and it has not for this long: it is at least so slow, and its readings so old.
                 self.tick_s = self._late_s = max(self.tick_s, seconds)
@@ -142,7 +157,8 @@ class Timeline:
             self._evidence.interrupt()
         self._power_w, hole = step.power_w, self._hole(start, reading.t_ns)
         holes = [self._begin_late(start)] if self.is_late else []
-        self._extend(reading.t_ns, step.charge_uj)
+        is_whole = hole is None and step.gap is None and not step.returned
+        self._extend(reading.t_ns, step.charge_uj, is_whole=is_whole and self._newest_s(reading.t_ns) < HOLE_S)
         if hole is not None and self._is_their_sum and step.gap is None:
             holes.append(hole)
         told = [gap for gap in holes if gap is not None]
@@ -224,6 +240,15 @@ class Timeline:
         long = seconds > DEFAULT_TICK_S
         return Gap(device=self.device.label, seconds=seconds, joules=unread_uj / UJ_PER_J, why=UNREAD) if long else None
 
+    def _learn(self, opened: Device) -> None:
+        """The device, as it is known now."""
+        self._opened = opened
+        self.device = self._agreement.told_of(opened).but(tick_s=round(self.tick_s, TICK_DIGITS))
+
+    def _newest_s(self, t_ns: int) -> float:
+        """How long before `t_ns` the newest sample was taken."""
+        return (t_ns - self._samples[-1][0]) / NS_PER_S if self._samples else math.inf
+
     def _hole(self, start_ns: int, end_ns: int) -> Gap | None:
         """The longest time without a sample, if it is much longer than the others: what is charged for it is a guess."""
         times, watts = self._shape(start_ns, end_ns)
@@ -242,11 +267,17 @@ class Timeline:
         newer = [watts for t_ns, watts in self._samples if t_ns > self._t[-1]]
         return bool(newer) and max(newer) <= ASLEEP_W
 
-    def _extend(self, t_ns: int, rise_uj: int) -> None:
-        """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly."""
+    def _extend(self, t_ns: int, rise_uj: int, *, is_whole: bool) -> None:
+        """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly.
+
+        Args:
+            t_ns: a reading's time.
+            rise_uj: microjoules since the reading before.
+            is_whole: neither the counter nor the samples have lost anything, so that they can be compared.
+        """
         t0, e0, before = self._t[-1], self._e[-1], round(self._unsure[-1])
         times, watts = self._shape(t0, t_ns)
-        laid = self._laid_out((times - t0) / NS_PER_S, watts, rise_uj / UJ_PER_J, t0)
+        laid = self._laid_out((times - t0) / NS_PER_S, watts, rise_uj / UJ_PER_J, t0, is_whole=is_whole)
         inner = np.minimum(np.rint(laid.joules[1:-1] * UJ_PER_J).astype(np.int64), rise_uj)
         self._t.extend([*times[1:-1].tolist(), t_ns])
         self._e.extend([*(e0 + inner).tolist(), e0 + rise_uj])
@@ -255,7 +286,9 @@ class Timeline:
         older = [s for s in self._samples if s[0] <= t_ns]
         self._samples = older[-1:] + [s for s in self._samples if s[0] > t_ns]
 
-    def _laid_out(self, t_s: NDArray[np.float64], watts: NDArray[np.float64], joules: float, start_ns: int) -> Laid:
+    def _laid_out(
+        self, t_s: NDArray[np.float64], watts: NDArray[np.float64], joules: float, start_ns: int, *, is_whole: bool
+    ) -> Laid:
         """The samples' shape as far as the counter confirms it; notes what is known of this stretch."""
         seconds = float(t_s[-1])
         told_j = float(np.sum(np.diff(t_s) * (watts[1:] + watts[:-1]) / 2))
@@ -269,6 +302,8 @@ class Timeline:
         self._is_their_sum &= abs(joules - told_j) <= len(t_s) / UJ_PER_J + 1e-9 * told_j
         if not self._is_their_sum:
             self._evidence.take(seconds, joules, told_j, spread)
+            if is_whole and told_j > 0 and self._agreement.take(seconds, joules, told_j, often=self.worth_a_glance):
+                self._learn(self._opened)
         steps_w = np.diff(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)
         self._stretches.append(
             Stretch(

@@ -125,10 +125,9 @@ class Window:
     def by_device(self) -> dict[str, float]:
         """Joules by device label; a device that was never read is not in it, because nothing is known of it."""
         used, _ = self._settled()
-        known = self._meter.answered
-        return {
-            device.label: int(uj) / UJ_PER_J for device, uj in zip(self._meter.devices, used, strict=True) if device in known
-        }
+        known = {device.label for device in self._meter.answered}
+        labels = [device.label for device in self._meter.devices]
+        return {label: int(uj) / UJ_PER_J for label, uj in zip(labels, used, strict=True) if label in known}
 
     @property
     def joules(self) -> float:

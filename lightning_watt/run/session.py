@@ -32,8 +32,6 @@ from dataclasses import dataclass, field
 from time import time as unix_time
 from typing import Any
 
-import msgspec
-
 from lightning_watt.accounts.ahead import usage_ahead
 from lightning_watt.accounts.batches import BatchEnergy, Crowd
 from lightning_watt.accounts.epochs import FinishedEpochs
@@ -41,6 +39,7 @@ from lightning_watt.accounts.events import EpochEnd, LogPoint, Moment, Note, Run
 from lightning_watt.accounts.forecast import LogSpan, LogSpans
 from lightning_watt.accounts.ledger import NOTHING, Account, Ledger, Point, Usage
 from lightning_watt.host import keep, tell_of_forks
+from lightning_watt.meter.agreement import measured_again
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.lines import JournalLine
@@ -102,6 +101,7 @@ class Session:
         self.began_ns = 0  # the first mark of all
         self._entered: deque[tuple[int, Switch]] = deque()  # when what was entered, of switches that are not settled
         self.reporter = Reporter()
+        self._read: dict[str, Device] = {}  # as the meter knew them when they went into `devices`
         self._heading: tuple[Any, ...] = ()  # what stood in the journal's last heading
         self._outer_edges = 0.0  # squared microjoules at the run's own beginnings and ends, those that are past
         tell_of_forks(self)
@@ -127,7 +127,6 @@ class Session:
 
     def _totals(self, ahead: Sequence[tuple[Account, Usage]] = (), since: Mapping[Account, Usage] | None = None) -> Totals:
         meter = self._meter  # the caller holds the lock
-        ticks_s = meter.ticks_s if meter is not None else {}
         return Totals(
             session=self.id,
             started_unix=self.started_unix,
@@ -135,10 +134,7 @@ class Session:
             account=self.account,
             settled=self.ledger.copy(),
             ahead=tuple(ahead),
-            devices={
-                label: msgspec.structs.replace(device, tick_s=ticks_s.get(label, device.tick_s))
-                for label, device in self.devices.items()
-            },
+            devices=dict(self.devices),
             power_w=self.power_w,
             others=self.others,
             epochs=self.epochs.copy(),
@@ -223,7 +219,6 @@ class Session:
                 self.gaps.append(Gap(device="all", seconds=unread_s, joules=unread_s * power_w, why=why))
             if self.ledger.at is not None:  # the reader had ended before
                 self._outer_edges += self.ledger.close(self.ledger.at)
-        self.devices = dict(self._totals().devices)  # with the update periods that their counters were seen to have
         with self._lock:
             self.gaps, self._meter = self._gaps(), None
         return answered
@@ -283,7 +278,7 @@ class Session:
 
     def _home(self, device: Device) -> str:
         here = platform.node()
-        measured = {d.label: msgspec.structs.replace(d, host=here) for d in (self._meter.devices if self._meter else ())}
+        measured = {d.label: d.but(host=here) for d in (self._meter.devices if self._meter else ())}
         return label_here(device, {**self.others.devices, **self.devices, **measured})
 
     # -- the reader's thread ------------------------------------------------------------------------------------------
@@ -292,8 +287,9 @@ class Session:
         epoch_over = False
         with self._lock:
             for device in self._meter.answered if self._meter is not None else ():
-                if device.label not in self.devices or self.devices[device.label].uuid != device.uuid:
-                    self.devices[device.label] = msgspec.structs.replace(device, host=platform.node())
+                if self._read.get(device.label) is not device:  # it is new, or more is known of it
+                    self._read[device.label], here = device, device.but(host=platform.node())
+                    self.devices[device.label] = measured_again(self.devices.get(device.label), here)
             gains = [device.gain for device in self._meter.devices] if self._meter is not None else []
             last_row = next((mark for mark in reversed(marks) if isinstance(mark.payload, LogPoint)), None)
             for mark in marks:

@@ -276,8 +276,7 @@ def node_report(totals: Totals, missing: Sequence[str] = ()) -> NodeReport:
         labels=labels,
         stages={stage: part_of(usage, labels) for stage, usage in ledger.by_stage().items()},
         ns=ledger.ns,
-        # To a millisecond, because what is seen of a period changes with each reading, and what has changed is sent again.
-        devices={label: msgspec.structs.replace(one, tick_s=round(one.tick_s, 3)) for label, one in totals.devices.items()},
+        devices=dict(totals.devices),
         outer_edges=totals.outer_edges,
         gaps=merged_gaps(totals.gaps),
         missing=list(missing),

@@ -72,8 +72,10 @@ class Device(msgspec.Struct, frozen=True):
         host: the host that it is on; a source leaves this empty, the run fills it in.
         gain_source: who found that gain, and of what; empty if nobody has said.
         typical_gain: the relative error that was typical where the like was checked with a meter; 0 if only `gain` is known.
-        samples_clock: the clock that its driver stamps power samples by, as far as known when it was opened: `realtime`,
-            `boottime` or `monotonic`.
+        samples_clock: the clock that its driver stamps power samples by, as far as known: `realtime`, `boottime` or
+            `monotonic`.
+        counter_over_samples: the counter's energy over that of the driver's power samples, over the run; None without
+            samples, and before a minute of them.
     """
 
     label: str
@@ -90,6 +92,11 @@ class Device(msgspec.Struct, frozen=True):
     gain_source: str = ""
     samples_clock: str = ""
     typical_gain: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0
+    counter_over_samples: NotNegative | None = None
+
+    def but(self, **changes: Any) -> Device:
+        """The same device, and these fields of it as they are now."""
+        return msgspec.structs.replace(self, **changes)
 
     def __repr__(self) -> str:
         used = f"{self.joules:.4g} J, " if hasattr(self, "joules") else ""
@@ -146,6 +153,7 @@ class Reading:
         power: samples of the power since the last reading, as `(t_ns, watts)`, oldest first; may be empty.
         tick_s: the counter's update period in seconds, if it was watched.
         blur_s: where it was watched, by how much `t_ns` may still be off, seconds: a look at the counter takes a while.
+        samples_clock: the clock that `power` was stamped by, if it is known by now; as in `Device`.
     """
 
     label: str
@@ -154,6 +162,7 @@ class Reading:
     power: tuple[tuple[int, float], ...] = ()
     tick_s: float | None = None
     blur_s: float = 0.0
+    samples_clock: str = ""
 
 
 @dataclass(frozen=True)

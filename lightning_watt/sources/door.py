@@ -132,7 +132,8 @@ def _checked(one: Any, name: str, times_ns: tuple[int, int]) -> Reading | Failur
         return Failure(one.label, f"{name} returned power samples that are none ({shown(error)}).", AUTHOR)
     # They give the curve its shape and no energy, so that one which is none is only left out.
     power = tuple((at, w) for at, w in samples if at is not None and w is not None and oldest_ns <= at <= latest_ns)
-    return Reading(one.label, t_ns, energy_uj, power, tick_s, blur_s)
+    clock = one.samples_clock if type(one.samples_clock) is str else ""  # a word for the record, and no more
+    return Reading(one.label, t_ns, energy_uj, power, tick_s, blur_s, clock)
 
 
 def _what_is_wrong_with(device: Device) -> str:

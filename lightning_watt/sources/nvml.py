@@ -244,7 +244,7 @@ class _Board:
             last = position == len(values) - 1
             mine = tuple(s for s in samples if last or s[0] <= t_ns)
             samples = samples[len(mine) :]
-            readings.append(Reading(self.device.label, t_ns, uj, mine, tick_s, blur_s))
+            readings.append(Reading(self.device.label, t_ns, uj, mine, tick_s, blur_s, self._power.clock_name))
         return readings
 
     def _read_power(self) -> list[Reading | Failure]:
@@ -255,7 +255,8 @@ class _Board:
             return [Failure(self.device.label, "The driver has no new power samples.", REINSTALL)]
         first = not self._integral.handed_over
         self._integral.add(samples)
-        now = Reading(self.device.label, self._integral.t_ns, self._integral.uj, samples)
+        clock = self._power.clock_name if self._has_samples else ""
+        now = Reading(self.device.label, self._integral.t_ns, self._integral.uj, samples, samples_clock=clock)
         self._integral.handed_over = True
         # The first read may come a while after opening: what was used meanwhile is counted from the first sample on.
         return [Reading(self.device.label, self._integral.start_ns, 0), now] if first else [now]

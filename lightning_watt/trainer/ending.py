@@ -76,7 +76,8 @@ def _note_end(run: MeasuredRun, session: Session, meter: EnergyMeter, status: St
         run.state.note_forecast(snapshot.forecast)
     run.report_complaints(meter)
     why = meter.complaints.failed
-    silent = (device.label for device in meter.devices if device not in meter.answered)
+    answered = {device.label for device in meter.answered}
+    silent = (device.label for device in meter.devices if device.label not in answered)
     run.state.missing += [f"{label} was never read: {why.get(label, 'it did not answer.')}" for label in silent]
     if status == "completed" and run.has_trained:
         warn_of_missing_accuracy(run.state, run.settings.accuracy)

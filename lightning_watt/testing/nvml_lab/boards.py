@@ -35,6 +35,8 @@ class Board:
         counter_window_ms: 0: the counter adds up the truth. Otherwise each tick adds the mean power over this window before
             it times the time since the last tick, as if a sensor that looks only so long fed the counter. Of no real board
             is it known which.
+        counter_lost_ms: each look at the counter makes it lose so long of the time to its next tick, at most nine tenths of
+            a tick, in the process that looks: as counters were reported that are polled fast.
         counter_gain: the counter reads gain x truth (to 1 ppm).
         counter_start_mj: what it reads at time zero, in millijoules.
         samples_ms: the period of the driver's power samples. None: NOT_SUPPORTED.
@@ -75,6 +77,7 @@ class Board:
     counter_jitter_ms: float = 0.0
     counter_lag_ms: float = 0.0
     counter_window_ms: float = 0.0
+    counter_lost_ms: float = 0.0
     counter_gain: float = 1.0
     # Not 0: a real counter counts since the driver was loaded.
     counter_start_mj: int = 987_654_321
@@ -129,6 +132,7 @@ class Board:
             "counter_jitter_ns": _ns(self.counter_jitter_ms),
             "counter_lag_ns": _ns(self.counter_lag_ms),
             "counter_window_ns": _ns(self.counter_window_ms),
+            "counter_lost_ns": _ns(self.counter_lost_ms),
             "counter_gain_ppm": round(self.counter_gain * PPM),
             "counter_start_mj": self.counter_start_mj,
             "samples_period_ns": _ns(self.samples_ms),

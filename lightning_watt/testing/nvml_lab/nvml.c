@@ -469,7 +469,7 @@ EXPORT nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, uns
     DEVICE_CALL(nvmlDeviceGetTotalEnergyConsumption, device);
     REQUIRE(energy_mj, INVALID_ARGUMENT);
     REQUIRE(h.mig < 0 && b->counter_period_ns > 0, NOT_SUPPORTED);
-    *energy_mj = board_counter_mj(b, now_ns());
+    *energy_mj = board_counter_look_mj(b, now_ns());
     return leave(SUCCESS);
 }
 
@@ -488,7 +488,7 @@ static nvmlReturn_t field_value(Board *b, int64_t t_ns, nvmlFieldValue_t *field)
     if (energy) {
         if (field->scopeId != SCOPE_GPU || b->counter_period_ns <= 0) return NOT_SUPPORTED;
         field->valueType = VALUE_UNSIGNED_LONG_LONG;
-        field->value.ullVal = board_counter_mj(b, t_ns);
+        field->value.ullVal = board_counter_look_mj(b, t_ns);
         return SUCCESS;
     }
     int module = field->scopeId == SCOPE_MODULE && b->module_extra_mw >= 0;

@@ -163,6 +163,22 @@ uint64_t board_counter_mj(Board *b, int64_t t_ns) {
     return mj < 0 ? 0 : (uint64_t)mj;
 }
 
+uint64_t board_counter_look_mj(Board *b, int64_t t_ns) {
+    int64_t mj = (int64_t)board_counter_mj(b, t_ns);
+    if (b->counter_lost_ns <= 0) return (uint64_t)mj;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    int64_t tick = counter_tick(b, t_ns - b->counter_lag_ns);
+    if (tick != b->looked_tick) b->lost_pj += b->losing_pj, b->losing_pj = 0, b->looked_tick = tick;
+    picojoules_t power_mw = board_average_mw(b, t_ns, b->counter_period_ns);
+    picojoules_t most_pj = power_mw * b->counter_period_ns * 9 / 10;
+    b->losing_pj += power_mw * b->counter_lost_ns;
+    if (b->losing_pj > most_pj) b->losing_pj = most_pj;
+    mj -= (int64_t)(b->lost_pj / 1000000000);
+    pthread_mutex_unlock(&lock);
+    return mj < 0 ? 0 : (uint64_t)mj;
+}
+
 int64_t board_sample_ns(const Board *b, int64_t k) {
     return time_of(k, b->samples_phase_ns, b->samples_period_ns, b->samples_jitter_ns);
 }
@@ -196,7 +212,7 @@ static const struct {
     KEY(limit_min_mw),      KEY(limit_max_mw),      KEY(mig_mode),          KEY(architecture),
     KEY(cc_major),          KEY(cc_minor),          KEY(memory_bytes),      KEY(persistence),
     KEY(virtualization),    KEY(stamps_since_boot), KEY(counter_jitter_ns), KEY(counter_window_ns),
-    KEY(samples_lag_ns),    KEY(usage_phase_ns),    KEY(call_ns),
+    KEY(samples_lag_ns),    KEY(usage_phase_ns),    KEY(call_ns),           KEY(counter_lost_ns),
 };
 
 static const char *const FAULT_WORDS[] = {

@@ -57,6 +57,7 @@ typedef struct {
     /* Each of these is one `key integer` line of the scenario; see README.md. */
     int64_t counter_period_ns, counter_phase_ns, counter_jitter_ns, counter_lag_ns, counter_gain_ppm, counter_start_mj;
     int64_t counter_window_ns; /* 0: it counts the truth; else each tick adds the mean over this window x the time since the last */
+    int64_t counter_lost_ns; /* each look makes it lose so long of the time to its next tick, at most nine tenths of a tick */
     int64_t samples_period_ns, samples_phase_ns, samples_jitter_ns, samples_window_ns, samples_lag_ns, samples_buffer;
     int64_t stamps_since_boot; /* power samples carry CLOCK_MONOTONIC, as if the machine had never slept */
     int64_t usage, usage_period_ns, usage_phase_ns, usage_window_ns, sensor_gain_ppm;
@@ -68,6 +69,9 @@ typedef struct {
     /* Where the sum of a counter with a window stands. */
     int64_t summed_tick;
     picojoules_t summed_pj;
+    /* What looks at the counter have made it lose by its last tick, and since, in this process. */
+    int64_t looked_tick;
+    picojoules_t lost_pj, losing_pj;
 } Board;
 
 #define NOT_YET INT64_MIN
@@ -101,6 +105,7 @@ int64_t board_average_mw(const Board *board, int64_t t_ns, int64_t window_ns); /
 int64_t board_usage_mw(const Board *board, int64_t t_ns, int64_t window_ns);   /* the same, as its sensor shows it */
 uint64_t mixed(uint64_t number);                                                /* splitmix64: the same in every process */
 uint64_t board_counter_mj(Board *board, int64_t t_ns);                         /* what the counter reads */
+uint64_t board_counter_look_mj(Board *board, int64_t t_ns);                    /* the same, and what a look at it does */
 int64_t board_sample_ns(const Board *board, int64_t k);                        /* when sample k was taken */
 int64_t board_sample_mw(const Board *board, int64_t t_ns);                     /* what a sample taken at t carries */
 

@@ -19,8 +19,10 @@ from lightning_watt.run.node_reports import Counted, NodeReport, Part, Share
 from lightning_watt.run.other_sessions import OtherSessions
 from lightning_watt.run.resume import WastedWork
 from lightning_watt.run.session import Session
-from lightning_watt.run.totals import node_report
+from lightning_watt.run.totals import node_report, record_energy
 from lightning_watt.sources.base import Device
+from lightning_watt.sources.nvml import NvmlSource
+from lightning_watt.testing import Fault, Lab, ReplayClock, constant, named
 from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 from tests.unit.forking import in_a_child
 from tests.unit.settling import settle
@@ -260,3 +262,26 @@ def test_marks_that_wait_for_a_driver_that_hangs_are_bounded_and_no_stage_is_lef
     # Each row that there is, is right: none has the energy of batches that were left out before it.
     assert {row.joules for row in rows} == {100.0}
     assert [row.batch for row in rows if row.epoch == 1] == [1, 2, 3, 4, 5]
+
+
+def test_what_is_learned_of_a_board_while_it_is_measured_stands_in_the_record_and_in_its_uncertainty():
+    """The clock of samples that come late, the counter's period, and that counter and samples differ."""
+    clock = ReplayClock()
+    age_s = 20.0
+    dry = Fault("error", function="nvmlDeviceGetSamples", code=6, at_s=0, until_s=age_s + 5)
+    board = named("A100", power=constant(200), counter_gain=0.75, stamps="boot", faults=[dry])
+    lab = Lab([board], clock=clock, t0_ns=clock.now_ns() - round(age_s * 1e9))
+    session = Session()
+    with lab.running(children=False):
+        for seconds in (80, 10):  # what the first fit has found stands after the second, which is too short to find it
+            session.begin(EnergyMeter(sources=[NvmlSource()], clock=clock), Account("train", 0))
+            clock.run_for(seconds)
+            session.end()
+            energy = record_energy(session.totals())
+            device = energy.by_device["gpu0"]
+            assert device.counter_over_samples == pytest.approx(0.75, abs=0.005)
+            assert device.gain == pytest.approx(1 / 0.75 - 1, abs=0.01)
+            assert device.samples_clock == "boottime"
+            assert device.tick_s == pytest.approx(0.1, abs=0.002)
+            assert energy.gain_j == pytest.approx(device.gain * energy.total_j)
+    assert record_energy(Session().totals()).by_device == {}
