@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> float:
     """Run what the config says and print where its things are; in a sweep, a failed job does not stop the others."""
     directory = Path(HydraConfig.get().runtime.output_dir)
-    if not goes_on(cfg) or rank_zero_only.rank != 0:
+    if not goes_on(cfg):
         return _main(cfg, directory)
-    with hold(directory) as mine:
+    with hold(directory, rank_zero_only.rank) as mine:
         if mine:
             return _main(cfg, directory)
         print(f"skipped      {directory}: another process runs this job")

@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +16,11 @@ from experiments.outcome import NAME, read_outcome
 
 SWEEPS = Path("runs/sweep")  # where `conf/run.yaml` puts the sweeps
 RUNS_HERE = ".running"  # locked in a job's directory for as long as a process works there
+OF_A_START = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+"""What the ranks that were started together have in common, and no others; none of it if Lightning starts them itself."""
+WORD_LIMIT_S = 300.0
+"""How long the other ranks wait for the first rank's word, which imports as much as they do."""
+POLL_S = 0.1
 NOT_COMPARED = ("hydra", "skip_done")
 OF_HYDRA = re.compile(r"[+~]*hydra[./]")
 
@@ -76,14 +82,24 @@ def job_directory(name: str, *, _root_: DictConfig) -> str:
 
 
 @contextmanager
-def hold(directory: Path) -> Iterator[bool]:
+def hold(directory: Path, rank: int = 0) -> Iterator[bool]:
     """Hold a job's directory while the block runs.
 
-    The lock is lifted when the process dies, and a process that is forked off does not have it.
+    The lock is lifted when the process dies, and a process that is forked off does not have it. The first rank of a job
+    locks for all its ranks; those that Slurm or torchrun started beside it wait for its word.
+
+    Args:
+        directory: the job's.
+        rank: this process's among those of the job.
 
     Yields:
-        Whether no other process has it; also where the file system knows no locks.
+        Whether no other job has it; also where the file system knows no locks.
     """
+    start = "-".join(os.environ[name] for name in OF_A_START if name in os.environ)
+    word = directory / f"{RUNS_HERE}-{hashlib.sha256(start.encode()).hexdigest()[:12]}"
+    if rank:
+        yield not start or _said(word)
+        return
     with (directory / RUNS_HERE).open("w") as file:
         mine = True
         try:
@@ -92,7 +108,21 @@ def hold(directory: Path) -> Iterator[bool]:
             mine = False
         except OSError:
             pass
+        if start:
+            part = word.with_suffix(".part")
+            part.write_text(json.dumps(mine))
+            os.replace(part, word)
         yield mine
+
+
+def _said(word: Path) -> bool:
+    """What the first rank says; if it says nothing for long, that it holds the directory: their own meeting then fails."""
+    deadline = time.monotonic() + WORD_LIMIT_S
+    while time.monotonic() < deadline:
+        with suppress(OSError, ValueError):
+            return bool(json.loads(word.read_text()))
+        time.sleep(POLL_S)
+    return True
 
 
 OmegaConf.register_new_resolver("job_directory", job_directory, replace=True)

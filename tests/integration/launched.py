@@ -2,7 +2,7 @@
 
 Lightning's launchers start the ranks (spawn, fork, notebook), or the tests do, as torchrun would. Keys: `directory`,
 `devices`, `strategy`, `limit_s` (then each process prints where it stands, and ends), `fails` (rank 0 fails at the end of a
-validation). Each rank leaves `rank<N>.json`.
+validation), `ranks_limit_s` (how long this rank's callback waits for the others). Each rank leaves `rank<N>.json`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class Model(BoringModel):
 
 
 def main(options: dict[str, Any]) -> None:
+    if "ranks_limit_s" in options:
+        from lightning_watt.zero_code import EnvironmentCallback
+
+        EnvironmentCallback.ranks_limit_s = options["ranks_limit_s"]
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=options["devices"],

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from lightning_watt import read_record
 from lightning_watt.arguments import VARIABLE
 from lightning_watt.testing import Board, Lab, constant
 from tests import forked
-from tests.integration.tiny import ROOT, Process, free_port, ranks_env
+from tests.integration.tiny import Process, free_port, ranks_env
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow, pytest.mark.timeout(600)]
 ON = "gpus=all,interval=0.1"
@@ -24,24 +23,11 @@ LIMIT_S = 200.0
 LAB = Lab([Board(power=constant(250), counter_ms=10), Board(power=constant(50), counter_ms=10)])
 
 
-def begin(
-    directory: Path, variable: str, env: dict[str, str] | None = None, *, fresh: bool = False, **options: Any
-) -> Process:
-    """Start a training, in a process group of its own; unless `fresh`, forked from one that has imported Lightning alone."""
+def begin(directory: Path, variable: str, env: dict[str, str] | None = None, **options: Any) -> Process:
+    """Start a training, in a process group of its own, forked from one that has imported Lightning alone."""
     given = json.dumps({"directory": str(directory), "limit_s": LIMIT_S, **options})
     settings = LAB.env() | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", VARIABLE: variable} | (env or {})
-    module = "tests.integration.launched"
-    if not fresh:
-        return forked.start(module, given, env=settings, new_session=True, imports="pytorch_lightning")
-    return subprocess.Popen(
-        [sys.executable, "-m", module, given],
-        cwd=ROOT,
-        env=settings,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    return forked.start("tests.integration.launched", given, env=settings, new_session=True, imports="pytorch_lightning")
 
 
 def ended(process: Process) -> str:
@@ -61,7 +47,7 @@ def answers(directory: Path, count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("strategy", "devices"), [("ddp_spawn", 2), ("ddp_fork", 4), ("ddp_notebook", 2)])
 def test_no_rank_waits_and_each_board_is_counted_once(tmp_path, strategy, devices):
-    process = begin(tmp_path, ON, strategy=strategy, devices=devices, fresh=strategy == "ddp_spawn")
+    process = begin(tmp_path, ON, strategy=strategy, devices=devices)
     out = ended(process)
     assert process.returncode == 0, out[-6000:]
     found = answers(tmp_path, devices)
@@ -93,7 +79,8 @@ def test_a_training_whose_first_rank_fails_ends_by_that(tmp_path, variable):
 def test_a_variable_that_reaches_one_rank_only_makes_nobody_wait(tmp_path, variables):
     own = ranks_env(2, free_port())
     processes = [
-        begin(tmp_path, variable, env, strategy="ddp", devices=2) for variable, env in zip(variables, own, strict=True)
+        begin(tmp_path, variable, env, strategy="ddp", devices=2, **({"ranks_limit_s": 0.5} if variable == ON else {}))
+        for variable, env in zip(variables, own, strict=True)
     ]
     outs = [ended(process) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(out[-4000:] for out in outs)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from experiments.report.inputs.records import load
 from experiments.restart.resume import LAST
+from experiments.restart.skip_done import hold
 from lightning_watt import energy_of, read_record
 from lightning_watt.record import read_journal, read_records
+from tests import forked
 from tests.integration.study import WAIT_S, wait_for
+from tests.integration.tiny import ended, free_port, ranks_env
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SWEEP = (
@@ -26,11 +27,10 @@ SWEEP = (
 )  # fmt: skip
 
 
-def start(cwd: Path, *overrides: str) -> subprocess.Popen[str]:
-    """The sweep's command, in a process group of its own."""
-    command = [sys.executable, "-m", "experiments.run", *overrides]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(cwd)}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+def start(cwd: Path, *overrides: str, **env: str) -> forked.Forked:
+    """The study's command, in a process group of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(cwd)} | env
+    return forked.start("experiments.run", *overrides, env=environment, cwd=cwd, new_session=True, imports="experiments.run")
 
 
 def test_a_killed_sweep_goes_on_by_the_same_command(tmp_path: Path) -> None:
@@ -69,3 +69,16 @@ def test_a_killed_sweep_goes_on_by_the_same_command(tmp_path: Path) -> None:
     found = load(directory)
     assert [run.status for run in found.runs] == ["completed"] * 6
     assert found.failed == []
+
+
+@pytest.mark.ddp
+def test_no_rank_waits_for_a_first_one_that_passes_the_job_over(tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    job.mkdir()
+    asked = ("skip_done=true", "device=cpu", "device.count=2", f"hydra.run.dir={job}")
+    with hold(job):
+        ranks = [start(tmp_path, *asked, **env) for env in ranks_env(2, free_port())]
+        said = ended(ranks)
+    assert [process.returncode for process in ranks] == [0, 0], "\n".join(said)
+    assert [f"skipped      {job}: another process runs this job" in out for out in said] == [True, True]
+    assert not (job / "outcome.json").exists()

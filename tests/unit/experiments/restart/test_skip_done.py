@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+from contextlib import nullcontext
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.outcome import NAME
-from experiments.restart.skip_done import SWEEPS, config_key, find_sweep, goes_on, hold, job_directory
+from experiments.restart.skip_done import OF_A_START, POLL_S, SWEEPS, config_key, find_sweep, goes_on, hold, job_directory
 from tests.integration.study import composed
 from tests.unit.forking import in_a_child
 
@@ -77,3 +80,29 @@ def test_a_directory_is_held_against_other_processes_until_the_end(tmp_path: Pat
         assert mine
         assert not in_a_child(is_free)
     assert in_a_child(is_free)
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_all_ranks_of_a_start_go_on_or_none(is_free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OF_A_START:
+        monkeypatch.delenv(name, raising=False)
+    with hold(tmp_path, rank=1) as mine:
+        assert mine  # Lightning starts the others once the first one has it
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+
+    def second() -> bool:
+        with hold(tmp_path, rank=1) as mine:
+            return mine
+
+    def first() -> bool:
+        with hold(tmp_path) as mine:
+            return mine
+
+    with hold(tmp_path) if not is_free else nullcontext():
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "2")  # another start, which knows nothing of the word of the one before
+        asked = ThreadPool(1).apply_async(second)
+        with pytest.raises(multiprocessing.TimeoutError):
+            asked.get(3 * POLL_S)
+        assert in_a_child(first) == is_free
+        assert asked.get(10) == is_free
