@@ -70,7 +70,7 @@ def said_of(first: Conditions, last: Conditions) -> dict[str, Any]:
     sentences = list(dict.fromkeys([*first.shared, *last.shared]))
     count = os.cpu_count() or 1
     if others > OTHERS_BUSY * count:
-        sentences.append(f"Other programs kept {others:.1f} of {count} CPUs busy.")
+        sentences.append(f"Other programs kept {others:.1f} of {count} CPUs busy; the interval holds if they go on so.")
     return {
         "start_temperature_c": max(first.temperature_c.values(), default=None),
         "end_temperature_c": max(last.temperature_c.values(), default=None),

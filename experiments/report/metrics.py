@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import linregress
 
 from lightning_watt import sustainable_accuracy
 from lightning_watt.units import J_PER, EnergyUnit, kwh
@@ -164,13 +165,20 @@ class Fit:
         slope: a unit of x.
         start: at x = 0.
         r2: share of the variance that it explains; of ln y if `exponential`.
+        p: how likely points without any slope would lie as steeply (Wald's test).
         exponential: whether the line was laid through ln y.
     """
 
     slope: float
     start: float
     r2: float
+    p: float
     exponential: bool = False
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether there is a slope, at 95 %."""
+        return self.p < 0.05
 
     def at(self, x: Floats) -> Floats:
         """The fit's values."""
@@ -198,10 +206,8 @@ def fit(x: Sequence[float], y: Sequence[float], *, exponential: bool = False) ->
     ys = np.log(ys) if exponential else ys
     if len(set(x)) < 3 or np.ptp(ys) == 0:
         return None
-    slope, start = np.polyfit(xs - xs.mean(), ys, 1)
-    left = ((ys - start - slope * (xs - xs.mean())) ** 2).sum()
-    r2 = 1 - left / ((ys - ys.mean()) ** 2).sum()
-    return Fit(float(slope), float(start - slope * xs.mean()), float(r2), exponential)
+    line = linregress(xs, ys)
+    return Fit(float(line.slope), float(line.intercept), float(line.rvalue**2), float(line.pvalue), exponential)
 
 
 def break_even(train_j: tuple[float, float], per_sample_j: tuple[float, float]) -> float | None:

@@ -31,7 +31,7 @@ from experiments.report.results import ModelResult
 
 _HOW: Final = (
     "Left: a straight line fitted to the accuracies. Right: an exponential fitted to the logarithms of the energies; R² is "
-    "that of the logarithms. Whiskers: the ±."
+    "that of the logarithms. A slope that may be chance has no line (p is 0.05 or more). Whiskers: the ±."
 )
 
 
@@ -167,7 +167,7 @@ def _peers(comparison: Comparison, usable: list[ModelResult]) -> list[ModelResul
 
 
 def _line(axes: Axes, line: Fit | None, years: list[float]) -> None:
-    if line is not None:
+    if line is not None and line.is_sure:
         x = np.linspace(min(years), max(years), 200)
         y = line.at(x)
         possible = (y > 0) & (line.exponential | (y <= 1))  # no accuracy is above 1
@@ -177,12 +177,16 @@ def _line(axes: Axes, line: Fit | None, years: list[float]) -> None:
 def _linear(line: Fit | None) -> str:
     if line is None:
         return "too few years for a fit"
+    if not line.is_sure:
+        return f"no sure change, p = {line.p:.2g}"
     return f"{100 * line.slope:+.2g} points a year, R² = {line.r2:.2f}"
 
 
 def _exponential(line: Fit | None) -> str:
     if line is None:
         return "too few years for a fit"
+    if not line.is_sure:
+        return f"no sure change, p = {line.p:.2g}"
     if line.doubling is None:
         return f"falls {100 * (1 - np.exp(line.slope)):.2g} % a year, R² = {line.r2:.2f}"
     return f"doubles every {line.doubling:.2g} years, R² = {line.r2:.2f}"

@@ -106,6 +106,12 @@ def test_r2_is_that_of_the_correlation():
     assert fit(x, y).r2 == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2)
 
 
+def test_a_slope_that_may_be_chance_is_not_sure():
+    years = [2014.0, 2015, 2016, 2018, 2019, 2020]
+    assert fit(years, [0.30, 0.33, 0.36, 0.42, 0.46, 0.48]).is_sure
+    assert not fit(years, [0.30, 0.48, 0.33, 0.36, 0.46, 0.35]).is_sure
+
+
 def test_too_little_for_a_fit():
     assert fit([2020, 2021], [1.0, 2.0]) is None
     assert fit([2020, 2020, 2020], [1.0, 2.0, 3.0]) is None
