@@ -30,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--" in given and given[0] == "run":
         cut = given.index("--")
         given, program = given[:cut], given[cut + 1 :]
-    asked = _parser().parse_args(given or ["doctor"])
+    asked, left_over = (parser := _parser()).parse_known_args(given or ["doctor"])
+    if left_over and asked.command == "run" and not left_over[0].startswith("-"):
+        program = []  # it stands before the dashes, or there are none
+    elif left_over:
+        parser.error(f"unrecognized arguments: {' '.join(left_over)}")
     try:
         return _call(asked, program)
     except (WattError, ValueError) as error:
@@ -56,7 +60,8 @@ def _call(asked: argparse.Namespace, program: Sequence[str]) -> int:
     if name == "sum":
         return int(runs.sum_up(asked.dir))
     if name == "statement":
-        return int(runs.state(asked.run, asked.only, _settings(asked)))
+        settings = _settings(asked)
+        return int(runs.state(asked.run, asked.only, settings.scoring.carbon, None if asked.pue is None else settings.pue))
     return int(runs.export(asked.dir, asked.table, None if asked.csv in (None, "-") else asked.csv))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from lightning_watt.carbon import CarbonIntensity
 from lightning_watt.errors import RecordError
 from lightning_watt.record.difference import difference
 from lightning_watt.record.plus_minus import PlusMinus, inherited_by, plus_minus, together, with_inherited
@@ -21,7 +22,7 @@ from lightning_watt.record.text.drawn import say, say_wrapped, width_of, wrapped
 from lightning_watt.record.text.statement import statement
 from lightning_watt.record.text.summary import drawing
 from lightning_watt.run.lineage import energy_below
-from lightning_watt.settings import Settings
+from lightning_watt.sam.score import co2e_g
 from lightning_watt.tables import table
 from lightning_watt.units import J_PER, EnergyUnit, digits, energy_in, unit_that_fits
 
@@ -29,7 +30,7 @@ from lightning_watt.units import J_PER, EnergyUnit, digits, energy_in, unit_that
 def show(paths: Sequence[str]) -> int:
     """Print the table of each run; of each one in a directory."""
     for path in paths:
-        records = [read_record(path)] if path.endswith(".json") else read_records(path)
+        records = [read_record(path)] if Path(path).is_file() else read_records(path)
         for number, record in enumerate(records):
             where = path if len(records) == 1 else f"{path}, run {number + 1} of {len(records)}"
             say(f"{where}: {record.status}\n{drawing(record).text(width_of())}\n")
@@ -77,8 +78,9 @@ def sum_up(root: str) -> int:
     statuses = Counter(record.status for _, record in records)
     kinds = sorted({str(record.energy.provenance) for _, record in records if record.energy.provenance})
     runs = ", ".join(f"{count} {status}" for status, count in statuses.items())
+    many = "1 run" if len(records) == 1 else f"{len(records)} runs"
     used = _with_plus_minus(carried.own_j, carried.own)
-    say_wrapped(f"{used} in {len(records)} runs ({runs}), {' and '.join(kinds)}. Each joule is counted once.")
+    say_wrapped(f"{used} in {many} ({runs}), {' and '.join(kinds)}. Each joule is counted once.")
     if carried.inherited:
         outside = together(plus_minus(run) for run in carried.inherited if run.total_j)
         outside_j = carried.total_j - carried.own_j
@@ -91,16 +93,17 @@ def _with_plus_minus(joules: float, known: PlusMinus | None, unit: EnergyUnit | 
     return energy_in(unit, joules, known.total_j) if known is not None else f"{energy_in(unit, joules)} ± unknown"
 
 
-def state(paths: Sequence[str], part: str | None, settings: Settings) -> int:
+def state(paths: Sequence[str], part: str | None, carbon: CarbonIntensity | None = None, pue: float | None = None) -> int:
     """Print each run in words for a paper.
 
     Args:
         paths: the runs.
         part: `text`, `latex`, `bibtex` or `model-card`; None for all.
-        settings: their `carbon_intensity` and `pue` are taken instead of the record's, if they are given.
+        carbon: what a kWh causes; None for what the record says.
+        pue: the building's power over its computers' power; None for what the record says.
     """
     for path in paths:
-        record = _with_carbon(read_record(path), settings)
+        record = _with_carbon(read_record(path), carbon, pue)
         name = Path(path).name if Path(path).suffix != ".json" else Path(path).absolute().parent.name
         said = statement(record, name)
         said = replace(said, text=wrapped(said.text, width_of(), indent=0))
@@ -194,17 +197,11 @@ def _rows(name: str, record: Record, kind: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def _with_carbon(record: Record, settings: Settings) -> Record:
-    """The record with an intensity and a PUE that were given afterwards."""
-    if settings.carbon_intensity is None:
-        return record
-    scoring, used_j = settings.scoring, record.energy.total_j
-    assert scoring.carbon is not None
-    return msgspec.structs.replace(
-        record,
-        pue=scoring.pue,
-        carbon_intensity=scoring.carbon.g_per_kwh,
-        carbon_source=scoring.carbon.source,
-        country=scoring.carbon.country,
-        co2e_g=scoring.co2e_g(used_j) if used_j is not None else None,
-    )
+def _with_carbon(record: Record, carbon: CarbonIntensity | None, pue: float | None) -> Record:
+    """The record with an intensity or a PUE that were given afterwards."""
+    made = msgspec.structs.replace(record, pue=record.pue if pue is None else pue)
+    if carbon is not None:
+        made.carbon_intensity, made.carbon_source, made.country = carbon.g_per_kwh, carbon.source, carbon.country
+    used_j, intensity = made.energy.total_j, made.carbon_intensity
+    made.co2e_g = None if used_j is None or intensity is None else co2e_g(used_j, intensity, made.pue)
+    return made

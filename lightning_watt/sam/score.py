@@ -161,6 +161,21 @@ def _negative(value: Any) -> ValueError:
     return ValueError(f"energy_kwh is {value}: energy cannot be negative.")
 
 
+def co2e_g(joules: float, g_per_kwh: float, pue: float) -> float:
+    """Grams of CO2e of an energy.
+
+    Args:
+        joules: the energy of the devices.
+        g_per_kwh: grams that a kWh causes.
+        pue: power usage effectiveness of the building.
+
+    Example:
+        >>> co2e_g(3.6e6, 400.0, 1.5)
+        600.0
+    """
+    return kwh(joules) * pue * g_per_kwh
+
+
 @dataclass(frozen=True)
 class Scoring:
     """How energy is turned into a score and into what stands beside the kWh.
@@ -212,7 +227,7 @@ class Scoring:
 
     def co2e_g(self, joules: float) -> float | None:
         """Grams of CO2e, the building's share included; None without an intensity."""
-        return None if self.carbon is None else kwh(joules) * self.pue * self.carbon.g_per_kwh
+        return None if self.carbon is None else co2e_g(joules, self.carbon.g_per_kwh, self.pue)
 
     def cost(self, joules: float) -> float | None:
         """What the energy costs, the building's share included, in the price's currency; None without a price."""

@@ -101,7 +101,7 @@ def _text(record: RecordFields, version: str) -> str:
         f"{verb[energy.provenance or 'measured']} {_ways(record)}; {_left_out(record)} are not included.",
         f"It was recorded with lightning_watt {version}; the ± holds the error of {what} "
         f"({_share(energy.gain_j, energy.total_j)}) and of the edges of the measurement "
-        f"({_share(energy.boundary_j, energy.total_j)})" + _co2e(record),
+        f"({_share(energy.boundary_j, energy.total_j)}){_building(record, shown)}.",
     ]
     if energy.typical_j is not None and energy.typical_j < MOST_OF_IT * (energy.uncertainty_j or 0.0):
         typical = _share(energy.typical_j, energy.total_j)
@@ -173,16 +173,19 @@ def _listed(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def _co2e(record: RecordFields) -> str:
+def _building(record: RecordFields, shown: Callable[..., str]) -> str:
+    """What the building used, or its CO2e, where that is known."""
+    total_j, plus_minus_j = record.energy.total_j or 0.0, record.energy.uncertainty_j or 0.0
     if record.co2e_g is None or record.carbon_intensity is None:
-        return "."
-    grams, total_j = record.co2e_g, record.energy.total_j or 0.0
-    spread = grams * (record.energy.uncertainty_j or 0.0) / total_j if total_j else 0.0
+        whole = shown(record.pue * total_j, record.pue * plus_minus_j)
+        return f"; with a PUE of {record.pue:g} that is {whole} of the building" if record.pue != 1 else ""
+    grams = record.co2e_g
+    spread = grams * plus_minus_j / total_j if total_j else 0.0
     size, unit = (1000.0, "kg") if grams >= 1000 else (1.0, "g")
     source = f" ({record.carbon_source})" if record.country else ""
     return (
         f"; at {record.carbon_intensity:g} g of CO2e a kWh{source} and a PUE of {record.pue:g} that is "
-        f"{digits(grams / size)} ± {digits(spread / size, 2)} {unit} of CO2e."
+        f"{digits(grams / size)} ± {digits(spread / size, 2)} {unit} of CO2e"
     )
 
 

@@ -120,6 +120,15 @@ def test_a_statement_takes_an_intensity_that_is_given_afterwards(runs, capsys):
     said = capsys.readouterr().out
     assert "at 381 g of CO2e a kWh (mean of Germany, 2023" in said
     assert "and a PUE of 1.5 that is 1.143 ± 0.057 kg of CO2e." in said  # 2 kWh * 1.5 * 381 g
+
+    # What is not given is the record's.
+    write(runs / "d", carbon_intensity=100.0, co2e_g=240.0, pue=1.2)
+    assert main(["statement", str(runs / "d"), "--pue", "1.5"]) == 0
+    assert "at 100 g of CO2e a kWh and a PUE of 1.5 that is 300 ± 15 g of CO2e." in capsys.readouterr().out
+    assert main(["statement", str(runs / "d"), "--carbon-intensity", "50"]) == 0
+    assert "at 50 g of CO2e a kWh and a PUE of 1.2 that is 120 ± 6 g of CO2e." in capsys.readouterr().out
+    assert main(["statement", str(runs / "a"), "--pue", "1.5"]) == 0
+    assert "with a PUE of 1.5 that is 3 ± 0.15 kWh of the building." in capsys.readouterr().out
     assert main(["statement", str(runs / "a"), "--only", "latex"]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("a & 0.8000 & ")
 
@@ -138,6 +147,9 @@ def test_a_broken_record_is_left_out_and_told(runs, capsys):
         (["show", "/none"], "/none/watt.json: there is no such file"),
         (["sum", "/none"], "/none: there is no such directory"),
         (["run"], "write the program after two dashes"),
+        (["run", "python", "-c", "1"], "write the program after two dashes"),
+        (["run", "nohup", "--", "true"], "write the program after two dashes"),
+        (["show", __file__], "no run record. Give the run's directory, or the watt.json in it."),
         (["run", "--interval", "0", "--", "true"], "interval is 0.0: give the seconds between two reads"),
         (["statement", "/none", "--carbon-intensity", "Germny"], "the nearest: Germany"),
     ],
@@ -147,6 +159,13 @@ def test_what_cannot_be_done_is_a_sentence_and_status_2(asked, sentence, capsys)
     said = capsys.readouterr()
     assert sentence in said.err
     assert "Traceback" not in said.err
+
+
+def test_an_option_that_is_not_there_is_an_error(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--watts", "0", "--", "true"])
+    assert ended.value.code == 2
+    assert "--watts" in capsys.readouterr().err
 
 
 def test_a_directory_without_records_is_told(tmp_path, capsys):
