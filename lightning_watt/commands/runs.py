@@ -19,11 +19,11 @@ from lightning_watt.record.plus_minus import PlusMinus, inherited_by, plus_minus
 from lightning_watt.record.read import read_record, read_records, records_below
 from lightning_watt.record.record import Record
 from lightning_watt.record.text.drawn import say, say_wrapped, width_of, wrapped
-from lightning_watt.record.text.statement import statement
+from lightning_watt.record.text.statement import device_names, statement
 from lightning_watt.record.text.summary import drawing
 from lightning_watt.run.lineage import energy_below
 from lightning_watt.sam.score import co2e_g
-from lightning_watt.tables import table
+from lightning_watt.tables import ratio, table
 from lightning_watt.units import J_PER, EnergyUnit, digits, energy_in, unit_that_fits
 
 
@@ -46,14 +46,16 @@ def compare(first: str, second: str) -> int:
     runs = [read_record(first), read_record(second)]
     found = difference(runs[1], runs[0])
     unit = unit_that_fits(max(run.energy.total_j or 0.0 for run in runs))
+    seconds = [sum(stage.seconds for stage in run.energy.by_stage.values()) for run in runs]
     rows = [
         [f"energy, {unit}", *(digits((run.energy.total_j or 0.0) / J_PER[unit]) for run in runs)],
         [f"± {unit}", *(digits((run.energy.uncertainty_j or 0.0) / J_PER[unit], 2) for run in runs)],
-        ["seconds", *(digits(sum(stage.seconds for stage in run.energy.by_stage.values())) for run in runs)],
+        ["seconds", *map(digits, seconds)],
+        ["mean W", *(ratio(run.energy.total_j or 0.0, passed_s) for run, passed_s in zip(runs, seconds, strict=True))],
         ["accuracy", *("-" if run.accuracy.last is None else f"{run.accuracy.last:.4f}" for run in runs)],
         ["status", *(run.status for run in runs)],
         ["provenance", *(str(run.energy.provenance) for run in runs)],
-        ["devices", *(", ".join(device.name for device in run.energy.by_device.values()) for run in runs)],
+        ["devices", *(", ".join(device_names(run.energy)) for run in runs)],
     ]
     if any(run.inherited for run in runs):
         rows.insert(2, ["with inherited", *(_with_plus_minus(*with_inherited(run), unit) for run in runs)])
@@ -62,6 +64,8 @@ def compare(first: str, second: str) -> int:
     by = energy_in(unit, abs(found.joules), found.plus_minus_j)
     share = found.joules / (runs[0].energy.total_j or 1.0)
     say_wrapped("", f"{found.verdict}: the second used {by} {more} ({share:+.1%}).", found.why)
+    if found.is_sure:
+        say_wrapped("This is of these two runs. How much runs of one program differ, only repetitions tell.")
     if any(run.status != "completed" for run in runs):
         say_wrapped("Not both of them completed: what they did may differ too.")
     return 0 if found.is_sure else 1
@@ -181,7 +185,7 @@ def _rows(name: str, record: Record, kind: str) -> Iterator[dict[str, Any]]:
             "uncertainty_j": energy.uncertainty_j,
             "boundary_j": energy.boundary_j,
             "provenance": energy.provenance,
-            "devices": "; ".join(device.name for device in energy.by_device.values()),
+            "devices": "; ".join(device_names(energy)),
             "inherited_j": inherited_by(record)[0],
             "with_inherited_uncertainty_j": (whole := with_inherited(record)[1]) and whole.total_j,
             "resumed_j": record.resumed_j,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from lightning_watt.accounts.ledger import STAGES
 from lightning_watt.errors import RecordError
 from lightning_watt.record.plus_minus import inherited_by, plus_minus
 from lightning_watt.record.record import Record
+from lightning_watt.record.text.statement import device_names
 from lightning_watt.tensorboard.rows import ACCURACY, ENERGY, FORECAST, UNCERTAINTY, decoded, finite
 from lightning_watt.units import J_PER_KWH
 
@@ -153,8 +153,7 @@ def _take_record(run: Run, record: Record) -> None:
     run.seconds = sum(spent.seconds for spent in energy.by_stage.values())
     run.train_samples = energy.by_stage["train"].samples if "train" in energy.by_stage else 0
     run.by_device = {label: device.joules for label, device in energy.by_device.items()}
-    names = Counter(device.name for device in energy.by_device.values())
-    run.boards = ", ".join(f"{count} × {name}" if count > 1 else name for name, count in names.items())
+    run.boards = ", ".join(device_names(energy))
     run.co2e_g, run.cost = record.co2e_g, record.cost
     run.budget_j = record.budget_kwh * J_PER_KWH if record.budget_kwh is not None else None
     run.session, run.resumes = record.session, record.resumes

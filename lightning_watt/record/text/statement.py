@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lightning_watt.record.plus_minus import PlusMinus, inherited_by, with_inherited
-from lightning_watt.record.schema import RecordFields
+from lightning_watt.record.schema import Energy, RecordFields
 from lightning_watt.record.text.summary import MOST_OF_IT, nothing_measured
 from lightning_watt.units import J_PER, digits, energy_in, unit_that_fits
 
@@ -97,7 +97,7 @@ def _text(record: RecordFields, version: str) -> str:
     whole = "This run" if record.status == "completed" else f"This run, which has the status {record.status!r},"
     sentences = [
         f"{whole} used {shown(energy.total_j, energy.uncertainty_j or 0.0)} of electricity in {_duration(record)} on "
-        f"{_devices(record)}, "
+        f"{_listed(device_names(record.energy))}, "
         f"{verb[energy.provenance or 'measured']} {_ways(record)}; {_left_out(record)} are not included.",
         f"It was recorded with lightning_watt {version}; the ± holds the error of {what} "
         f"({_share(energy.gain_j, energy.total_j)}) and of the edges of the measurement "
@@ -152,9 +152,10 @@ def _duration(record: RecordFields) -> str:
     return f"{digits(passed_s, 3)} seconds"
 
 
-def _devices(record: RecordFields) -> str:
-    names = Counter(device.name or label for label, device in record.energy.by_device.items())
-    return _listed([f"{count} × {name}" if count > 1 else name for name, count in names.items()])
+def device_names(energy: Energy) -> list[str]:
+    """The devices that an energy is of, each kind once: `["2 × NVIDIA A100", "x86_64"]`."""
+    names = Counter(device.name or label for label, device in energy.by_device.items())
+    return [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
 
 
 def _ways(record: RecordFields) -> str:
@@ -204,7 +205,7 @@ def _latex(record: RecordFields, name: str) -> str:
         cells[2:] = [
             rf"\SI{{{value} \pm {spread}}}{{{SI[unit]}}}{mark}",
             rf"\SI{{{digits(_seconds(record), 4)}}}{{\second}}",
-            _escaped(_devices(record)).replace("×", r"$\times$"),
+            _escaped(_listed(device_names(energy))).replace("×", r"$\times$"),
         ]
     return "% \\usepackage{siunitx}; columns: run & accuracy & energy & time & devices\n" + " & ".join(cells) + r" \\"
 
@@ -223,8 +224,9 @@ def _model_card(record: RecordFields, version: str) -> str:
     if record.co2e_g is not None:
         how += f"; {record.carbon_intensity:g} g/kWh ({record.carbon_source}), PUE {record.pue:g}"
     lines.append(f"  source: {json.dumps(how, ensure_ascii=False)}")
-    lines.append(f'  training_type: "{"fine-tuning" if record.inherited else "pre-training"}"')
+    if "train" in record.energy.by_stage:  # a test, or any program, is no training
+        lines.append(f'  training_type: "{"fine-tuning" if record.inherited else "pre-training"}"')
     if record.country:
         lines.append(f"  geographical_location: {json.dumps(record.country, ensure_ascii=False)}")
-    lines.append(f"  hardware_used: {json.dumps(_devices(record), ensure_ascii=False)}")
+    lines.append(f"  hardware_used: {json.dumps(_listed(device_names(record.energy)), ensure_ascii=False)}")
     return "\n".join(lines)

@@ -48,6 +48,7 @@ def test_compare_says_whether_they_differ(runs, capsys):
     assert main(["compare", str(runs / "b" / "watt.json"), str(runs / "a")]) == 0
     said = capsys.readouterr().out
     assert "They differ: the second used 0.02778 ± 0 kWh more (+1.4%).\nBoth were measured on the same devices" in said
+    assert "only repetitions tell" in said
 
 
 @pytest.mark.parametrize("terminal", [76], indirect=True)

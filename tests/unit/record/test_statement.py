@@ -128,6 +128,12 @@ def test_without_an_intensity_the_card_says_what_to_give():
     assert "# emissions: not known without the CO2e of a kWh" in said.model_card
 
 
+def test_the_card_calls_no_test_and_no_program_a_training():
+    run = a_run()
+    run.energy.by_stage = {"test": run.energy.by_stage["train"]}
+    assert "training_type" not in yaml.safe_load(statement(run).model_card)["co2_eq_emissions"]
+
+
 def test_the_entries_are_those_of_the_citation_file():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     said = re.sub(r"\s+", " ", statement(a_run()).bibtex)
