@@ -25,18 +25,23 @@ class Page:
         browser: Chromium.
         address: TensorBoard's.
         host: with TensorBoard around it; without, only the frame that it would show, which is there sooner.
+        clock: its clock can be put forward.
         **options: of `open_tab`.
     """
 
-    def __init__(self, browser: Any, address: str, host: bool = False, **options: Any) -> None:
+    def __init__(self, browser: Any, address: str, host: bool = False, clock: bool = False, **options: Any) -> None:
         # Nothing moves: a browser that draws without a GPU would do little else.
         self.tab = browser.new_page(viewport={"width": 1400, "height": 1100}, reduced_motion="reduce")
+        if clock:
+            self.tab.clock.install()
         self.address = address
         self.errors: list[str] = []
         self.asked: list[str] = []
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
         self.tab.on("console", self._hear)
         self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("websocket", lambda socket: self.asked.append(socket.url))
+        self.tab.on("popup", lambda other: self.asked.append(f"a new page: {other.url}"))
         self.tab.on("dialog", lambda dialog: self.errors.append(f"a dialog: {dialog.message}"))
         self.frame = open_tab(self.tab, address, **options) if host else self.tab.main_frame
         if not host:

@@ -336,7 +336,6 @@ def test_no_button_sends_a_chart_anywhere(browser, eight):
         )
         assert titles
         assert all(shown == ["Download plot", "Download as PNG", "Zoom", "Pan", "Reset axes"] for shown in titles), titles
-        page.tab.on("popup", lambda other: page.asked.append(f"a new page: {other.url}"))
         page.tab.on("download", lambda download: download.cancel())
         page.frame.evaluate("() => document.querySelectorAll('.modebar-btn').forEach((button) => button.click())")
         page.tab.wait_for_timeout(300)

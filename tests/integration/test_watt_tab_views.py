@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from torch.utils.tensorboard import SummaryWriter
@@ -279,6 +281,39 @@ def test_the_room_of_a_chart_is_there_before_it_is_and_its_buttons_are_of_the_th
         wait_until_drawn(page.frame)
         bar = page.frame.evaluate("() => document.querySelector('#scatter .chart').layout.modebar")
         assert bar == {"bgcolor": "rgba(0,0,0,0)", "color": "#9aa0a6", "activecolor": "#c25500"}
+
+
+def test_an_hour_in_the_tab_with_everything_clicked_asks_nobody_but_tensorboard(browser, made):
+    """By the page's own clock, which is put forward; `close` looks at whom it asked, and at what went wrong."""
+    click = """(part) => {
+        const parts = (all) => [...document.querySelectorAll(all)];
+        const able = parts('button, input[type=checkbox], input[type=radio], summary');
+        for (const one of able.filter((_, at) => at % 4 === part)) if (one.isConnected && !one.disabled) one.click();
+        for (const choice of parts('select')) {
+            choice.selectedIndex = part % choice.options.length;
+            choice.dispatchEvent(new Event('change', { bubbles: true }));
+        }
+        const live = parts('label').find((one) => one.textContent === 'live').querySelector('input');
+        if (!live.checked) live.click();
+    }"""
+    with opened(browser, made, host=True, clock=True) as page:
+        page.tab.on("download", lambda download: download.cancel())
+        wait_until_drawn(page.frame)
+        for pick in page.frame.locator(".pick").all()[:2]:
+            pick.check()
+        page.frame.locator(".open-run").first.click()
+        with page.tab.expect_request("**/data/plugin/watt/statement?*"):
+            page.frame.get_by_role("button", name="Statement for a paper").click()
+        for part in range(4):
+            page.frame.evaluate(click, part)
+            with page.tab.expect_request("**/data/plugin/watt/runs"):
+                page.tab.clock.fast_forward(900_000)
+        asked = Counter(urlsplit(url).path.removeprefix("/data/plugin/watt/") for url in page.asked if "/watt/" in url)
+    assert asked["runs"] >= 5
+    assert {"curves", "epochs", "record", "statement", "compare", "plotly.js"} <= asked.keys()
+    assert {path for path in asked if not path.startswith("static/")} <= {
+        "runs", "curves", "epochs", "record", "statement", "compare", "plotly.js",
+    }  # fmt: skip
 
 
 def test_a_joule_that_two_runs_hold_is_counted_once(browser, made):
