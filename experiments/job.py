@@ -40,6 +40,7 @@ class Outcome:
         parts: the phases that it consisted of, in order.
         note: a sentence about how it went.
         model: what was run, if the name of its config group does not say it.
+        start: what an inference's weights are from, as its record says it.
     """
 
     directory: Path
@@ -48,6 +49,7 @@ class Outcome:
     parts: Mapping[str, "Outcome"] = field(default_factory=dict)
     note: str = ""
     model: str = ""
+    start: str = ""
 
 
 @dataclass(frozen=True)

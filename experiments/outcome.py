@@ -11,12 +11,14 @@ from typing import Any
 from submitit.core.utils import UncompletedJobError
 
 from experiments.job import Outcome
+from experiments.report.inputs.run import SCRATCH
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.record.files import records_in
 from lightning_watt.units import digits
 
 NAME = "outcome.json"
+UNTRAINED = "random weights: energy alone, no accuracy"
 
 
 def save_outcome(
@@ -84,7 +86,8 @@ def _phase_lines(name: str, outcome: Outcome) -> list[str]:
     lines = [line for inner, part in outcome.parts.items() for line in _phase_lines(inner, part)]
     shown = any(part.metrics == outcome.metrics for part in outcome.parts.values())
     figures = "" if shown else ", ".join(f"{key} {digits(value)}" for key, value in outcome.metrics.items())
-    lines += [text for text in (f"{name:<13}{figures}".rstrip(), f"{'':<13}{outcome.note}".rstrip()) if text]
+    note = "; ".join(text for text in (UNTRAINED if outcome.start == SCRATCH else "", outcome.note) if text)
+    lines += [text for text in (f"{name:<13}{figures}".rstrip(), f"{'':<13}{note}".rstrip()) if text]
     record = max(records_in(outcome.directory), key=lambda file: file.stat().st_mtime_ns, default=None)
     return lines if record is None else [*lines, f"record       {record}"]
 
@@ -99,6 +102,8 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     }
     if outcome.model:
         plain["timm_name"] = outcome.model
+    if outcome.start:
+        plain["start"] = outcome.start
     if outcome.note:
         plain["note"] = outcome.note
     if outcome.parts:

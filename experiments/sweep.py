@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from typing_extensions import override
 
 from experiments.outcome import NAME
+from experiments.report.inputs.run import SCRATCH
 from experiments.tasks.base import TASKS, Task
 from experiments.zoo import ANY
 from lightning_watt import energy_of, read_record
@@ -143,6 +144,8 @@ def _figures(run: dict[str, Any], task: Task) -> dict[str, str]:
         pass  # a run without energy: watt=none, nothing to measure with, or it failed before it began
     logged = {column.format(task.sample): name.format(task.sample) for column, name in METRICS.items()} | _accuracies(task)
     shown = {column: "-" if metrics.get(name) is None else digits(metrics[name]) for column, name in logged.items()}
+    if run.get("start") == SCRATCH:
+        shown |= {column: "random weights" for column in list(_accuracies(task))[:1]}
     return shown | {"own J": own, "± J": spread, "with inherited": carried}
 
 

@@ -12,7 +12,8 @@ from experiments.modules.zero_shot import ZeroShotClassifier
 from experiments.phases.measure import Goal, Repeated, Stopwatch, meter_for, repeat, test_once
 from experiments.phases.own import is_own, own_module
 from experiments.phases.pretrain import self_supervised
-from experiments.phases.start import SCRATCH, build_published, read_start, seen_by, start_name
+from experiments.phases.start import BUILT, build_published, read_start, seen_by, start_name
+from experiments.report.inputs.run import SCRATCH
 from experiments.settings import settings_of
 from experiments.weights import Weights, WeightsError, load_weights, load_whole
 from experiments.zoo import pretraining_of, published_config
@@ -47,7 +48,7 @@ def inference(
     weights = read_start(job, "Inference needs a trained model")
     module, data = (_own if is_own(job.cfg) else _module)(job, weights, match)
     info = module.watt_model_info
-    info["start"] = start_name(job, weights)
+    start = info["start"] = BUILT if is_own(job.cfg) and weights is None else start_name(job, weights)
     module.watt_inherits = [str(weights.run)] if weights is not None and weights.run else []
     stopwatch = Stopwatch()
     trainer = job.trainer(callbacks=[stopwatch])
@@ -56,13 +57,13 @@ def inference(
     if not job.cfg.watt:
         metrics = test_once(trainer, module, Repeated(loader, 1))
         metrics |= {"images_per_second": stopwatch.images / stopwatch.seconds}
-        return Outcome(job.directory, None, metrics, model=info.get("timm_name", ""))
+        return Outcome(job.directory, None, metrics, model=info.get("timm_name", ""), start=start)
     with meter_for(job) as meter:
         stopwatch.meter = meter
         goal = Goal(boundary_share, min_seconds, max_seconds)
         metrics, passes, note = repeat(trainer, module, loader, stopwatch, goal)
         metrics |= _per_image(stopwatch, info.get("gflops_per_sample")) | {"passes": passes}
-    return Outcome(job.directory, None, metrics, note=note, model=info.get("timm_name", ""))
+    return Outcome(job.directory, None, metrics, note=note, model=info.get("timm_name", ""), start=start)
 
 
 def _module(job: Job, weights: Weights | None, match: str) -> tuple[pl.LightningModule, ImageData]:

@@ -7,9 +7,11 @@ from torch import nn
 
 from experiments.job import Job
 from experiments.models import build_model, input_of
+from experiments.report.inputs.run import SCRATCH
 from experiments.weights import Weights, WeightsError, read_weights
 
-SCRATCH = "scratch"
+BUILT = "what its constructor makes"
+"""What a module of the user's own starts from if from nothing else: its constructor may load weights, and may not."""
 
 
 def read_start(job: Job, purpose: str) -> Weights | None:

@@ -13,6 +13,7 @@ from experiments.report.certainty import Estimate, measured_with_all
 from experiments.report.inputs.lineage import WORST_FIRST, Lineage
 from experiments.report.metrics import Amount, SamSettings, net_score, sam
 
+UNTRAINED: Final = "random weights"
 LEARNT: Final = 0.1
 """An accuracy below this is no use for anything, so the training counts as failed to learn."""
 LEARNT_OVER_CHANCE: Final = 1.5
@@ -26,7 +27,8 @@ class ModelResult:
 
     Attributes:
         name: the model, in full.
-        variant: what it started from, by its record, e.g. "from scratch"; often nothing.
+        variant: what it started from, by its record, e.g. "from scratch"; "random weights" if they were never trained; often
+            nothing.
         label: a short name, different from those of the other results of its set.
         family: its family.
         scale: its size, in the study's words.
@@ -200,7 +202,7 @@ def _model_result(group: pd.DataFrame) -> ModelResult:
     end, trained, inference = lineages[0].end, lineages[0].trained, lineages[0].inference
     accuracy = mean["accuracy"]
     classes = end.numbers.get("num_classes")
-    variant = ""
+    variant = UNTRAINED if end.is_untrained else ""
     if trained is not None and trained.phase == "finetune" and not trained.inherited:
         start = trained.facts["start"]
         variant = f"from {start}" if start else ""

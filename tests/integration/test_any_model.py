@@ -66,6 +66,7 @@ def test_a_multirun_takes_a_list_of_names(tmp_path: Path) -> None:
     assert sorted(ran) == sorted(MODELS), done.stderr
     for name, outcome in ran.items():
         metrics = outcome["metrics"]
+        assert outcome["start"] == "scratch"
         assert metrics["wh_per_1000_images"] == pytest.approx(metrics["joules_per_image"] / 3.6)
         assert metrics["images_per_second"] > 0
         record = read_record(outcome["directory"])
@@ -77,6 +78,7 @@ def test_a_multirun_takes_a_list_of_names(tmp_path: Path) -> None:
         assert "year" not in model
     table = done.stdout[done.stdout.index("The sweep") :]
     assert all(f" {name} " in table for name in MODELS)
+    assert table.count("random") >= len(MODELS)
     assert "Wh/1000" in table
 
 

@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from experiments.report.comparison import Comparison
 from experiments.report.figures.style import Picture, edge, new_figure, percent_axis, safe, scaled
+from experiments.report.inputs.run import SCRATCH
 from experiments.report.results import ModelResult
 
 FAMILIES: Final = ("swin", "vit")
@@ -56,7 +57,7 @@ def pairs(results: Sequence[ModelResult]) -> list[tuple[ModelResult, ModelResult
         run = lineage.trained if lineage else None
         if not result.ranked or run is None or run.phase != "finetune":
             continue
-        if not run.inherited and run.facts["start"] != "scratch":
+        if not run.inherited and run.facts["start"] != SCRATCH:
             continue  # it may have come from published weights, whose energy nobody knows
         alike = (result.family, result.scale, run.facts["timm_name"], result.device, result.provenance)
         finetuned.setdefault(alike, {}).setdefault(bool(run.inherited), result)

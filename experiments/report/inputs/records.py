@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from experiments.report.inputs import clean
 from experiments.report.inputs.projected import PHASE, read_projection
-from experiments.report.inputs.run import EpochUse, Run, StageUse
+from experiments.report.inputs.run import SCRATCH, EpochUse, Run, StageUse
 from lightning_watt import read_record
 from lightning_watt.errors import RecordError
 from lightning_watt.record import DeviceEnergy, PlusMinus, Record, inherited_by, measured_with, plus_minus
@@ -124,8 +124,11 @@ def _run(base: Path, file: Path) -> Run:
     path += "" if file.name == RECORD_NAME else f"/{file.name}"
     notes: list[str] = []
     own_j, uncertainty_j = _energy(record)
-    accuracy = clean.number(record.accuracy.last, 0, 1)
-    if accuracy is None and record.accuracy.last is not None:
+    is_untrained = (record.model.get("phase"), record.model.get("start")) == ("inference", SCRATCH)
+    if is_untrained:
+        notes.append("random weights, so without accuracy")
+    accuracy = None if is_untrained else clean.number(record.accuracy.last, 0, 1)
+    if accuracy is None and not is_untrained and record.accuracy.last is not None:
         notes.append(f"accuracy {clean.text(record.accuracy.last)} is not in [0, 1] and was left out")
     warned = len(record.warnings) + len(record.gaps)
     if warned:
@@ -151,7 +154,7 @@ def _run(base: Path, file: Path) -> Run:
         name=clean.text(record.model.get("name"), 60) or "unnamed model",
         facts=facts,
         numbers={key: value for key, value in numbers.items() if value is not None},
-        metric=clean.text(record.accuracy.metric, 40),
+        metric="" if is_untrained else clean.text(record.accuracy.metric, 40),
         accuracy=accuracy,
         own_j=own_j,
         uncertainty_j=uncertainty_j,
@@ -160,7 +163,7 @@ def _run(base: Path, file: Path) -> Run:
         devices=_devices(list(record.energy.by_device.values())),
         sources=clean.text(", ".join(sorted({device.source for device in record.energy.by_device.values()}))),
         stages=_stages(record, notes),
-        epochs=tuple(_epochs(record)),
+        epochs=tuple(one._replace(accuracy=None) if is_untrained else one for one in _epochs(record)),
         sam=_sam(record),
         notes=tuple(notes),
         plus_minus=plus_minus(record.energy) if uncertainty_j is not None else None,
@@ -173,6 +176,7 @@ def _run(base: Path, file: Path) -> Run:
         seed=_whole(record.model.get("seed"), 0),
         started_s=clean.number(record.started_unix, 1, clean.MOST_COUNT),
         projection=read_projection(file.parent) if facts["phase"] == PHASE and file.name == RECORD_NAME else None,
+        is_untrained=is_untrained,
     )
 
 

@@ -12,6 +12,8 @@ from lightning_watt.record import PlusMinus
 
 MOST_CURVE_POINTS: Final = 2000
 CLASSIFY: Final = "classify"
+SCRATCH: Final = "scratch"
+"""What a record calls random weights as a start."""
 EVALUATING: Final = {"test", "predict"}
 """Stages that an inference run consists of."""
 
@@ -48,12 +50,12 @@ class Run:
         status: as in the record.
         name: the model's own name.
         facts: the record's texts about the model: family, timm_name, task and what its accuracy is called (`metric`), phase,
-            scale, data, pretraining, `start`: what a finetune run started from if not from another run, "scratch" for
-            random weights; and `settings`: equal in runs that are repetitions of each other.
+            scale, data, pretraining, `start`: what a finetune or inference run started from if not from another run,
+            `SCRATCH` for random weights; and `settings`: equal in runs that are repetitions of each other.
         numbers: the record's numbers about the model: params, gflops_per_sample, year, published_top1, image_size,
             num_classes, and of its training: epochs, batch_size, lr.
         metric: the name under which the accuracy was logged.
-        accuracy: the last one, in [0, 1].
+        accuracy: the last one, in [0, 1]; None of random weights, whose accuracy is chance.
         own_j: joules of the run itself; None if nothing was measured.
         uncertainty_j: plus or minus.
         provenance: "measured", "estimated", "mixed", or "" if there is no energy.
@@ -74,6 +76,7 @@ class Run:
         seed: None if the record does not say.
         started_s: when it began, seconds since 1970; None if the record does not say.
         projection: what a whole training was projected to take, if this run is a part of one and its projection is there.
+        is_untrained: whether it put random weights to use, which cost what trained ones do.
     """
 
     path: str
@@ -104,6 +107,7 @@ class Run:
     seed: int | None = None
     started_s: float | None = None
     projection: Projected | None = None
+    is_untrained: bool = False
 
     @property
     def task(self) -> str:

@@ -72,6 +72,14 @@ def test_the_table_has_a_row_for_each_run(tmp_path: Path) -> None:
     assert "failed" in rows[-1]
 
 
+def test_random_weights_are_named_in_the_place_of_an_accuracy(tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, metrics={"joules_per_image": 1.0}, start="scratch", note="stopped by time")
+    assert "random weights: energy alone, no accuracy; stopped by time" in describe(outcome)
+    save_outcome(tmp_path, CHOICES | {"phase": "inference"}, outcome)
+    table = sweep_table([json.loads((tmp_path / "outcome.json").read_text())])
+    assert [list(column.cells) for column in table.columns if column.header == "top-1"] == [["random weights"]]
+
+
 def test_what_was_swept_stands_in_the_table() -> None:
     outcomes = [
         {**CHOICES, "phase": "pretrain", "status": "completed", "overrides": ["model=vit", "recipe.epochs=2", f"+a.b={lr}"]}

@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from experiments.report.comparison import compare
 from experiments.report.figures.style import Picture
 from experiments.report.figures.years import draw_inference
+from experiments.report.inputs.frames import runs_frame
 from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import load
+from experiments.report.tables import models
 from tests.unit.experiments.report.made import made, write
 
 MODELS = (("vgg16", 2014, 0.716, 90.0), ("mobilenetv2_100", 2018, 0.729, 10.0), ("davit_base", 2022, 0.847, 80.0))
@@ -53,6 +55,19 @@ def test_a_change_that_is_sure_has_a_line(tmp_path: Path) -> None:
     assert right.get_title() == "energy: doubles every 4 years, R² = 1.00"
     assert fitted(left)
     assert fitted(right)
+
+
+def test_random_weights_are_named_and_have_no_accuracy(tmp_path: Path) -> None:
+    """Records of theirs once held the accuracy of guessing, which looked like a result."""
+    drawn(tmp_path, MODELS)
+    found = load(tmp_path).runs
+    assert {run.notes for run in found} == {("random weights, so without accuracy",)}
+    (comparison,) = compare(lineages(found))
+    assert {(one.accuracy, one.learnt, one.ranked) for one in comparison.results} == {(None, True, False)}
+    assert all(", random weights" in one.label for one in comparison.results)
+    said = models(comparison)
+    assert {row[said.columns.index("top-1 (%)")] for row in said.rows} == {None}
+    assert set(runs_frame(found)["accuracy"].isna()) == {True}
 
 
 def test_two_years_are_no_development(tmp_path: Path) -> None:
