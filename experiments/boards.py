@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
+from omegaconf import OmegaConf
 
 POLL_S = 1.0
 HELD = "EXPERIMENTS_BOARDS"  # tells the processes of a job's other ranks which boards the job has
@@ -80,6 +81,20 @@ def claim_boards(
         sleep(POLL_S)
 
 
+def each_board(accelerator: str) -> str:
+    """The boards of this machine as a sweep over them, for `study=boards`; "null", which is the CPU, where there is none.
+
+    Args:
+        accelerator: `device.accelerator`.
+
+    Example:
+        >>> each_board("cpu")
+        'null'
+    """
+    count = 0 if accelerator == "cpu" else torch.cuda.device_count()
+    return ",".join(map(str, range(count))) or "null"
+
+
 def cuda_name(board: int) -> str:
     """The UUID of a CUDA device (its index if torch is too old to know)."""
     return str(getattr(torch.cuda.get_device_properties(board), "uuid", board))
@@ -97,3 +112,6 @@ def _try_lock(name: str, held: ExitStack) -> bool:
         return False
     held.enter_context(file)
     return True
+
+
+OmegaConf.register_new_resolver("each_board", each_board, replace=True)

@@ -1,10 +1,11 @@
-"""The end of a multirun: one table over all its jobs, and a failure if one of them failed."""
+"""The end of a multirun: its study's own tables, one table over all its jobs, and a failure if one of them failed."""
 
 import json
 import shlex
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -13,7 +14,10 @@ from rich.table import Column, Table
 from typing_extensions import override
 
 from experiments.outcome import NAME
+from experiments.report.cells import Table as Tabulated
+from experiments.report.cells import in_units
 from experiments.report.inputs.run import SCRATCH
+from experiments.report.output import shown, to_markdown
 from experiments.tasks.base import TASKS, Task
 from experiments.zoo import ANY
 from lightning_watt import energy_of, read_record
@@ -64,6 +68,35 @@ class SweepTable(Callback):
             )
         if lines:
             raise SystemExit("\n".join(lines))
+
+
+class SweepReport(SweepTable):
+    """Prints some of the report's tables and writes them to `NAME.md`, when a multirun has ended.
+
+    Attributes:
+        name: of the file, and of the line that says where it is.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def tables(self, directory: Path) -> list[Tabulated]:
+        """The tables of the sweep in a directory; those without rows are passed over."""
+
+    @override
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        directory = Path(config.hydra.sweep.dir)
+        tables = [table for table in self.tables(directory) if table.rows]
+        console = Console()
+        console = console if console.is_terminal else Console(width=2 * WIDTH)
+        for table in tables:
+            console.print(_printed(table))
+            console.print(table.note)
+        if tables:
+            file = directory / f"{self.name}.md"
+            file.write_text("\n".join(to_markdown(table) for table in tables))
+            print(f"{self.name:<13}{file.resolve()}")
+        super().on_multirun_end(config, **kwargs)
 
 
 def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
@@ -143,10 +176,18 @@ def _figures(run: dict[str, Any], task: Task) -> dict[str, str]:
     except (KeyError, TypeError, RecordError):
         pass  # a run without energy: watt=none, nothing to measure with, or it failed before it began
     logged = {column.format(task.sample): name.format(task.sample) for column, name in METRICS.items()} | _accuracies(task)
-    shown = {column: "-" if metrics.get(name) is None else digits(metrics[name]) for column, name in logged.items()}
+    figures = {column: "-" if metrics.get(name) is None else digits(metrics[name]) for column, name in logged.items()}
     if run.get("start") == SCRATCH:
-        shown |= {column: "random weights" for column in list(_accuracies(task))[:1]}
-    return shown | {"own J": own, "± J": spread, "with inherited": carried}
+        figures |= dict.fromkeys(list(_accuracies(task))[:1], "random weights")
+    return figures | {"own J": own, "± J": spread, "with inherited": carried}
+
+
+def _printed(table: Tabulated) -> Table:
+    table = in_units(table)
+    made = Table(*(Column(column) for column in table.columns), title=table.title)
+    for row in table.rows:
+        made.add_row(*(shown(cell, column) for cell, column in zip(row, table.columns, strict=True)))
+    return made
 
 
 def _job_number(file: Path) -> int:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from experiments.report.cells import Cell, Energy, Table
-from experiments.report.certainty import Estimate
+from experiments.report.certainty import Estimate, came_in_turn, drift_per_s
 from experiments.report.inputs.frames import SETUP
 from experiments.report.metrics import Amount
 from lightning_watt.units import digits
@@ -67,6 +66,11 @@ class Candidate:
         return float((self.rows["projected_gain_j"] / self.rows["projected_samples"]).mean())
 
     @property
+    def repeats(self) -> list[tuple[float, float]]:
+        """When each projection began, in seconds, and its joules."""
+        return list(zip(self.rows["started_unix_s"], self.rows["projected_energy_j"], strict=True))
+
+    @property
     def devices(self) -> set[tuple[str, str]]:
         """What it ran on."""
         return set(zip(self.rows["device"], self.rows["device_count"], strict=True))
@@ -112,21 +116,6 @@ def more_than(one: Candidate, other: Candidate, drift: float = 0.0) -> Amount:
     return Amount(float(apart.mean()), math.hypot(over_rounds, scales, drifted))
 
 
-def drift_per_s(candidates: Sequence[Candidate]) -> float:
-    """By which share the candidates' joules rise in a second, over their rounds; 0 if none was repeated.
-
-    A candidate that on average came before another, as with an odd number of rounds, has less of the drift.
-    """
-    products = squares = 0.0
-    for one in candidates:
-        t_s = one.rows["started_unix_s"].to_numpy(float)
-        share = (one.rows["projected_energy_j"] / one.rows["projected_energy_j"].mean()).to_numpy(float)
-        if len(t_s) > 1 and np.isfinite(t_s).all():
-            products += float(((t_s - t_s.mean()) * share).sum())
-            squares += float(((t_s - t_s.mean()) ** 2).sum())
-    return products / squares if squares else 0.0
-
-
 def unfair(one: Candidate, candidates: Sequence[Candidate]) -> str:
     """Why comparing this candidate with the others is unfair; `FAIR` if nothing is known against it."""
     said = []
@@ -149,13 +138,12 @@ def unfair(one: Candidate, candidates: Sequence[Candidate]) -> str:
 
 def _came_in_turn(one: Candidate, candidates: Sequence[Candidate]) -> bool:
     """Whether each of its rounds began after the same number of rounds of all others: theirs, but for one round."""
-    starts = sorted((start, other is one) for other in candidates for start in other.rows["started_unix_s"])
-    places = [place for place, (_, own) in enumerate(starts) if own]
-    return all(place // len(candidates) == turn for turn, place in enumerate(places))
+    others = [list(other.rows["started_unix_s"]) for other in candidates if other is not one]
+    return came_in_turn(list(one.rows["started_unix_s"]), others)
 
 
 def _table(work: pd.DataFrame, candidates: Sequence[Candidate]) -> Table:
-    best, drift = candidates[0], drift_per_s(candidates)
+    best, drift = candidates[0], drift_per_s(one.repeats for one in candidates)
     swept = [name for name in best.setup if len({one.setup[name] for one in candidates}) > 1]
     samples = float(work["projected_samples"].max())
     rows: list[list[Cell]] = []

@@ -13,6 +13,7 @@ from experiments.projection.tables import held_against, projected
 from experiments.report import tables
 from experiments.report.cells import Table
 from experiments.report.comparison import Comparison, compare
+from experiments.report.devices.tables import by_device, orders
 from experiments.report.figures import (
     boards,
     breakeven,
@@ -134,7 +135,7 @@ def _section(comparison: Comparison, name: str, output: Output, *, drawn: bool) 
     return Section(
         title=comparison.title,
         summary=tables.summary(comparison),
-        tables=[tables.models(comparison), tables.model_ranks(comparison), tables.devices(comparison)],
+        tables=[tables.models(comparison), tables.model_ranks(comparison), by_device(comparison), orders(comparison)],
         figures=figures,
         more=[tables.sensitivities(comparison), tables.break_evens(comparison)],
         note="" if drawn else f"Figures are drawn only for the {MOST_DRAWN} data sets with the most models.",

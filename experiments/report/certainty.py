@@ -44,6 +44,11 @@ class Estimate:
         return math.hypot(self.whole, _of_means(self.repeats, ()))
 
 
+def on_one_device(estimate: Estimate) -> float:
+    """Plus or minus of a value beside others of the same device, whose gain error they share."""
+    return math.hypot(estimate.boundary if estimate.boards else estimate.whole, _of_means(estimate.repeats, ()))
+
+
 def plus_minus_of_difference(first: Estimate, second: Estimate) -> float:
     """Plus or minus of the difference of two estimates: measuring, and the spread over seeds at 95 %.
 
@@ -59,12 +64,65 @@ def measured_with_all(parts: Iterable[frozenset[str]]) -> frozenset[str]:
     return frozenset().union(*parts) if all(parts) else frozenset()
 
 
-def ratio(first: Estimate, second: Estimate) -> tuple[float, float] | None:
-    """The first by the second, and its plus or minus to first order; None if the second is zero."""
+def ratio(first: Estimate, second: Estimate, rounds: Sequence[float] = (), drift: float = 0.0) -> tuple[float, float] | None:
+    """The first by the second, and its plus or minus to first order; None if one of them is zero.
+
+    Args:
+        first: the one.
+        second: the other.
+        rounds: the ratio in each round in which both were measured; empty: their repetitions are not of the same rounds.
+        drift: by which share the second may be off against the first because the machine drifted meanwhile.
+
+    Example:
+        >>> ratio(Estimate(30.0, 3.0, 3.0), Estimate(10.0))
+        (3.0, 0.30000000000000004)
+    """
     if not second.value or not first.value:
         return None
     value = first.value / second.value
-    return value, value * math.hypot(first.plus_minus / first.value, second.plus_minus / second.value)
+    one, other = (Uncertain(part.boundary / part.value, part.whole / part.value, part.boards) for part in (first, second))
+    if len(rounds) > 1:
+        spread = _of_means(rounds, ()) / value
+    else:
+        spread = math.hypot(*(_of_means(part.repeats, ()) / part.value for part in (first, second)))
+    return value, value * math.hypot(one.of_difference(other), spread, drift)
+
+
+def drift_per_s(series: Iterable[Sequence[tuple[float, float]]]) -> float:
+    """By which share of themselves the numbers rise in a second, over their repetitions; 0 if nothing was repeated.
+
+    One that on average came before another, as with an odd number of rounds, has less of the drift.
+
+    Args:
+        series: of each number, its repetitions: when, in seconds, and how much.
+
+    Example:
+        >>> drift_per_s([[(0.0, 99.0), (2.0, 101.0)], [(1.0, 5.0)]])
+        0.01
+    """
+    products = squares = 0.0
+    for one in series:
+        if len(one) > 1 and all(math.isfinite(t_s) for t_s, _ in one):
+            middle_s, mean = (statistics.fmean(column) for column in zip(*one, strict=True))
+            products += sum((t_s - middle_s) * value / mean for t_s, value in one)
+            squares += sum((t_s - middle_s) ** 2 for t_s, _ in one)
+    return products / squares if squares else 0.0
+
+
+def came_in_turn(starts_s: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Whether each repetition began after the same number of repetitions of all others: theirs, but for one round.
+
+    Args:
+        starts_s: when each repetition began, in seconds.
+        others: the same of each of the others.
+
+    Example:
+        >>> came_in_turn([1.0, 4.0], [[2.0, 3.0]]), came_in_turn([1.0, 2.0], [[3.0, 4.0]])
+        (True, False)
+    """
+    starts = sorted([(start, True) for start in starts_s] + [(start, False) for other in others for start in other])
+    places = [place for place, (_, own) in enumerate(starts) if own]
+    return all(place // (len(others) + 1) == turn for turn, place in enumerate(places))
 
 
 def surely_more(first: Estimate, second: Estimate) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -153,11 +153,12 @@ def label(results: Sequence[ModelResult], *, by_name: bool = False) -> list[Mode
     A label is the family (or the model's name if `by_name`) and the variant, then scale, phases, status, full
     name, device, energy's origin and recipe as far as these are needed, then a number.
     """
-    labelled = [replace(result, label=text) for result, text in zip(results, _labels(results, by_name=by_name), strict=True)]
+    labelled = [replace(result, label=text) for result, text in zip(results, labels(results, by_name=by_name), strict=True)]
     return sorted(labelled, key=lambda result: result.label.lower())
 
 
-def _labels(results: Sequence[ModelResult], *, by_name: bool = False) -> list[str]:
+def labels(results: Sequence[ModelResult], *, by_name: bool = False) -> list[str]:
+    """The shortest text for each result that no other one has, as `label` gives it."""
     texts = [
         ", ".join(part for part in (result.name if by_name else result.family, result.variant) if part) for result in results
     ]
@@ -166,7 +167,7 @@ def _labels(results: Sequence[ModelResult], *, by_name: bool = False) -> list[st
         for text, result in zip(texts, results, strict=True):
             groups.setdefault(text, set()).add(getattr(result, more))
         texts = [
-            f"{text}, {_short(getattr(result, more), result.family)}"
+            f"{text}, {short(getattr(result, more), result.family)}"
             if len(groups[text]) > 1 and getattr(result, more)
             else text
             for text, result in zip(texts, results, strict=True)
@@ -174,61 +175,11 @@ def _labels(results: Sequence[ModelResult], *, by_name: bool = False) -> list[st
     return list(_numbered(texts))
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One recipe on the devices that it was trained and run on.
-
-    Attributes:
-        label: a short name, different from those of the other recipes.
-        provenance: of all its energies.
-        trained: its result by the device that trained it.
-        ran: its result by the device that ran it.
-    """
-
-    label: str
-    provenance: str
-    trained: Mapping[str, ModelResult]
-    ran: Mapping[str, ModelResult]
-
-
-def by_recipe(comparison: Comparison) -> list[Recipe]:
-    """The completed results by recipe: what stands in one row differs in nothing but the device.
-
-    Two results of one recipe on one device, such as with another version of torch, are two rows.
-    """
-    complete = [result for result in comparison.results if result.status == "completed"]
-    rows: dict[object, list[ModelResult]] = {}
-    for result in complete:
-        place = (result.device, result.inference_device)
-        # The first row of the recipe that has no result of these devices yet.
-        n = 0
-        while any((one.device, one.inference_device) == place for one in rows.get((result.recipe_key, n), [])):
-            n += 1
-        rows.setdefault((result.recipe_key, n), []).append(result)
-    texts = _labels([replace(row[0], device="", inference_device="") for row in rows.values()])
-    found = [
-        Recipe(
-            text,
-            row[0].provenance,
-            {result.device: result for result in reversed(row) if result.train_j is not None and result.device},
-            {result.inference_device: result for result in reversed(row) if result.per_sample_j},
-        )
-        for text, row in zip(texts, rows.values(), strict=True)
-    ]
-    return sorted(found, key=lambda recipe: recipe.label.lower())
-
-
-def base_device(recipes: Sequence[Recipe]) -> str:
-    """The device that the others are held against: the one with the most recipes; empty if there are no devices."""
-    counts = Counter(device for recipe in recipes for device in {*recipe.trained, *recipe.ran})
-    return min(counts, key=lambda device: (-counts[device], device), default="")
-
-
-def _short(text: str, family: str = "") -> str:
+def short(text: str, family: str = "") -> str:
     """A device's name without its maker and socket, a model's without its family.
 
     Example:
-        >>> _short("8 x NVIDIA A100-SXM4-40GB"), _short("vit (vit_tiny)", "vit")
+        >>> short("8 x NVIDIA A100-SXM4-40GB"), short("vit (vit_tiny)", "vit")
         ('8 x A100', 'vit_tiny')
     """
     own = re.fullmatch(re.escape(family) + r" \((.+)\)", text)

@@ -83,7 +83,9 @@ class ModelResult:
             which: "accuracy", "train_j", "per_sample_j", "net_score", or with `settings` "sam" or "sam_shifted".
             settings: how SAM is taken.
         """
-        repeats = tuple(value for lineage in self.lineages if (value := self._one(which, lineage, settings)) is not None)
+        repeats = tuple(
+            value for lineage in self.lineages if (value := self.of_lineage(which, lineage, settings)) is not None
+        )
         if which in ("sam", "sam_shifted"):
             return self._sam_estimate(repeats, settings or SamSettings(), shifted=which == "sam_shifted")
         if which == "net_score":
@@ -109,7 +111,7 @@ class ModelResult:
         boards = measured_with_all(lineage.train_boards for lineage in self.lineages)
         return Estimate(self.train_j, _first_known(boundary, whole), whole or 0.0, repeats, boards)
 
-    def _one(self, which: str, lineage: Lineage, settings: SamSettings | None) -> float | None:
+    def of_lineage(self, which: str, lineage: Lineage, settings: SamSettings | None = None) -> float | None:
         """The number of one repetition."""
         if which == "net_score":
             return net_score(lineage.accuracy, self.params, self.gflops)

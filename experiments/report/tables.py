@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from experiments.report.breakeven import repayments
 from experiments.report.cells import Cell, Energy, Table
-from experiments.report.certainty import Estimate, places, ratio
-from experiments.report.comparison import Comparison, Recipe, base_device, by_recipe
+from experiments.report.certainty import Estimate, places
+from experiments.report.comparison import Comparison
 from experiments.report.household import USES, as_home, as_kettles
 from experiments.report.inputs.frames import runs_frame
 from experiments.report.inputs.records import Broken, FailedJob
@@ -20,8 +20,6 @@ from experiments.report.metrics import Amount, net_score, sam_amount
 from experiments.report.results import ModelResult
 from experiments.report.sensitivity import peers, sensitivity, surely_swapped, swapped
 from lightning_watt.units import human_energy
-
-MOST_DEVICES: Final = 6
 
 
 def models(comparison: Comparison) -> Table:
@@ -35,15 +33,15 @@ def models(comparison: Comparison) -> Table:
         "year": lambda one: one.year,
         "parameters (10^6)": lambda one: None if one.params is None else one.params / 1e6,
         "GFLOPs an inference": lambda one: one.gflops,
-        f"{comparison.metric} (%)": _percent,
+        f"{comparison.metric} (%)": percent,
         "train, own": lambda one: _energy(one.own_j),
-        "train, with inherited": _train,
+        "train, with inherited": train_energy,
         "is a UK home's": lambda one: None if one.train_j is None else as_home(one.train_j),
-        "1,000 inferences": _inference,
+        "1,000 inferences": inference_energy,
         "SAM, own": lambda one: sam_amount(one.accuracy, one.own_j, None, settings),
         "SAM shifted, own": lambda one: sam_amount(one.accuracy, one.own_j, None, settings, shifted=True),
-        "SAM, with inherited": lambda one: _amount(one.estimate("sam", settings)),
-        "SAM shifted, with inherited": lambda one: _amount(one.estimate("sam_shifted", settings)),
+        "SAM, with inherited": lambda one: amount_of(one.estimate("sam", settings)),
+        "SAM shifted, with inherited": lambda one: amount_of(one.estimate("sam_shifted", settings)),
         "NetScore": lambda one: net_score(one.accuracy, one.params, one.gflops),
         "runs": lambda one: one.count,
         "standard deviation over runs": lambda one: _energy(one.spread_j),
@@ -80,7 +78,7 @@ def model_ranks(comparison: Comparison) -> Table:
         frames.append(frame.sort_values(["by SAM shifted", "model"], key=lambda cells: cells.map(_in_text_order)))
     frame = pd.concat(frames) if frames else pd.DataFrame(columns=["energy is", "model", *by])
     frame["Pareto front"] = frame["model"].map(fronts)
-    frame[list(by)] = frame[list(by)].map(_place)
+    frame[list(by)] = frame[list(by)].map(place_text)
     note = (
         '1 is best. Results that differ by less than their ± share places: "1 to 3" may be any of the three. On one device '
         "the ± is the boundary part and the spread over seeds at 95 %, because a device's gain error is the same for all; "
@@ -92,52 +90,6 @@ def model_ranks(comparison: Comparison) -> Table:
     return Table("table1_ranks", "Table 1, ranks", list(frame), frame.to_numpy(object).tolist(), note)
 
 
-def devices(comparison: Comparison) -> Table:
-    """Table 2: the same recipes side by side on each device, with the ratio between devices."""
-    recipes = by_recipe(comparison)
-    names = sorted({name for recipe in recipes for name in (*recipe.trained, *recipe.ran)})
-    base = base_device(recipes)
-    shown = [base, *(name for name in names if name != base)][:MOST_DEVICES] if names else []
-    columns: dict[str, Callable[[Recipe], Cell]] = {
-        "recipe": lambda recipe: recipe.label,
-        "energy is": lambda recipe: recipe.provenance or "no energy",
-        "state": lambda recipe: "; ".join(sorted({one.state for one in (*recipe.trained.values(), *recipe.ran.values())})),
-    }
-    for heading, cell in ((f"{comparison.metric} (%)", _percent), ("train", _train)):
-        for name in shown:
-            columns[f"{heading}: {name}"] = lambda recipe, cell=cell, name=name: _of(recipe.trained.get(name), cell)
-    for name in shown[1:]:
-        columns[f"train: {name} by {base}"] = lambda recipe, name=name: device_ratio(recipe.trained, name, base, "train_j")
-    for name in shown:
-        columns[f"1,000 inferences: {name}"] = lambda recipe, name=name: _of(recipe.ran.get(name), _inference)
-    for name in shown[1:]:
-        columns[f"inference: {name} by {base}"] = lambda recipe, name=name: device_ratio(
-            recipe.ran, name, base, "per_sample_j"
-        )
-    filled = {
-        heading: cells
-        for heading, cell in columns.items()
-        if any(cells := [cell(recipe) for recipe in recipes]) or heading in ("recipe", "energy is", "state")
-    }
-    left_out = f" {len(names) - len(shown)} more devices are in Table 1 only." if len(names) > len(shown) else ""
-    note = (
-        "A row is one recipe: what stands in it differs in nothing but the device and the seed. Training includes inherited "
-        "energy. The ± of a ratio has both devices' gain errors and the spread over seeds. Trainings that did not complete "
-        f"are in Table 1 only.{left_out}"
-    )
-    rows = list(zip(*filled.values(), strict=True))
-    return Table("table2_devices", "Table 2: by device", list(filled), rows, note)
-
-
-def device_ratio(by_device: Mapping[str, ModelResult], name: str, base: str, which: str) -> Amount | None:
-    """An energy on one device by that on another, with its plus or minus; None if one of them is not there."""
-    first, second = by_device.get(name), by_device.get(base)
-    if first is None or second is None:
-        return None
-    found = ratio(first.estimate(which), second.estimate(which))
-    return found and Amount(*found)
-
-
 def sensitivities(comparison: Comparison) -> Table:
     """How the ranking changes with alpha, beta and unit."""
     group = peers(comparison)
@@ -146,7 +98,7 @@ def sensitivities(comparison: Comparison) -> Table:
     for setting in found:
         base = next(other for other in found if other.shifted == setting.shifted)
         ranked = zip(setting.ranks, group, setting.places, strict=True)
-        order = sorted((rank, result.label, _place(place)) for rank, result, place in ranked if rank)
+        order = sorted((rank, result.label, place_text(place)) for rank, result, place in ranked if rank)
         rows.append(
             (
                 "SAM shifted" if setting.shifted else "SAM",
@@ -176,8 +128,8 @@ def break_evens(comparison: Comparison) -> Table:
         (
             pair.dearer.label,
             pair.cheaper.label,
-            _percent(pair.dearer),
-            _percent(pair.cheaper),
+            percent(pair.dearer),
+            percent(pair.cheaper),
             Energy((pair.dearer.train_j or 0.0) - (pair.cheaper.train_j or 0.0)),
             Energy(1000 * (_per_sample(pair.cheaper) - _per_sample(pair.dearer))),
             100 * (1 - _per_sample(pair.dearer) / _per_sample(pair.cheaper)),
@@ -274,7 +226,8 @@ def _in_order(comparison: Comparison) -> list[ModelResult]:
     return sorted(comparison.results, key=key)
 
 
-def _percent(result: ModelResult) -> Amount | None:
+def percent(result: ModelResult) -> Amount | None:
+    """A result's accuracy in percent, with the standard deviation over its runs."""
     if result.accuracy is None:
         return None
     return Amount(100 * result.accuracy, None if result.accuracy_spread is None else 100 * result.accuracy_spread)
@@ -284,27 +237,25 @@ def _energy(joules: float | None, plus_minus_j: float | None = None) -> Energy |
     return None if joules is None else Energy(joules, plus_minus_j)
 
 
-def _train(result: ModelResult) -> Energy | None:
+def train_energy(result: ModelResult) -> Energy | None:
+    """A result's energy of training, with what it inherited."""
     return _energy(result.train_j, result.train_uncertainty_j)
 
 
-def _inference(result: ModelResult) -> Energy | None:
+def inference_energy(result: ModelResult) -> Energy | None:
+    """A result's energy of 1,000 inferences."""
     one = result.per_sample_j
     return one and Energy(1000 * one.value, None if one.plus_minus is None else 1000 * one.plus_minus)
 
 
-def _amount(estimate: Estimate | None) -> Amount | None:
+def amount_of(estimate: Estimate | None) -> Amount | None:
     """An estimate; without a plus or minus if that has no end, or nobody knows it."""
     if estimate is None:
         return None
     return Amount(estimate.value, estimate.plus_minus if 0 < estimate.plus_minus < math.inf else None)
 
 
-def _of(result: ModelResult | None, cell: Callable[[ModelResult], Cell]) -> Cell:
-    return None if result is None else cell(result)
-
-
-def _place(place: tuple[int, int] | None) -> str | int | None:
+def place_text(place: tuple[int, int] | None) -> str | int | None:
     """A place as people read it: one, or from the best to the worst that it may be."""
     if place is None:
         return None

@@ -146,6 +146,17 @@ def test_a_study_sweeps_over_families(option: str) -> None:
     assert swept == list(ZOO) if option == "tiny" else set(swept) < set(ZOO)
 
 
+def test_boards_and_models_come_in_turn_and_each_early_and_late_alike() -> None:
+    sweeper = composed("study=boards", "rounds=2", "device=cpu", hydra=True).hydra.sweeper
+    assert dict(sweeper.params) == {"seed": "range(2)", "model": "resnet,mobilenet,vit,swin", "device.boards": "null"}
+    given = [*(f"{key}={value}" for key, value in sweeper.params.items()), "model=swin,mae", "device.boards=0,1,2"]
+    (jobs,) = get_class(sweeper._target_).split_arguments(OverridesParser.create().parse_overrides(given), None)
+    assert [job[0] for job in jobs] == ["seed=0"] * 6 + ["seed=1"] * 6
+    first, second = ([job[1:] for job in jobs if job[0] == seed] for seed in ("seed=0", "seed=1"))
+    assert first == second[::-1]
+    assert sorted(first) == [[f"model={name}", f"device.boards={board}"] for name in ("mae", "swin") for board in range(3)]
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_launcher_builds(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if launcher == "ray" and find_spec("hydra_plugins.hydra_ray_launcher") is None:

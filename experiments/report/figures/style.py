@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Final, Literal
 
 import matplotlib as mpl
+import numpy as np
 import textalloc
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -21,6 +22,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
 
 from experiments.report.results import ModelResult
 from lightning_watt.units import J_PER, EnergyUnit
@@ -214,14 +216,22 @@ class Dot:
     y_off: float = 0.0
 
 
+SHORTEST = 0.1
+"""Where a whisker would reach zero or below, which a log axis does not have, it ends at this share of the value."""
+
+
+def whisker(value: float, off: float) -> NDArray[np.float64]:
+    """A point's whisker on a log axis, as matplotlib's `errorbar` takes it: how far down and how far up."""
+    return np.array([[min(off, (1 - SHORTEST) * value)], [off]])
+
+
 def draw_dots(axes: Axes, dots: Sequence[Dot], families: dict[str, Look]) -> None:
     """Draw results: filled if their energy was measured, hollow if not; a grey cross for what isn't ranked."""
     for dot in dots:
         colour = families[dot.result.family].colour if dot.result.ranked else GREY
-        # A whisker that reaches zero has no end on a log axis.
         off = {
-            "xerr": [[min(dot.x_off, 0.999 * dot.x)], [dot.x_off]] if dot.x_off else None,
-            "yerr": [[min(dot.y_off, 0.999 * dot.y)], [dot.y_off]] if dot.y_off else None,
+            "xerr": whisker(dot.x, dot.x_off) if dot.x_off else None,
+            "yerr": whisker(dot.y, dot.y_off) if dot.y_off else None,
         }
         if dot.x_off or dot.y_off:
             axes.errorbar(dot.x, dot.y, **off, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2, alpha=0.7, zorder=3)

@@ -25,6 +25,7 @@ from experiments.report.figures.style import (
     result_legend,
     safe,
     scaled,
+    whisker,
 )
 from experiments.report.metrics import Fit, fit
 from experiments.report.results import ModelResult
@@ -130,11 +131,10 @@ def _figure(
 def _draw_plain(axes: Axes, dots: list[Dot]) -> None:
     for dot in dots:
         measured = dot.result.provenance == "measured"
-        below = min(dot.y_off, 0.999 * dot.y)  # a whisker that reaches zero has no end on a log axis
         axes.errorbar(
             dot.x,
             dot.y,
-            yerr=[[below], [dot.y_off]] if dot.y_off else None,
+            yerr=whisker(dot.y, dot.y_off) if dot.y_off else None,
             fmt="o",
             ms=5,
             color=COLOURS[0],

@@ -65,6 +65,12 @@ class Lineage:
         return self.end.inherited_j if self.end.inherited else None
 
     @property
+    def train_s(self) -> float | None:
+        """Seconds of training with all that was inherited; None if a part of it has no record here."""
+        training = [run for run in self.runs if run.phase != "inference"]
+        return math.fsum(run.seconds for run in training) if training and "before" not in self.shares() else None
+
+    @property
     def train_plus_minus(self) -> PlusMinus | None:
         """What is uncertain of `train_j`; None if that is not known of a part of it."""
         training = [run for run in self.runs if run.phase != "inference"]

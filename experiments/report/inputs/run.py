@@ -130,6 +130,11 @@ class Run:
         return None if self.own_j is None else self.own_j + self.inherited_j
 
     @property
+    def seconds(self) -> float:
+        """How long its stages took."""
+        return math.fsum(use.seconds for use in self.stages.values())
+
+    @property
     def phase(self) -> str:
         """The study's phase; of a run from elsewhere, what it did."""
         if self.facts["phase"]:
@@ -145,6 +150,13 @@ class Run:
         if self.phase != "inference" or not samples or not joules:
             return None
         return joules / samples, sum(use.uncertainty_j for use in used) / samples
+
+    @property
+    def per_second(self) -> float | None:
+        """Inferences a second; None if it is no inference run, or counted no samples or no time."""
+        used = [use for name, use in self.stages.items() if name in EVALUATING]
+        seconds, samples = sum(use.seconds for use in used), sum(use.samples for use in used)
+        return samples / seconds if self.phase == "inference" and samples and seconds else None
 
     @property
     def per_sample_boundary_j(self) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.boards import claim_boards
+from experiments.boards import claim_boards, each_board
 from experiments.command_line import name_boards
 
 
@@ -24,6 +24,13 @@ def test_two_jobs_get_two_boards() -> None:
         assert (first, second) == ([0], [1])
     with claim_boards([0, 1]) as third:
         assert third == [0]
+
+
+def test_a_sweep_over_each_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert (each_board("gpu"), each_board("cpu")) == ("0,1,2", "null")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert each_board("auto") == "null"
 
 
 def test_a_job_waits_for_a_board_in_use() -> None:

@@ -7,13 +7,15 @@ import math
 import msgspec
 import pytest
 
-from experiments.report.comparison import by_recipe, compare
+from experiments.report.comparison import compare
+from experiments.report.devices.recipes import by_recipe
+from experiments.report.devices.tables import by_device
 from experiments.report.figures.pretraining import pairs
 from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import load
 from experiments.report.inputs.reference import read_reference
 from experiments.report.metrics import SamSettings
-from experiments.report.tables import devices, model_ranks, sensitivities
+from experiments.report.tables import model_ranks, sensitivities
 from lightning_watt.record import Inherited
 from tests.unit.experiments.report.made import REFERENCE, lifecycle, made, write
 
@@ -189,12 +191,15 @@ def test_a_row_of_table_2_is_one_recipe(tmp_path):
     assert [sorted(recipe.trained) for recipe in recipes] == [
         ["NVIDIA H100"], ["NVIDIA RTX A4000"], *[["NVIDIA H100", "NVIDIA RTX A4000"]] * 2
     ]  # fmt: skip
-    table = devices(compared(tmp_path)[0])
-    ratios = [row[table.columns.index("train: NVIDIA RTX A4000 by NVIDIA H100")] for row in table.rows]
+    table = by_device(compared(tmp_path)[0])
+    ratio_of = table.columns.index("train: by NVIDIA H100")
+    ratios = {(row[0], row[1]): row[ratio_of] for row in table.rows}
+    assert len(ratios) == 4  # the rows of a recipe on one device alone are in Table 1
+    assert {ratio for (_, device), ratio in ratios.items() if device == "NVIDIA H100"} == {None}
     # Each energy is known to 10 %, and the gain errors of two boards have nothing to do with each other.
     expected = (pytest.approx(0.3), pytest.approx(0.3 * math.hypot(0.1, 0.1)))
-    assert ratios[:2] == [None, None]
-    assert [(ratio.value, ratio.plus_minus) for ratio in ratios[2:]] == [expected] * 2
+    others = [ratio for (_, device), ratio in ratios.items() if device != "NVIDIA H100"]
+    assert [(ratio.value, ratio.plus_minus) for ratio in others] == [expected] * 2
 
 
 def test_two_results_of_one_recipe_on_one_device_are_two_rows(tmp_path):
