@@ -6,17 +6,16 @@ No hook raises into the training, waits for a driver, or talks to one. The only 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from lightning_watt.accounts.events import BACKWARD, FORWARD, OPTIMIZER, StepPartStart
 from lightning_watt.distributed.rendezvous import PRESENCE_LIMIT_S
 from lightning_watt.errors import ArgumentError, WattError, shown
 from lightning_watt.record.record import Record
+from lightning_watt.run import step_parts
 from lightning_watt.run.lineage import STATE_KEY
-from lightning_watt.run.tally import Tally
+from lightning_watt.run.tally import Tally, counted
 from lightning_watt.settings import LOOKED_FOR, NAMES, Argument, Elsewhere, Settings, Summary
 from lightning_watt.sources.base import EnergySource
 from lightning_watt.sources.masks import GPU
@@ -40,20 +39,6 @@ def _report(callback: WattCallback, name: str, given: tuple[Any, ...], error: Ex
 
 hook = never_raise(_report)
 """A hook of ours that fails is reported once, and the training goes on."""
-
-
-def _begins(hook_name: str, part: StepPartStart) -> Any:
-    """The hook in which a part of a training step begins; it marks that if each batch is wanted."""
-
-    @wraps(getattr(Callback, hook_name))
-    def on_part_start(callback: WattCallback, *given: Any, **_: Any) -> None:
-        if callback._note_part is not None:
-            try:
-                callback._note_part(part)
-            except Exception as error:  # noqa: BLE001 - as `hook`
-                _report(callback, part.part, given, error)
-
-    return on_part_start
 
 
 class WattCallback(Callback):
@@ -135,17 +120,19 @@ class WattCallback(Callback):
     def _begin_anew(self) -> None:
         self._run = MeasuredRun(self.settings)
         self._note_new_session()
+        step_parts.begin(self, Callback)
 
     def _note_new_session(self) -> None:
         """Take what the hooks of a batch touch; here, because each look further away costs them something."""
         session = self._run.session
         self._tally = session.tally if session is not None else Tally()
-        self._note_part = session.crowd.note if session is not None and self._run.settings.batches else None
+        crowd = session.crowd if session is not None and self._run.settings.batches else None
+        step_parts.hang_hooks(self, Callback, crowd, self._run.state.warn_once)
 
     def __getstate__(self) -> dict[str, Any]:
         """Only the arguments travel to another process: sources, files and threads stay where they are."""
         # `log` and `log_dict` are the module's, which Lightning hangs on every callback.
-        not_ours = {"log", "log_dict"}
+        not_ours = {"log", "log_dict", *step_parts.PART_HOOKS}
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_") and name not in not_ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -299,22 +286,18 @@ class WattCallback(Callback):
     # -- the hooks of every batch -------------------------------------------------------------------------------------
 
     @override
+    @counted(_report, trains=True)
     @hook
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not self._tally.counts(batch, batch_idx, True):
-            self._run.end_batch(trainer, batch, batch_idx, trains=True)
-
-    on_train_batch_start = _begins("on_train_batch_start", FORWARD)
-    on_before_backward = _begins("on_before_backward", BACKWARD)
-    on_before_optimizer_step = _begins("on_before_optimizer_step", OPTIMIZER)
+        self._run.end_batch(trainer, batch, batch_idx, trains=True)
 
     @override
+    @counted(_report, trains=False)
     @hook
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if not self._tally.counts(batch, batch_idx, False):
-            self._run.end_batch(trainer, batch, batch_idx)
+        self._run.end_batch(trainer, batch, batch_idx)
 
     on_test_batch_end = on_validation_batch_end
     on_predict_batch_end = on_validation_batch_end

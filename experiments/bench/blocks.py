@@ -10,10 +10,11 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from experiments.bench.training import Steps, boards, fit
+from experiments.bench.training import BATCH_HOOKS, Empty, Steps, boards, fit
 from lightning_watt import WattCallback
 from lightning_watt.sources import Device, NvmlSource, Reading
 from lightning_watt.testing import Lab
@@ -44,7 +45,21 @@ class Pausing:
         self._source.close()
 
 
-class Alternating(WattCallback):
+class Switched(WattCallback):
+    """The callback, whose hooks of a training batch can be left out."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """From here on they go through `at`; the callback has them as they are in this run."""
+        super().on_train_start(trainer, pl_module)
+        for name in BATCH_HOOKS:
+            vars(self)[name] = partial(self.at, name, getattr(self, name))
+
+    def at(self, name: str, hook: Callable[..., None], *args: Any) -> None:
+        """Call a hook, or not."""
+        raise NotImplementedError
+
+
+class Alternating(Switched):
     """The callback, which works in one block of three.
 
     Args:
@@ -66,8 +81,14 @@ class Alternating(WattCallback):
         self.blocks: list[tuple[str, list[int]]] = []
         """Each block's kind, and when its batches began, nanoseconds."""
 
-    def on_train_batch_start(self, *args: Any) -> None:
-        """The next block may begin here."""
+    def at(self, name: str, hook: Callable[..., None], *args: Any) -> None:
+        """As the callback's, or nothing; the next block may begin where a batch does."""
+        if name == BATCH_HOOKS[0]:
+            self._begin_batch()
+        if self._works:
+            hook(*args)
+
+    def _begin_batch(self) -> None:
         now = time.perf_counter_ns()
         if now / 1e9 >= self._until_s:
             if not self._kinds:
@@ -81,23 +102,41 @@ class Alternating(WattCallback):
             self.blocks.append((self.kind, []))
         if self.blocks:
             self.blocks[-1][1].append(now)
-        if self._works:
-            super().on_train_batch_start(*args)
 
-    def on_before_backward(self, *args: Any) -> None:
-        """As the callback's, or nothing."""
-        if self._works:
-            super().on_before_backward(*args)
 
-    def on_before_optimizer_step(self, *args: Any) -> None:
-        """As the callback's, or nothing."""
-        if self._works:
-            super().on_before_optimizer_step(*args)
+class InTurn(Switched):
+    """The callback, whose hooks are called at one batch of three; at the two others an empty callback's are, in its place.
 
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """As the callback's, or nothing."""
-        if self._works:
-            super().on_train_batch_end(*args, **kwargs)
+    The first callback in a Trainer's list pays for what Lightning itself has to fetch from memory, some 5 µs of it, so that
+    callbacks side by side cannot be compared.
+
+    Args:
+        warm_up_s: seconds before the first batch that counts.
+        seed: of the order.
+        **options: the callback's.
+
+    Attributes:
+        spent: CPU nanoseconds of this thread by kind and hook.
+    """
+
+    def __init__(self, warm_up_s: float, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._order, self._kinds, self._kind = random.Random(seed), list[str](), ""
+        self._empty = Empty()
+        self._from_s = time.perf_counter() + warm_up_s
+        self.spent = {kind: {hook: list[int]() for hook in BATCH_HOOKS} for kind in KINDS}
+
+    def at(self, name: str, hook: Callable[..., None], *args: Any) -> None:
+        """One of the three."""
+        if name == BATCH_HOOKS[0] and time.perf_counter() > self._from_s:
+            self._kinds = self._kinds or self._order.sample(KINDS, len(KINDS))
+            self._kind = self._kinds.pop()
+        called = getattr(self._empty, name) if "empty" in self._kind else hook
+        start = time.thread_time_ns()
+        called(*args)
+        taken = time.thread_time_ns() - start
+        if self._kind:
+            self.spent[self._kind][name].append(taken)
 
 
 class Difference(NamedTuple):

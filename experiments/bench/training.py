@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -112,11 +113,13 @@ def fit(
 
 
 def timed(kind: type[pl.Callback]) -> type[pl.Callback]:
-    """A subclass whose hooks note the CPU time that this thread spends in each, in nanoseconds, in `spent`."""
+    """A subclass whose hooks note the CPU time that this thread spends in each, in nanoseconds, in `spent`.
 
-    def around(name: str) -> Any:
-        hook = getattr(kind, name)
+    Those that the class has itself, or all if it has none; and those that it hangs on the callback in `setup`.
+    """
+    own = [name for name in HOOKS if getattr(kind, name) is not getattr(pl.Callback, name)] or HOOKS
 
+    def around(name: str, hook: Any) -> Any:
         def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
             start = time.thread_time_ns()
             try:
@@ -130,7 +133,15 @@ def timed(kind: type[pl.Callback]) -> type[pl.Callback]:
         kind.__init__(self, *args, **kwargs)
         object.__setattr__(self, "spent", {name: [] for name in HOOKS})
 
-    return type(f"Timed{kind.__name__}", (kind,), {"__init__": begin, **{name: around(name) for name in HOOKS}})
+    def setup(self: Any, *args: Any, **kwargs: Any) -> None:
+        kind.setup(self, *args, **kwargs)
+        for name in HOOKS:
+            if (hook := vars(self).get(name)) is not None:
+                vars(self)[name] = partial(around(name, lambda _, *given, hook=hook: hook(*given)), self)
+
+    return type(
+        f"Timed{kind.__name__}", (kind,), {"__init__": begin, "setup": setup} | {n: around(n, getattr(kind, n)) for n in own}
+    )
 
 
 class Empty(pl.Callback):
@@ -167,7 +178,7 @@ def beyond_empty_us(spent: dict[str, list[int]], empty: dict[str, list[int]], ho
     Args:
         spent: ours, by hook.
         empty: the empty callback's.
-        hooks: which hooks.
+        hooks: which hooks; one that ours never had costs nothing beyond.
         part: which of their calls, in the order of the fit.
     """
 
@@ -175,4 +186,4 @@ def beyond_empty_us(spent: dict[str, list[int]], empty: dict[str, list[int]], ho
         kept = sorted(taken)[: max(1, int(0.995 * len(taken)))]
         return statistics.fmean(kept) if kept else 0.0
 
-    return sum(mean(spent[hook][part]) - mean(empty[hook][part]) for hook in hooks) / 1000
+    return sum(mean(spent[hook][part]) - mean(empty[hook][part]) for hook in hooks if spent[hook]) / 1000

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic_ns
 from typing import Any
 
 from lightning_watt.accounts.events import BatchEnd, BatchesLeftOut, LogPoint, Note, StepPartStart
 from lightning_watt.accounts.ledger import Account, Point
-from lightning_watt.meter.marks import HostMarker, Mark, Marker
+from lightning_watt.meter.marks import HostMarker, Marker, Waiting
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.record.schema import BatchRow, StepPart
 from lightning_watt.units import joules, seconds
@@ -115,40 +116,47 @@ class BatchEnergy:
 
 
 class Crowd:
-    """Notes marks; leaves some out while a driver hangs so long that too many wait, but never a stage or an epoch's end."""
+    """Notes marks; leaves some out while a driver hangs so long that too many wait, but never a stage or an epoch's end.
+
+    Attributes:
+        append: where the host's own clock is the mark and few wait, takes one as a tuple, as `Waiting` has it, with the time
+            of `monotonic_ns`: what is noted at every batch need not come through `note`.
+        waiting: the marks that wait.
+        few: of these, beside which one more is noted without a further thought.
+    """
 
     def __init__(self) -> None:
         self._meter: EnergyMeter | None = None
         self._marker: Marker = HostMarker()
-        self._waiting: deque[Mark[Any]] = deque()
-        self._now_ns: Callable[[], int] | None = None
-        self._few = 0  # marks beside which one more is noted without a further thought
+        self.waiting: Waiting = deque()
+        self.append: Callable[[tuple[Any, ...]], None] | None = None
+        self.few = 0
+        self._is_host = False
         self._is_left_out = False  # a batch, and none was noted since
 
     def begin(self, meter: EnergyMeter) -> None:
         """Note marks for a meter that runs; it is asked for a reading before there are too many."""
         self._meter = meter
-        self._marker, self._waiting = meter.noting
-        self._now_ns = self._marker.now_ns if isinstance(self._marker, HostMarker) else None
-        self._few, self._is_left_out = MOST_WAITING // 2, False
+        self._marker, self.waiting = meter.noting
+        self._is_host = isinstance(self._marker, HostMarker) and self._marker.now_ns is monotonic_ns
+        self.append = self.waiting.append if self._is_host else None
+        self.few, self._is_left_out = MOST_WAITING // 2, False
 
     def end(self) -> None:
         """Note nothing any more."""
-        self._meter, self._few = None, 0
-        self._now_ns = None
+        self._meter, self.append, self.few = None, None, 0
 
     def note(self, payload: Note) -> None:
         """Note this moment."""
-        waiting, now_ns = self._waiting, self._now_ns
-        if len(waiting) >= self._few:
+        if len(self.waiting) >= self.few:
+            self.append = None
             self._note_beside_many(payload)
-        elif now_ns is not None:
-            waiting.append(Mark(now_ns(), payload))  # as the marker does it, and one step less
         else:
-            waiting.append(self._marker.mark(payload))
+            self.append = self.waiting.append if self._is_host else None
+            self.waiting.append(self._marker.mark(payload))
 
     def _note_beside_many(self, payload: Note) -> None:
-        meter, waiting = self._meter, len(self._waiting)
+        meter, waiting = self._meter, len(self.waiting)
         if meter is None:
             return
         if waiting >= MOST_WAITING // 2:  # more than a hook's own marks wait there, so none may come just then
@@ -164,7 +172,7 @@ class Crowd:
                 "on are left out, and the energy by stage and epoch is not. Check `nvidia-smi` and the kernel log.",
             )
             self._is_left_out = self._is_left_out or not isinstance(payload, LogPoint)
-        self._few = 0 if self._is_left_out else MOST_WAITING // 2
+        self.few = 0 if self._is_left_out else MOST_WAITING // 2
 
     def _without_left_out(self, payload: Note) -> Any:
         if isinstance(payload, StepPartStart):

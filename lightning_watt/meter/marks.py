@@ -46,6 +46,26 @@ class Mark(msgspec.Struct, Generic[Payload], eq=False):
     edge_uj: NDArray[np.float64] | None = None
 
 
+Waiting = deque[Any]
+"""Marks that are not settled yet. One that is noted after every batch waits as a plain tuple, because making that is the
+quickest of all: `(t_ns, payload)`, or `(t_ns, kind, ...)` with what makes the payload of the rest."""
+
+
+def oldest(waiting: Waiting) -> Mark[Any]:
+    """The first of those that wait, as a mark; called by the reader's thread.
+
+    Example:
+        >>> oldest(deque([(5, "here")])).t_ns, oldest(deque([(6, complex, 1.0, 2.0)])).payload
+        (5, (1+2j))
+    """
+    first = waiting[0]
+    if type(first) is tuple:
+        t_ns, payload, *rest = first
+        waiting[0] = first = Mark(t_ns, payload(*rest) if rest else payload)
+    mark: Mark[Any] = first
+    return mark
+
+
 class Marker(Protocol):
     """Makes marks and finds out when they were.
 

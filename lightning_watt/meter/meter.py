@@ -7,7 +7,6 @@ holds up that thread and nobody else.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from types import TracebackType
@@ -17,7 +16,7 @@ from lightning_watt.errors import SourceUnavailable, WattError
 from lightning_watt.host import keep, rank_here, tell_of_forks
 from lightning_watt.meter.curves import Complaints
 from lightning_watt.meter.latch import EndingClock
-from lightning_watt.meter.marks import HostMarker, Mark, Marker
+from lightning_watt.meter.marks import HostMarker, Mark, Marker, Waiting
 from lightning_watt.meter.reader import END_LIMIT_S, Listener, Measurement
 from lightning_watt.meter.window import Window
 from lightning_watt.settings import check
@@ -91,7 +90,7 @@ class EnergyMeter:
         )
         self._run: Measurement = self._new_run([], marker=self._marker, clock=EndingClock(clock))
         # The two halves of `mark`: what makes one, and where they wait; for one who notes thousands between start and stop.
-        self.noting: tuple[Marker, deque[Mark[Any]]] = self._run.noting()
+        self.noting: tuple[Marker, Waiting] = self._run.noting()
         tell_of_forks(self)
 
     def forked(self) -> None:

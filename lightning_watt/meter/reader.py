@@ -19,7 +19,7 @@ from lightning_watt.errors import log_safely, shown
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.curves import Complaints, Curves
 from lightning_watt.meter.latch import EndingClock, Latch
-from lightning_watt.meter.marks import HostMarker, Mark, Marker
+from lightning_watt.meter.marks import HostMarker, Mark, Marker, Waiting, oldest
 from lightning_watt.meter.window import Window
 from lightning_watt.sources.base import Device, EnergySource, Gap
 from lightning_watt.sources.door import glance_at, let_go, readings_of
@@ -96,7 +96,7 @@ class Measurement:
         self.complaints = complaints
         self.total: Window | None = None
         self._without_end: list[Window] = []
-        self._marks: deque[Mark[Any]] = deque()
+        self._marks: Waiting = deque()
         self._listener: Listener | None = None
         self._given_up = False
         self._new_locks()
@@ -200,7 +200,7 @@ class Measurement:
         self._marks.append(mark)
         return mark
 
-    def noting(self) -> tuple[Marker, deque[Mark[Any]]]:
+    def noting(self) -> tuple[Marker, Waiting]:
         """The two halves of `mark`: what makes one, and where they wait."""
         return self._marker, self._marks
 
@@ -310,10 +310,12 @@ class Measurement:
         frontier = self.frontier_ns
         ready: list[Mark[Any]] = []
         while self._marks:
-            resolved = self._marker.resolve(self._marks[0], wait=everything and wait)
-            if not everything and (not resolved or self._marks[0].t_ns > frontier):
+            mark = oldest(self._marks)
+            resolved = self._marker.resolve(mark, wait=everything and wait)
+            if not everything and (not resolved or mark.t_ns > frontier):
                 break
-            ready.append(self._marks.popleft())
+            ready.append(mark)
+            self._marks.popleft()
         if frontier and not everything:
             ready.append(Mark(frontier, None))
         if ready:
@@ -325,7 +327,7 @@ class Measurement:
                 self._settled.notify_all()
         if self._listener is not None:
             self._listener(ready)
-        oldest = min(frontier, self._marks[0].t_ns) if self._marks else frontier
+        needed_ns = min(frontier, oldest(self._marks).t_ns) if self._marks else frontier
         with self._lock:
             for line in self.curves.timelines:
-                line.forget_before(oldest)
+                line.forget_before(needed_ns)

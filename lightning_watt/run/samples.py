@@ -137,7 +137,7 @@ class Counting:
         self._count_of_stage = count_of_stage
         self._warn_once = warn_once
         self._counts: dict[str, Count | None] = {}
-        self._known: dict[str, Callable[[Any], int | None]] = {}  # the tally's too
+        self._known: dict[str, tuple[Callable[[Any], int | None], type | None]] = {}  # the tally's too
 
     def begin(self) -> None:
         """Another fit, test or prediction begins, with loaders of its own."""
@@ -163,7 +163,7 @@ class Counting:
                 tally.samples += size * replicas  # before the batch: a batch without samples is one that is not counted
         tally.batches += 1
         if count is not None and count.is_decided:
-            self._known[stage] = count.of
+            self._known[stage] = count.of, Tensor if count.of is rows else None
         tally.known, tally.replicas, tally.is_plain = self._known, replicas, True
         tally.enter(session.account)
 

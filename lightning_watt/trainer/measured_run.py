@@ -224,9 +224,9 @@ class MeasuredRun:
             if session is not None:
                 tally, each = session.tally, self.settings.batches
                 self.counting.count(session, trainer, batch, self.replicas)
-                tally.note = session.crowd.note if each else None
+                tally.crowd = session.crowd if each else None
                 if each:
-                    session.note(BatchEnd(session.account, batch_idx, session.tally.batches, session.tally.samples))
+                    session.note(BatchEnd(session.account, batch_idx, tally.batches, tally.samples))
                 if self.publisher.budget is not None:
                     tally.is_plain = False
                     if session.account.stage in CHECKS and trainer.state.fn == "fit":

@@ -96,6 +96,23 @@ def test_a_board_without_a_counter_falls_back_to_its_power(ptl, tmp_path, missin
     assert device.joules == pytest.approx(150 * seconds(record), rel=0.15)
 
 
+def test_what_a_slow_source_used_before_its_first_reading_is_charged_and_is_a_gap(ptl, tmp_path, words):
+    """Each of its reads takes 0.4 s, and none is of the moment at which it was opened. The board beside it is in time."""
+    slow = Steady(300, "soc0", on_read=lambda: time.sleep(0.4))
+    with lab_of(board(100)).running():
+        record = fit(ptl, tmp_path, watt(sources=[slow, NvmlSource()]), max_epochs=1, num_sanity_val_steps=0)
+    assert record.energy.by_device["soc0"].joules == pytest.approx(300 * seconds(record), rel=0.02)
+    assert record.energy.by_device["gpu0"].joules == pytest.approx(100 * seconds(record), rel=0.02)
+    [gap] = record.gaps
+    assert (gap.device, gap.why) == ("soc0", UNREAD)
+    assert gap.joules == pytest.approx(300 * gap.seconds, rel=0.02)
+    assert 0.4 <= gap.seconds < 0.4 + seconds(record)
+    # All of it is uncertain, once.
+    assert gap.joules < record.energy.boundary_j < 1.1 * gap.joules
+    assert record.energy.by_stage["train"].uncertainty_j > 0.9 * gap.joules
+    words.take("soc0: it had not been read yet")
+
+
 # ---- the driver that hangs ----
 
 
@@ -139,23 +156,6 @@ def test_a_driver_that_hangs_holds_up_nothing_but_the_end(ptl, tmp_path, words):
         assert 0 < record.energy.total_j < 200 * seconds(record) * 1.02
     else:
         assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.1)
-
-
-def test_what_a_slow_source_used_before_its_first_reading_is_charged_and_is_a_gap(ptl, tmp_path, words):
-    """Each of its reads takes 0.4 s, and none is of the moment at which it was opened. The board beside it is in time."""
-    slow = Steady(300, "soc0", on_read=lambda: time.sleep(0.4))
-    with lab_of(board(100)).running():
-        record = fit(ptl, tmp_path, watt(sources=[slow, NvmlSource()]), max_epochs=1, num_sanity_val_steps=0)
-    assert record.energy.by_device["soc0"].joules == pytest.approx(300 * seconds(record), rel=0.02)
-    assert record.energy.by_device["gpu0"].joules == pytest.approx(100 * seconds(record), rel=0.02)
-    [gap] = record.gaps
-    assert (gap.device, gap.why) == ("soc0", UNREAD)
-    assert gap.joules == pytest.approx(300 * gap.seconds, rel=0.02)
-    assert 0.4 <= gap.seconds < 0.4 + seconds(record)
-    # All of it is uncertain, once.
-    assert gap.joules < record.energy.boundary_j < 1.1 * gap.joules
-    assert record.energy.by_stage["train"].uncertainty_j > 0.9 * gap.joules
-    words.take("soc0: it had not been read yet")
 
 
 @pytest.mark.slow

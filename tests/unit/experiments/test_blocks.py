@@ -9,6 +9,7 @@ import pytest
 
 from experiments.bench import blocks
 from experiments.bench.training import BATCH_HOOKS, Empty, beyond_empty_us, boards, fit, timed
+from lightning_watt import WattCallback
 from lightning_watt.testing import Lab
 
 STEPS = 200
@@ -67,3 +68,24 @@ def test_what_a_hook_takes_beyond_an_empty_one():
     whole = beyond_empty_us(busy.spent, empty.spent, BATCH_HOOKS, slice(None))
     assert whole == pytest.approx(beyond_empty_us(busy.spent, empty.spent, ["on_train_batch_end"], slice(None)), rel=0.5)
     assert whole > 5
+
+
+def test_our_hooks_and_an_empty_one_s_come_in_turn_and_two_empty_ones_are_alike():
+    with Lab(boards(1)).running():
+        callback = blocks.InTurn(0.2, seed=0, gpus="all", record=False, batches=True)
+        fit([callback], batches=600, step_s=0.001)
+    counts = {kind: len(hooks["on_train_batch_end"]) for kind, hooks in callback.spent.items()}
+    assert max(counts.values()) - min(counts.values()) <= 1
+    assert callback._run.session.tally.batches == 600 - counts["empty"] - counts["empty again"]
+    ours, again = (
+        beyond_empty_us(callback.spent[kind], callback.spent["empty"], BATCH_HOOKS, slice(None))
+        for kind in ("ours", "empty again")
+    )
+    assert ours > 5 * abs(again)
+
+
+def test_hooks_that_hang_on_a_callback_are_timed_too():
+    with Lab(boards(1)).running():
+        callback = timed(WattCallback)(gpus="all", record=False, batches=True)
+        fit([callback], batches=20)
+    assert [len(callback.spent[hook]) for hook in BATCH_HOOKS] == [20] * 4

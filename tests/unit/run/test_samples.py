@@ -17,6 +17,7 @@ from lightning_watt.accounts.ledger import Account
 from lightning_watt.run.samples import Counting, JointCount, SaidCount, SampleCount, count_of, expected_of
 from lightning_watt.run.session import Session
 from lightning_watt.warn_once import WarnOnce
+from tests.unit.counting import is_counted
 
 Fields = namedtuple("Fields", "x y")
 
@@ -193,10 +194,10 @@ def test_what_is_not_decided_yet_is_asked_again_and_what_is_decided_stays():
     pictures = [rows(3, 8, 8)] * 3
     counting.count(session, None, pictures, 1)
     assert session.tally.samples == 3
-    assert not session.tally.counts(pictures, 1, False)
+    assert not is_counted(session.tally, pictures, 1)
     counting.count(session, None, {"x": rows(3, 8)}, 1)
     assert session.tally.samples == 6
-    assert session.tally.counts({"x": rows(3, 8)}, 1, False)
+    assert is_counted(session.tally, {"x": rows(3, 8)}, 1)
     assert session.tally.samples_of == count.of
     assert count.of != count._decide
 
@@ -214,6 +215,6 @@ def test_another_stage_is_counted_by_its_own_loader_and_a_batch_that_raises_ends
     with pytest.warns(UserWarning, match="samples of validate cannot be counted"):
         counting.count(session, "validate", rows(4, 2), 2)
     assert (session.tally.batches, session.tally.samples) == (2, 8)
-    assert not session.tally.counts(rows(4, 2), 1, False)
+    assert not is_counted(session.tally, rows(4, 2), 1)
     counting.count(session, "validate", rows(4, 2), 2)
     assert (session.tally.batches, session.tally.samples) == (3, 8)
