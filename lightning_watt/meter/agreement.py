@@ -19,6 +19,10 @@ LOST = 0.05
 """A counter that rises by so much less while it is read often is not read often any more."""
 ALIKE = 0.25
 """Minutes are compared if their mean powers differ by no more: a sensor's line also has an offset."""
+SOME = 0.1
+"""A minute of many reads may have so much of few, and one of few so much of many."""
+SILENT_S = 5.0
+"""A minute of few reads without samples for this long will not come."""
 TINY, MOST_OFF = 1e-3, 10.0
 OFTEN = 2
 """After so many minutes of many reads comes one of few; after twice as many, if that was not alike."""
@@ -64,7 +68,7 @@ class Agreement:
         self._often: _Sum | None = None
         self._seldom: _Sum | None = None
         self._often_minutes, self._wanted = 0, OFTEN
-        self._lost = 0.0
+        self._lost = self._silent_s = 0.0
 
     def take(self, seconds: float, counter_j: float, samples_j: float, *, often: bool) -> bool:
         """Compare them over a stretch.
@@ -72,12 +76,17 @@ class Agreement:
         Args:
             seconds: how long it is.
             counter_j: joules by the counter.
-            samples_j: joules by the samples, more than 0.
+            samples_j: joules by the samples; 0 if they do not tell.
             often: the counter is read several times a second.
 
         Returns:
             Whether a minute is full, after which the rest here may differ.
         """
+        self._silent_s = 0.0 if samples_j > 0 else self._silent_s + seconds
+        if samples_j <= 0:
+            if self._silent_s > SILENT_S and not self.may_be_read_often:
+                self._wanted = 0  # a board that is asked for its power only while it is read often: it cannot be compared
+            return False
         one = _Sum(seconds, counter_j, samples_j, seconds if often else 0.0)
         self._all, self._minute = self._all.and_then(one), self._minute.and_then(one)
         if self._minute.seconds < MINUTE_S:
@@ -94,9 +103,9 @@ class Agreement:
 
     def _compare(self, minute: _Sum) -> None:
         """A minute of many reads with one of few."""
-        if minute.often_s == 0:
+        if minute.often_s < SOME * minute.seconds:
             self._seldom, self._often_minutes = minute, 0
-        elif minute.often_s >= minute.seconds:
+        elif minute.often_s > (1 - SOME) * minute.seconds:
             self._often = minute
             self._often_minutes += 1
         if self._often is None or self._seldom is None:

@@ -90,6 +90,10 @@ class Counter:
         """Whether this differs from the reading before."""
         return counter_uj != self._last_uj
 
+    def rise_uj(self, counter_uj: int) -> int:
+        """Microjoules since the reading before, by the counter alone."""
+        return counter_uj - self._last_uj
+
     def take(self, t_ns: int, counter_uj: int, slack_s: float, expected: Callable[[], int]) -> Step:
         """Take a later reading.
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_watt.meter.shape import spread_j2
 from lightning_watt.units import NS_PER_S
 
 KEEP = 0.96
@@ -24,11 +25,17 @@ EXPECTED = 0.02
 LONGEST_S = 3.0
 """A longer stretch says nothing of the shape of a second."""
 # Fitted on replays of recorded boards and of square waves: truth inside in 95 % of windows.
-MISSED, FINE, UNSEEN, JUMP = 2.5, 0.6, 0.21, 0.25
+MISSED, FINE, UNSEEN, JUMP = 2.5, 0.6, 0.2, 0.25
 BELIEVED, ENOUGH = 0.9, 4
 """Samples that are trusted less than this, by so many tests, leave too much between two readings a second apart."""
+MISSES = 1.0
+"""Nor do they if what they miss is no more than what is expected of good ones: closer readings would show no more."""
 UNIT_S = 0.8
 """Stretches of about a second together, beside those of a tick: what is missed adds up over a second, or it does not."""
+UNEVEN_S = 0.012
+"""Ticks that come evenly are known better than this, also through slow calls."""
+SURE = 16.0
+"""So many times less than by the shape's rule samples vary that foretell the counter; fitted on replays of uneven ticks."""
 HALF_S = 600.0
 """The ratio of counter and samples forgets half in this time."""
 BEAT_S, COARSE_S = 3.0, 0.1
@@ -76,7 +83,7 @@ class _Tests:
     """Tests of the samples by neighbouring parts of one length; old ones fade."""
 
     def __init__(self) -> None:
-        self.count = 0.0
+        self.count = self._noise = 0.0
         self._aa = self._ab = self._bb = self._scale = self._prior = 0.0
         self._before: _Part | None = None
 
@@ -92,10 +99,12 @@ class _Tests:
             told_j = both.joules * new.by_samples_j / both.by_samples_j - by_time_j
         scale_s = share * before.seconds
         least_j2 = (EXPECTED * both.joules / both.seconds * scale_s) ** 2
-        weight = 1 / (new.spread_j2 * (1 - share) ** 2 + before.spread_j2 * share**2 + least_j2 + TINY_J2)
+        spread_j2 = new.spread_j2 * (1 - share) ** 2 + before.spread_j2 * share**2
+        weight = 1 / (spread_j2 + least_j2 + TINY_J2)
         self._aa = KEEP * self._aa + weight * known_j**2
         self._ab = KEEP * self._ab + weight * known_j * told_j
         self._bb = KEEP * self._bb + weight * told_j**2
+        self._noise = KEEP * self._noise + (weight * spread_j2 if told_j else 0.0)
         self.count = KEEP * self.count + 1
         self._scale = KEEP * self._scale + scale_s
         self._prior = weight * least_j2
@@ -104,8 +113,17 @@ class _Tests:
         self._before = None
 
     @property
+    def foretold(self) -> float:
+        """The share of the samples' shape that foretells the counter best."""
+        return self._share(self._bb)
+
+    @property
     def trust(self) -> float:
-        return min(1.0, max(0.0, (self._ab + self._prior) / (self._bb + self._prior))) if self._bb else 1.0
+        """The same where they are sure of themselves: what they may be off where they change makes them foretell less."""
+        return self._share(max(self._bb - self._noise, self._bb / 2))
+
+    def _share(self, told: float) -> float:
+        return min(1.0, max(0.0, (self._ab + self._prior) / (told + self._prior))) if self._bb else 1.0
 
     @property
     def scale_s(self) -> float:
@@ -169,15 +187,56 @@ class Evidence:
     @property
     def is_short(self) -> bool:
         """Whether the tests have shown that the samples miss what is between them."""
-        return self._near.count >= ENOUGH and self.trust < BELIEVED
+        foretold = self._near.foretold
+        if self._near.count < ENOUGH or foretold >= BELIEVED:
+            return False
+        return max(self._near.excess(foretold), self._far.excess(foretold) if self._far.count else 1.0) > MISSES
 
     def missed_j(self, seconds: float, power_w: float, spread_j2: float) -> float:
         """Joules by which a point in the middle of a stretch is typically missed."""
-        near, far = self._near.excess(self.trust), self._far.excess(self.trust) if self._far.count else 1.0
+        foretold = self._near.foretold
+        near, far = self._near.excess(foretold), self._far.excess(foretold) if self._far.count else 1.0
         # By the tests as they were: a part of `seconds`, beside others like it.
         expected_j2 = spread_j2 + (EXPECTED * power_w * seconds / 2) ** 2
         tick_j2 = expected_j2 * min(1.0, 2 * self.scale_s / seconds)
         return math.sqrt(max(near * tick_j2, far * expected_j2)) / 2
+
+
+class Timing:
+    """When a tick was that two looks saw, of which one was long before it: also by the samples since the last.
+
+    A tick that came as expected is known from the looks alone. Where ticks are uneven, the two times are weighed by how sure
+    they are, as in a Kalman filter.
+
+    Attributes:
+        blur_s: by how much the last reading's time may be off, seconds.
+    """
+
+    def __init__(self, blur_s: float) -> None:
+        self.blur_s = blur_s
+        self._before_s2 = self._looked_s2 = blur_s**2 / 3
+
+    def looked(self, blur_s: float) -> bool:
+        """Whether the samples may know better than looks that are good to `blur_s`."""
+        self.blur_s, self._before_s2, self._looked_s2 = blur_s, self._looked_s2, blur_s**2 / 3
+        return blur_s > UNEVEN_S
+
+    def late_s(self, t_s: NDArray[np.float64], watts: NDArray[np.float64], rise_j: float, spacing_s: float) -> float:
+        """By how much later a reading's tick was than the looks say, seconds.
+
+        Args:
+            t_s: the reading before and this one, and the samples between them, seconds since the first.
+            watts: the power by the samples at each, scaled by the counter's ratio to them.
+            rise_j: the counter's energy between the two.
+            spacing_s: how far apart samples are.
+        """
+        power_w, told_j = rise_j / float(t_s[-1]), float(np.sum(np.diff(t_s) * (watts[1:] + watts[:-1]) / 2))
+        spread = float(spread_j2(t_s, watts, power_w, spacing_s).sum()) / SURE
+        told_s2 = self._before_s2 + spread / power_w**2
+        share = self._looked_s2 / (self._looked_s2 + told_s2)
+        late_s, most_s = share * (rise_j - told_j) / max(power_w, float(watts[-1])), self.blur_s
+        self._looked_s2 = share * told_s2
+        return min(most_s, max(-most_s, late_s))
 
 
 class Blind:

@@ -8,16 +8,16 @@ faster than the device can draw, `counter.py` knows.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_watt.meter.agreement import Agreement
 from lightning_watt.meter.counter import MOST_GAPS, Counter, Step
-from lightning_watt.meter.evidence import Blind, Evidence, Stretch, edge_j
+from lightning_watt.meter.evidence import BELIEVED, Blind, Evidence, Stretch, Timing, edge_j
 from lightning_watt.meter.shape import Laid, lay_out, spread_j2
 from lightning_watt.sources.base import UNREAD, Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
@@ -63,7 +63,8 @@ class Timeline:
     def __init__(self, device: Device) -> None:
         self._opened = self.device = device
         self.tick_s = device.tick_s or (DEFAULT_TICK_S if device.always_draws else 0.0)
-        self._late_s = self.tick_s  # how old a reading may be: one tick, until the readings are taken at the ticks
+        # How old a reading may be: one tick, until the readings are taken at the ticks.
+        self._timing = Timing(self.tick_s)
         self.standing_still = False
         self.began_ns: int | None = None
         self._unread: tuple[int, int, int] | None = None  # from, to, and the microjoules between
@@ -128,7 +129,7 @@ class Timeline:
             What it came to: the gap that it revealed, for one. None if it says nothing.
         """
         if reading.tick_s is not None:
-            self.tick_s, self._late_s, self._is_watched = reading.tick_s, reading.blur_s, True
+            self.tick_s, self._is_watched = reading.tick_s, True
         if reading.samples_clock and reading.samples_clock != self.device.samples_clock:
             self._learn(self._opened.but(samples_clock=reading.samples_clock))
         elif round(self.tick_s, TICK_DIGITS) != self.device.tick_s:
@@ -141,6 +142,8 @@ class Timeline:
             self._t, self._e, self._unsure = [reading.t_ns], [0], [0.0]
             self._counter.begin(reading.t_ns, reading.energy_uj)
             return None
+        if reading.tick_s is not None:
+            reading = self._timed(reading)
         start, seconds = self._t[-1], (reading.t_ns - self._t[-1]) / NS_PER_S
         if seconds <= 0:
             return None
@@ -148,7 +151,7 @@ class Timeline:
             self.standing_still = seconds > max(STANDSTILL_S, STILL_TICKS * self._opened.tick_s)
             if not self._is_watched and not self.standing_still:
                 # Nobody saw it tick, and it has not for this long: it is at least so slow, and its readings so old.
-                self.tick_s = self._late_s = max(self.tick_s, seconds)
+                self.tick_s = self._timing.blur_s = max(self.tick_s, seconds)
             return None
         self.standing_still = False
         # One tick more than the time between: a reading that is not aligned may hold one tick too many.
@@ -157,8 +160,9 @@ class Timeline:
             self._evidence.interrupt()
         self._power_w, hole = step.power_w, self._hole(start, reading.t_ns)
         holes = [self._begin_late(start)] if self.is_late else []
-        is_whole = hole is None and step.gap is None and not step.returned
-        self._extend(reading.t_ns, step.charge_uj, is_whole=is_whole and self._newest_s(reading.t_ns) < HOLE_S)
+        is_whole = hole is None and step.gap is None and not step.returned and bool(self._samples)
+        is_whole = is_whole and reading.t_ns - self._samples[-1][0] < nanoseconds(HOLE_S)
+        self._extend(reading.t_ns, step.charge_uj, is_whole=is_whole)
         if hole is not None and self._is_their_sum and step.gap is None:
             holes.append(hole)
         told = [gap for gap in holes if gap is not None]
@@ -195,7 +199,7 @@ class Timeline:
         t = np.asarray(self._t, dtype=np.int64)
         unsure = np.interp(times - t[0], t - t[0], self._unsure)
         edge, power_w = edge_j(self._stretches, times, unsure - np.floor(unsure))
-        edges: NDArray[np.float64] = (edge + power_w * (READ_NS / NS_PER_S + self._late_s)) * UJ_PER_J
+        edges: NDArray[np.float64] = (edge + power_w * (READ_NS / NS_PER_S + self._timing.blur_s)) * UJ_PER_J
         if self._unread is None:
             return edges
         start_ns, end_ns, unread_uj = self._unread
@@ -230,6 +234,21 @@ class Timeline:
         other._unsure = [0.0]
         return other
 
+    def _timed(self, reading: Reading) -> Reading:
+        """A reading at the time when its tick was: where looks lie apart, the samples tell that too."""
+        start, rise_j = self._t[-1], self._counter.rise_uj(reading.energy_uj) / UJ_PER_J
+        if (
+            not self._timing.looked(reading.blur_s)
+            or rise_j <= 0
+            or reading.t_ns <= start
+            or self._evidence.trust < BELIEVED
+        ):
+            return reading
+        times, watts = self._shape(start, reading.t_ns)
+        t_s = (times - start) / NS_PER_S
+        late_s = self._timing.late_s(t_s, watts * self._evidence.ratio, rise_j, self._spacing_s or self.tick_s)
+        return replace(reading, t_ns=reading.t_ns + nanoseconds(late_s))
+
     def _begin_late(self, first_ns: int) -> Gap | None:
         """Charge what was used before the first reading; a gap, if that was long."""
         assert self.began_ns is not None
@@ -244,10 +263,6 @@ class Timeline:
         """The device, as it is known now."""
         self._opened = opened
         self.device = self._agreement.told_of(opened).but(tick_s=round(self.tick_s, TICK_DIGITS))
-
-    def _newest_s(self, t_ns: int) -> float:
-        """How long before `t_ns` the newest sample was taken."""
-        return (t_ns - self._samples[-1][0]) / NS_PER_S if self._samples else math.inf
 
     def _hole(self, start_ns: int, end_ns: int) -> Gap | None:
         """The longest time without a sample, if it is much longer than the others: what is charged for it is a guess."""
@@ -268,13 +283,7 @@ class Timeline:
         return bool(newer) and max(newer) <= ASLEEP_W
 
     def _extend(self, t_ns: int, rise_uj: int, *, is_whole: bool) -> None:
-        """Lay `rise_uj` out between the frontier and `t_ns` in the shape of the power samples, ending on it exactly.
-
-        Args:
-            t_ns: a reading's time.
-            rise_uj: microjoules since the reading before.
-            is_whole: neither the counter nor the samples have lost anything, so that they can be compared.
-        """
+        """Lay `rise_uj` out to `t_ns` in the shape of the samples, ending on it; compare the two if nothing was lost."""
         t0, e0, before = self._t[-1], self._e[-1], round(self._unsure[-1])
         times, watts = self._shape(t0, t_ns)
         laid = self._laid_out((times - t0) / NS_PER_S, watts, rise_uj / UJ_PER_J, t0, is_whole=is_whole)
@@ -302,7 +311,7 @@ class Timeline:
         self._is_their_sum &= abs(joules - told_j) <= len(t_s) / UJ_PER_J + 1e-9 * told_j
         if not self._is_their_sum:
             self._evidence.take(seconds, joules, told_j, spread)
-            if is_whole and told_j > 0 and self._agreement.take(seconds, joules, told_j, often=self.worth_a_glance):
+            if self._agreement.take(seconds, joules, told_j if is_whole else 0.0, often=self.worth_a_glance):
                 self._learn(self._opened)
         steps_w = np.diff(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)
         self._stretches.append(

@@ -15,7 +15,7 @@ from lightning_watt.meter.marks import Mark
 from lightning_watt.sources.base import Device
 from lightning_watt.units import UJ_PER_J, human_energy, kwh, seconds
 
-MOST = 2
+MOST = 1.7
 """A short window may have used so many times what the mean power comes to, whatever was seen of it."""
 
 

@@ -10,8 +10,7 @@ quarter of its period.
 
 A call takes microseconds on an idle driver and milliseconds on a busy one, and nobody knows at which moment of it the value
 was taken. So how long a call takes is watched too: it says how close two looks can lie, how far a tick is known, and when a
-counter ticks too fast for such a driver. A watch that failed (a busy machine, several slow boards at once, a board that was
-asleep) is tried again later, one board at a time.
+counter ticks too fast for such a driver. A watch that failed is tried again later, one board at a time.
 
 What was found is remembered in this process by the board, so that the next run need not watch again, for as long as the
 period is known well enough to say where the ticks are. Where a measurement ends, nobody waits for a tick that comes later
@@ -33,6 +32,7 @@ from lightning_watt.sources.nvidia.looks import (
     Looks,
     Tick,
     Turn,
+    blur_s,
     gap_ns,
     run_together,
     sharp_ns,
@@ -175,7 +175,7 @@ class TickReader:
         look = self._looker.look()
         if self._is_at_a_tick(look.begin_ns, look.end_ns):
             return (yield from self._next_tick())
-        self.blur_s = (sharp_ns(self.call_ns) - SHARP_NS) / 2 / NS_PER_S
+        self.blur_s = blur_s(self.call_ns)
         tick_ns = self._tick_before(look.begin_ns)
         before = self._glanced.pop() if self._glanced and self._glanced[-1][0] >= tick_ns - 1.5 * self._period_ns else None
         return [*([before] if before and before[0] < tick_ns else []), (tick_ns, look.value)]
@@ -249,7 +249,7 @@ class TickReader:
         limit_ns = sharp_ns(self.call_ns)
         is_fast = 0 < self._period_ns < 2 * limit_ns
         if self._period_ns and not is_fast and (locked or end_of(self._clock) is not None):
-            self.blur_s = (limit_ns - SHARP_NS) / 2 / NS_PER_S
+            self.blur_s = blur_s(self.call_ns)
             self._rest_ns, self._again_ns = AGAIN_NS, 0
             self._seen_ns = self._tick_ns
             self._remember(seen[-1].value)
@@ -294,7 +294,7 @@ class TickReader:
             self._misses += 1
             self._again_ns = self._clock.now_ns() + self._rest_ns
             return [self._plain(Look(before.begin_ns, self._clock.now_ns(), before.value))]
-        self._misses, self._again_ns, self.blur_s = 0, 0, (sharp_ns(self.call_ns) - SHARP_NS) / 2 / NS_PER_S
+        self._misses, self._again_ns, self.blur_s = 0, 0, blur_s(self.call_ns)
         held_up = tick.late_ns - tick.early_ns > self._period_ns
         # The last tick that was due by the second look, as far as what was seen allows it: a thread that was woken late, or
         # held up by the driver, still knows when the tick was.

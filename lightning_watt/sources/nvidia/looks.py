@@ -16,6 +16,8 @@ MARGIN_NS = 1_500_000
 this. A thread that sleeps is woken up this much late at most, unless the interpreter is busy."""
 SHARP_NS = POLL_NS + MARGIN_NS
 """A tick that was seen to lie within this time, and that of the calls, is sharp."""
+AVERAGED = 0.5
+"""What is left of a random error if each new tick counts a quarter beside where it was expected (`ticks.WEIGHT`)."""
 CALLS = 9
 """A call takes what the middle one of so many took."""
 MOST_UJ_PER_NS = 10
@@ -54,6 +56,15 @@ def gap_ns(call_ns: int) -> int:
 def sharp_ns(call_ns: int) -> int:
     """Within which time two looks see a sharp tick: the gap between them, a late waking, and both calls."""
     return gap_ns(call_ns) + MARGIN_NS + 2 * call_ns
+
+
+def blur_s(call_ns: int) -> float:
+    """By how much a tick that is seen again and again may be off because calls take so long, seconds.
+
+    Nobody knows when in a call the value is taken: half of it stays. What else lies between two looks is another each time.
+    """
+    between_ns = sharp_ns(call_ns) - SHARP_NS - call_ns
+    return (call_ns + AVERAGED * between_ns) / 2 / NS_PER_S
 
 
 class Turn:

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_watt.meter.evidence import Evidence
+from experiments.bench.cases import PHASES
+from experiments.bench.curves import made
+from experiments.bench.replay import Run, replay
+from lightning_watt.meter.evidence import Evidence, Timing
 from lightning_watt.meter.timeline import Timeline
 from lightning_watt.sources.base import Device, Reading
+from lightning_watt.testing import named
 
 S = 1_000_000_000
 DEVICE = Device("gpu0", "a board", "GPU-0", "nvml-counter", tick_s=0.1, max_power_w=1000)
@@ -93,3 +97,42 @@ def test_trust_is_what_the_counter_confirms():
     evidence.interrupt()
     evidence.take(0.1, 500.0, 1.0, 0.0)  # what lies beyond a gap tests nothing
     assert evidence.trust == pytest.approx(0.25, abs=0.1)
+
+
+def replayed(board: str, curve: str, **changes) -> Run:
+    return replay(named(board, **PHASES, power=made()[curve], **changes), 75.0, (0.15, 0.4, 3.0))
+
+
+def test_samples_that_miss_edges_are_believed_between_them() -> None:
+    """Bursts: what 25 of 100 ms miss at an edge once made the samples of the long plateaus seem to tell too much."""
+    found = replayed("A100", "bursts").replayed
+    assert found[0.15].error(found[0.15].ours_j) < 0.008  # 0.95 %
+    assert found[0.4].error(found[0.4].ours_j) < 0.01  # 1.2 %
+
+
+def test_the_samples_tell_when_an_uneven_tick_was() -> None:
+    found = replayed("A100", "step", counter_jitter_ms=46, samples_jitter_ms=46).replayed
+    assert found[0.15].error(found[0.15].ours_j) < 0.006  # 0.87 % by the looks alone
+    assert found[0.4].error(found[0.4].ours_j) < 0.005  # 0.66 %
+    assert min(one.coverage for one in found.values()) > 0.95
+
+
+def test_a_counter_is_not_read_often_where_that_shows_no_more() -> None:
+    """Under 52 ms of load and of none, a reading lies anywhere on the ripple, and more of them lie no better."""
+    assert replayed("A100", "alternating 52 ms").calls_a_second < 3
+    assert replayed("A100", "training").calls_a_second > 4
+
+
+def test_late_ticks_are_weighed_by_what_is_known_of_them() -> None:
+    timing = Timing(0.1)
+    assert not timing.looked(0.01)  # even ticks
+    assert timing.looked(0.02)
+    t_s, watts = np.linspace(0, 1, 11), np.full(11, 100.0)
+    late_s = timing.late_s(t_s, watts, 101.0, 0.1)  # a tick of 1.01 s, seen at 1 s
+    assert 0.001 < late_s < 0.01
+    for _ in range(10):
+        timing.looked(0.02)
+        late_s = timing.late_s(t_s, watts, 101.0, 0.1)
+    assert 0.005 < late_s < 0.01  # the readings before were known better than this one
+    timing.looked(0.02)
+    assert timing.late_s(t_s, watts, 130.0, 0.1) == 0.02  # within the looks

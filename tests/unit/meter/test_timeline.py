@@ -66,7 +66,7 @@ def test_the_last_sample_before_a_reading_shapes_what_follows_it():
     line.add(Reading("gpu0", 2 * S, 330 * J))
     # From 100 W at 0.99 s up to 300 W at 1.5 s and on: the first half of that second has less than its half.
     first, second = np.diff(joules_at(line, 1, 1.5, 2))
-    np.testing.assert_allclose(first / second, (102 + 300) / 2 / 300, rtol=0.03)  # the counter confirms most of it
+    np.testing.assert_allclose(first / second, (102 + 300) / 2 / 300, rtol=0.04)  # the counter confirms most of it
 
 
 @pytest.mark.parametrize("watts", [float("nan"), float("inf"), -5.0, 1e9])
