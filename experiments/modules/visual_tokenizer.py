@@ -15,7 +15,7 @@ CODES = 8192  # Bao et al., arXiv 2106.08254, section 2.1.2
 # The quantiser: commitment 0.25 (van den Oord et al., arXiv 1711.00937, section 3.2; BEiT v2's implementation has 1);
 # unit codes of 32 features (arXiv 2208.06366, section 2.2), whose moving means keep 0.99 a step (its authors'
 # implementation); random restarts (Dhariwal et al., arXiv 2005.00341), here below a fifth of a fair share of the
-# cells, this project's choice.
+# cells, with that fifth as the new code's weight, this project's choice.
 COMMITMENT = 0.25
 MEMORY = 0.99
 CODE_WIDTH = 32
@@ -31,6 +31,11 @@ class VisualTokenizer(pl.LightningModule):
     BEiT's own tokens come from DALL-E's discrete VAE (arXiv 2106.08254, section 2.1), its second version's from
     such a quantiser (arXiv 2208.06366, section 2.2). The quantiser is taken here because restarts keep its whole
     codebook in use in a run of seconds too (see `test_the_tokenizer_learns_to_paint_and_uses_its_codes`).
+
+    vector-quantize-pytorch 1.32 has such a quantiser too. On digits it painted as well, within the spread of seeds, and as
+    fast. It is not taken: it brings five packages, has to know when it is built whether there are several processes,
+    calls a code unused below a number of cells where this takes a share of them, whatever the batch, and holds a row for
+    each cell and code twice (scores and choice, in float32) where this holds the scores.
 
     Logs `train_loss`, `val_loss` (squared error of the picture painted from its codes), and how much of the
     codebook the validation images use: `val_codes_used`, a share, and `val_perplexity`, 1 to `codes`.
@@ -157,7 +162,7 @@ class VisualTokenizer(pl.LightningModule):
 
     @torch.no_grad()
     def _follow(self, cells: Tensor, nearest: Tensor) -> None:
-        """Move each code towards the mean of its cells, and restart those out of use.
+        """Move each code towards the mean of its cells, those of all devices, and restart those out of use.
 
         Args:
             cells: unit vectors, (cells, code_width).
@@ -165,13 +170,15 @@ class VisualTokenizer(pl.LightningModule):
         """
         members = torch.bincount(nearest, minlength=self.codes).to(cells.dtype)
         sums = torch.zeros_like(self.cell_sums).index_add_(0, nearest, cells)
+        members, sums = (self.trainer.strategy.reduce(one, reduce_op="sum") for one in (members, sums))
         self.members.lerp_(members, 1 - self.memory)
         self.cell_sums.lerp_(sums, 1 - self.memory)
-        fair = len(cells) / self.codes  # what a code would be given if all were used alike
-        dead = (self.members < RESTART_BELOW * fair).unsqueeze(1)
-        drawn = cells[torch.randint(len(cells), (self.codes,), device=cells.device)]
-        self.members.masked_fill_(dead.squeeze(1), fair)
-        self.cell_sums.copy_(torch.where(dead, drawn * fair, self.cell_sums))
+        least = RESTART_BELOW * members.sum() / self.codes  # of a share that all codes would have alike
+        dead = (self.members < least).unsqueeze(1)
+        # As different cells as there are. In data-parallel training the first process's draw reaches all, as buffers do.
+        places = torch.randperm(max(len(cells), self.codes), device=cells.device)[: self.codes] % len(cells)
+        self.members.copy_(torch.where(dead.squeeze(1), least, self.members))
+        self.cell_sums.copy_(torch.where(dead, cells[places] * least, self.cell_sums))
         self.codebook.copy_(functional.normalize(self.cell_sums, dim=-1))
 
     def _log_error(self, name: str, images: Tensor) -> None:

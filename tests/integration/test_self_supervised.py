@@ -1,5 +1,7 @@
 """MAE, BEiT and CLIP through a real Trainer: the loss falls, weights come back as timm's, nothing hidden is seen."""
 
+import json
+import os
 import pickle
 import random
 
@@ -17,6 +19,9 @@ from experiments.modules.clip import CLIPPretrain
 from experiments.modules.mae import MAEPretrain, random_patch_mask
 from experiments.modules.recipe import Recipe
 from experiments.modules.visual_tokenizer import VisualTokenizer
+from tests import forked
+from tests.integration.tiny import ended, free_port, ranks_env
+from tests.integration.tokenizer_ranks import IMAGES
 
 BEIT_SIZE = {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "init_values": 0.1}
 DECODER = {"decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
@@ -158,6 +163,23 @@ def test_the_tokenizer_learns_to_paint_and_uses_its_codes(digits):
     assert trained["train_loss"] < before["val_loss"]
     assert after["val_codes_used"] > 0.9
     assert 16 < after["val_perplexity"] <= 32
+
+
+@pytest.mark.ddp
+def test_the_codes_follow_the_cells_of_all_devices(tmp_path):
+    """With a memory of nothing, a code's members are the cells that were given to it in the last step."""
+    files = [tmp_path / f"{rank}.json" for rank in range(2)]
+    module, env = "tests.integration.tokenizer_ranks", ranks_env(2, free_port())
+    ranks = [
+        forked.start(module, str(file), env=os.environ | own, imports="experiments.run")
+        for file, own in zip(files, env, strict=True)
+    ]
+    said = ended(ranks)
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    first, second = (json.loads(file.read_text())["members"] for file in files)
+    assert first == second
+    cells = 2 * IMAGES * 16
+    assert cells <= sum(first) < 1.2 * cells  # a code that was restarted has a fifth of a fair share
 
 
 @pytest.mark.parametrize(("size", "patch"), [(32, 8), (64, 16), (32, 4)])
