@@ -25,13 +25,18 @@ class Page:
         browser: Chromium.
         address: TensorBoard's.
         host: with TensorBoard around it; without, only the frame that it would show, which is there sooner.
+        charts: with the charts, whose drawing takes longer than all else; without, the library that draws them never comes.
         clock: its clock can be put forward.
         **options: of `open_tab`.
     """
 
-    def __init__(self, browser: Any, address: str, host: bool = False, clock: bool = False, **options: Any) -> None:
+    def __init__(
+        self, browser: Any, address: str, host: bool = False, charts: bool = True, clock: bool = False, **options: Any
+    ) -> None:
         # Nothing moves: a browser that draws without a GPU would do little else.
         self.tab = browser.new_page(viewport={"width": 1400, "height": 1100}, reduced_motion="reduce")
+        if not charts:
+            self.tab.route("**/plotly.js", lambda route: None)
         if clock:
             self.tab.clock.install()
         self.address = address

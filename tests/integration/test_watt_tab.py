@@ -84,7 +84,7 @@ def ranked(runs: dict[str, tuple[float, float]], **scoring: Any) -> list[str]:
 def test_a_click_sorts_and_a_key_too(browser, eight, runs_dir):
     runs = known(runs_dir)
     by_energy = sorted({**MADE, **TRAINED}, key=lambda name: runs[name][0])
-    with opened(browser, eight) as page:
+    with opened(browser, eight, charts=False) as page:
         assert page.names() == ranked(runs)  # by shifted SAM, before anything is clicked
         head = page.frame.locator("#leaderboard th[data-key=joules]")
         assert head.get_attribute("aria-sort") == "none"
@@ -101,7 +101,7 @@ def test_a_click_sorts_and_a_key_too(browser, eight, runs_dir):
 
 def test_a_slider_changes_ranks(browser, eight, runs_dir):
     runs = known(runs_dir)
-    with opened(browser, eight) as page:
+    with opened(browser, eight, charts=False) as page:
         usual = page.names()
         alpha = page.frame.locator("#alpha")
         alpha.focus()
@@ -118,7 +118,7 @@ def test_a_slider_changes_ranks(browser, eight, runs_dir):
 
 
 def test_sam_is_undefined_at_and_below_one_unit_and_says_so(browser, eight, runs_dir):
-    with opened(browser, eight) as page:
+    with opened(browser, eight, charts=False) as page:
         cells = {row["name"]: row["sam"] for row in page.rows()}
         assert cells["made/tiny"] == cells["trained/weak"] == "E ≤ 1 kWh"
         assert cells["made/small"] == f"{sustainable_accuracy(0.7, 4.0):.2f}"
@@ -141,7 +141,7 @@ def test_the_browser_computes_what_python_computes(browser, eight):
         const { sam } = await import(new URL('static/metric.js', document.baseURI).href);
         return grid.map((one) => sam(one.accuracy, one.joules, one, one.shifted));
     }"""
-    with opened(browser, eight) as page:
+    with opened(browser, eight, charts=False) as page:
         theirs = page.frame.evaluate(code, grid)
         wrong = page.frame.evaluate(
             code, [{**grid[0], "accuracy": a, "joules": e} for a, e in [(1.1, 1), (-1, 1), (0.5, -1)]]
@@ -154,7 +154,7 @@ def test_the_browser_computes_what_python_computes(browser, eight):
 
 def test_a_real_training_is_shown_with_where_its_numbers_come_from(browser, eight, runs_dir):
     found = read_record(runs_dir / "trained/strong")
-    with opened(browser, eight) as page:
+    with opened(browser, eight, charts=False) as page:
         row = next(row for row in page.rows() if row["name"] == "trained/strong")
         assert (row["accuracy"], row["provenance"], row["status"]) == ("45.0", "measured", "completed")
         assert page.frame.locator("#leaderboard th[data-key=joules]").inner_text() == "Energy, kWh"
@@ -294,7 +294,7 @@ def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
             ranks: rows.map((row) => ties.get(row)),
         };
     }"""
-    with opened(browser, eight) as page:
+    with opened(browser, eight, charts=False) as page:
         found = page.frame.evaluate(code)
     assert found["sig"] == (
         ["0", "1.00", "12.3", "1,000", "1,230", "0.00123", "1.00", "−5.50", "1.00×10⁻⁷", "1.00×10³⁰⁸", "–", "–"]

@@ -137,7 +137,7 @@ def test_names_groups_and_a_filter_without_a_match(browser, made):
 
 
 def test_where_sam_does_not_see_energy_it_says_so_and_offers_the_unit_in_which_it_does(browser, made):
-    with opened(browser, made) as page:
+    with opened(browser, made, charts=False) as page:
         told = page.frame.locator(".blind")
         assert "With E in kWh SAM is undefined for 2 of 5 runs" in told.inner_text()
         page.frame.get_by_role("searchbox").fill("lr=0.1,")
@@ -218,8 +218,7 @@ def test_totals_curves_and_one_run_in_full(browser, made):
 
 
 def test_a_view_can_be_sent_and_a_table_saved(browser, made):
-    with opened(browser, made, host=True) as page:
-        wait_until_drawn(page.frame)
+    with opened(browser, made, host=True, charts=False) as page:
         page.frame.get_by_role("searchbox").fill("multirun")
         page.frame.get_by_label("inherited energy").check()
         page.frame.locator(".choice input[value=Wh]").check(force=True)
@@ -334,7 +333,7 @@ def test_a_joule_that_two_runs_hold_is_counted_once(browser, made):
         one = record(1.0, 0.5, session=session, resumes=resumes, resumed_j=before_j)
         one.energy.total_j, one.energy.boundary_j, one.energy.gain_j = total_j, 3.0, 0.1 * total_j
         records.append(one)
-    with opened(browser, made) as page:
+    with opened(browser, made, charts=False) as page:
         used = energy_below(Path("x"), records)
         assert used.own_j == 100 + 56 + 30 + 5 + 90
         # With each joule its CO2e and its cost.
@@ -361,7 +360,7 @@ def test_runs_whose_names_are_numbers_are_told_apart_by_their_models_or_settings
         store.set({ filter: 'resnet' });
         return [all, labels];
     }"""
-    with opened(browser, made) as page:
+    with opened(browser, made, charts=False) as page:
         found = {name: page.frame.evaluate(code, runs) for name, runs in sweeps.items()}
     assert {name: labels for name, (labels, _) in found.items()} == {
         "models": ["0 · vit", "1 · resnet"],
@@ -377,7 +376,7 @@ def test_no_stage_looks_like_a_run(browser, made):
         const { palettes } = await import(new URL('static/palette.js', document.baseURI).href);
         return palettes();
     }"""
-    with opened(browser, made) as page:
+    with opened(browser, made, charts=False) as page:
         found = page.frame.evaluate(code)
     for theme in ("light", "dark"):
         runs = [saturation(colour) for colour in found["RUNS"][theme]]
