@@ -250,9 +250,10 @@ class EnergyMeter:
         """Note this moment. Costs about a microsecond, whatever the driver does."""
         return self._run.mark(payload)
 
-    def ask(self) -> None:
-        """Ask for a reading soon."""
-        self._run.ask()
+    def ask(self, *, seldom: bool = False) -> None:
+        """Ask for a reading soon; where many moments would like one, only at the first hundred, then once an interval."""
+        if not seldom or self._run.is_worth_asking():
+            self._run.ask()
 
     def window(self, name: str) -> Window:
         """A window, for a `with` statement or to `begin` and `end` by hand; windows nest."""

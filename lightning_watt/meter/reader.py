@@ -35,6 +35,8 @@ PATIENCE = 0.05
 """The end waits for a counter's next tick if that is due within this share of the time that was measured, or within
 `LEAST_PATIENCE_NS`; otherwise its last power stands for the part of a tick that is left."""
 LEAST_PATIENCE_NS = 5_000_000
+FIRST_ASKS = 100
+"""So many moments that would like a reading get one soon: short stages may come one after the other for days."""
 LOOK_AGAIN_S = 0.05
 """A caller that waits for the reader looks this often whether it has missed being woken."""
 
@@ -99,6 +101,7 @@ class Measurement:
         self._marks: Waiting = deque()
         self._listener: Listener | None = None
         self._given_up = False
+        self._asks, self._ask_due_s = 0, 0.0
         self._new_locks()
         tell_of_forks(self)
 
@@ -207,6 +210,14 @@ class Measurement:
     def ask(self) -> None:
         """Ask for a reading soon."""
         self._wake.set()
+
+    def is_worth_asking(self) -> bool:
+        """Whether one more moment that would like a reading gets it."""
+        self._asks += 1
+        if self._asks > FIRST_ASKS and monotonic() < self._ask_due_s:
+            return False
+        self._ask_due_s = monotonic() + self.interval_s
+        return True
 
     def wait_for(self, mark: Mark[Any], limit_s: float = END_LIMIT_S) -> bool:
         """Wait until a mark is settled; False if that took longer than `limit_s` or the run has stopped."""

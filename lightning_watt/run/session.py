@@ -232,18 +232,18 @@ class Session:
                 switch = Switch(account, self.tally.batches, self.tally.samples)
                 self._entered.append((self._meter.mark(switch).t_ns, switch))
             if left.stage != account.stage:
-                self._meter.ask()  # a reading close to the edge shows best what lies on either side
+                self._meter.ask(seldom=True)  # a reading close to the edge shows best what lies on either side
 
-    def note(self, payload: Note, *, ask: bool = False) -> None:
+    def note(self, payload: Note, *, ask: bool = False, seldom: bool = False) -> None:
         """Note a moment; with `ask`, a reading follows soon. If too many wait for a driver, batches are left out."""
         self.crowd.note(payload)
         if ask and self._meter is not None:
-            self._meter.ask()
+            self._meter.ask(seldom=seldom)
 
     def end_epoch(self, accuracy: float | None, step: int) -> None:
         """The trainer's epoch of the current stage is over; the record follows."""
         self.epochs.note(self.account, accuracy)
-        self.note(EpochEnd(self.account, accuracy, step, self.tally.batches, self.tally.samples), ask=True)
+        self.note(EpochEnd(self.account, accuracy, step, self.tally.batches, self.tally.samples), ask=True, seldom=True)
 
     def now(self, point: LogPoint) -> Snapshot:
         """Where the run stands now, by the last known power; the exact value follows in the log."""

@@ -99,7 +99,8 @@ def is_rehearsal(trainer: Any) -> bool:
 def logger_step(trainer: Any) -> int:
     """The step that Lightning's own scalars are logged at, so that ours stand beside them."""
     loop = getattr(getattr(trainer, "fit_loop", None), "epoch_loop", None)
-    return int(getattr(loop, "_batches_that_stepped", trainer.global_step))
+    step = getattr(loop, "_batches_that_stepped", None)
+    return int(trainer.global_step if step is None else step)
 
 
 def batches_trained(trainer: Any) -> int:

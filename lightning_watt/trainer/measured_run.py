@@ -49,9 +49,6 @@ guarded = never_raise(_report)
 
 FIRST_LINES = 10_000
 """So many lines of the journal are written at each reading; later ones once an interval, or it would become huge."""
-FIRST_VALUES, VALUES_SHARE = 100, 0.01
-"""The values of the moment are given at the first so many ends of epochs, and later so that it takes no more than this share
-of the time; always if a callback decides by one, or there are several ranks."""
 RECORD_SHARE = 0.01
 """The share of the time that the record's writing may take; it grows with the number of epochs, and waits the longer."""
 
@@ -108,9 +105,8 @@ class MeasuredRun:
         self.restored: dict[str, Any] | None = None
         self._saves, self._saved = count(1), deque[JournalLine]()  # checkpoints; their lines, which wait to be written
         self._epoch_open = False
-        self._recorded = self._is_old = False
-        self._record_turn, self._values_turn = Turn(RECORD_SHARE), Turn(VALUES_SHARE)
-        self._values = 0  # ends of epochs at which nobody needed them
+        self._recorded = self._is_old = self._row_waits = False
+        self._record_turn = Turn(RECORD_SHARE)
         self._lines, self._line_due_s = 0, 0.0
         self._given: tuple[Any, ...] = ()  # what the values were given for
         self._point: LogPoint | None = None  # of the row that was noted just before them
@@ -194,7 +190,7 @@ class MeasuredRun:
             look_for_accuracy(self.state, facts.computed_metrics(trainer), self.settings.accuracy, stage)
         if stage == "train":
             self._epoch_open = True  # Lightning computes its metrics only after this hook
-        else:
+        elif self._is_row_wanted(trainer):
             self._point = self.log_point(trainer)
             session.note(self._point)
         session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
@@ -211,7 +207,8 @@ class MeasuredRun:
         self._epoch_open = False
         if session is None or not was_open:
             return
-        session.note(self.log_point(trainer))
+        if self._is_row_wanted(trainer):
+            session.note(self.log_point(trainer))
         if self.state.metric.last != before:
             session.end_epoch(self.state.metric.last, facts.logger_step(trainer))
 
@@ -270,7 +267,13 @@ class MeasuredRun:
             left_s=left_s,
         )
 
+    def _is_row_wanted(self, trainer: Any) -> bool:
+        """Whether an epoch's end is one; where no logger keeps it, only the first after each reading is."""
+        waits, self._row_waits = self._row_waits, True
+        return not waits or bool(trainer.loggers) or self.nodes is not None or self.publisher.budget is not None
+
     def _catch_up(self, trainer: Any, *, gives: bool = True) -> None:
+        self._row_waits = False
         if self.session is not None and self.meter is not None:
             self.report_complaints(self.meter)
             self.publisher.catch_up(trainer, self.session, self.state, gives=gives)
@@ -297,15 +300,11 @@ class MeasuredRun:
         is_new = given != self._given or self.nodes is not None or self.publisher.budget is not None
         self._given = given
         point, self._point = self._point, None
-        if is_new and self._are_values_due(trainer):
-            with self._values_turn:
+        needed = self.nodes is not None or self.publisher.budget is not None or self.monitors.decide(trainer)
+        if is_new and self.publisher.are_values_due(needed=needed):
+            with self.publisher.values_turn:
                 self.publisher.publish(trainer, session, self.state, lambda: point or self.log_point(trainer), self.nodes)
         self.monitors.fill(trainer, self.state.warn_once)
-
-    def _are_values_due(self, trainer: Any) -> bool:
-        are_needed = self.nodes is not None or self.publisher.budget is not None or self.monitors.decide(trainer)
-        self._values += not are_needed
-        return are_needed or self._values <= FIRST_VALUES or self._values_turn.is_due()
 
     # -- the meter's thread -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning_watt.accounts.events import LogPoint, Snapshot
 from lightning_watt.distributed.nodes import Nodes, Values
+from lightning_watt.record.writer import Turn
 from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.sam.score import Scoring
@@ -18,6 +19,10 @@ from lightning_watt.trainer.budget import Budget
 from lightning_watt.trainer.loggers import log_histogram, log_record, log_snapshot, save
 from lightning_watt.trainer.tags import tags
 from lightning_watt.units import Shown, digits, human_energy
+
+FIRST_VALUES, VALUES_SHARE = 100, 0.001
+"""The values of the moment are given at the first so many ends of epochs, and later so that it takes no more than this share
+of the time; always if somebody needs them: a callback that decides by one, a budget, other ranks."""
 
 
 class Publisher:
@@ -29,12 +34,20 @@ class Publisher:
 
     Attributes:
         budget: what minds it.
+        values_turn: when the values of the moment are given again.
     """
 
     def __init__(self, scoring: Scoring, budget_kwh: float | None) -> None:
         self._scoring = scoring
         self.budget = Budget(budget_kwh) if budget_kwh is not None else None
+        self.values_turn = Turn(VALUES_SHARE)
+        self._values = 0  # ends of epochs at which nobody needed them
         self._introduced = False
+
+    def are_values_due(self, *, needed: bool) -> bool:
+        """Whether the values of this moment are given; always if they are needed."""
+        self._values += not needed
+        return needed or self._values <= FIRST_VALUES or self.values_turn.is_due()
 
     def catch_up(self, trainer: Any, session: Session, run: RunState, *, gives: bool = True) -> None:
         """Log what has been settled since the last look.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from weakref import ref
@@ -21,6 +22,21 @@ from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 from tests.unit.forking import in_a_child
 from tests.unit.meter.made import readers
 from tests.unit.signals import Interruptions, interrupted_at, interrupted_by
+
+
+def test_many_moments_that_would_like_a_reading_get_one_an_interval(monkeypatch):
+    now_s, asked = iter(count(0.0, 0.01)), []  # an edge each 10 ms
+    with EnergyMeter(sources=[ScriptedSource()], interval=1.0) as meter, monkeypatch.context() as patch:
+        patch.setattr(reading, "monotonic", lambda: next(now_s))
+        patch.setattr(meter._run, "ask", lambda: asked.append(1))
+        for _ in range(1000):
+            meter.ask(seldom=True)
+        seldom = len(asked)
+        meter.ask()
+    # Each looks at the clock once, and once more where it asks.
+    assert reading.FIRST_ASKS + 6 < seldom < reading.FIRST_ASKS + 11
+    assert len(asked) == seldom + 1
+
 
 # ---- signal handlers, which run in the middle of anything that the main thread does ----
 

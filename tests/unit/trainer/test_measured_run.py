@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lightning_watt import EnergyMeter
+from lightning_watt.accounts.events import LogPoint
 from lightning_watt.accounts.ledger import Account
 from lightning_watt.record import read_journal, read_record
 from lightning_watt.record.claim import RunFiles
@@ -21,7 +22,7 @@ from lightning_watt.run.session import Session
 from lightning_watt.run.state import RunState
 from lightning_watt.settings import Settings
 from lightning_watt.testing import FakeClock, ScriptedSource
-from lightning_watt.trainer import measured_run
+from lightning_watt.trainer import measured_run, publisher
 from lightning_watt.trainer.measured_run import MeasuredRun, guarded
 from tests.unit.settling import settle
 
@@ -210,8 +211,8 @@ def test_values_that_nobody_decides_by_take_no_more_than_their_share_of_a_long_t
 ):
     """Epochs of a millisecond, whose values take half of that."""
     now_s = iter(count(0.0, 0.0005))
-    monkeypatch.setattr(measured_run, "FIRST_VALUES", 3)
-    run._values_turn = Turn(0.01, now_s.__next__)
+    monkeypatch.setattr(publisher, "FIRST_VALUES", 3)
+    run.publisher.values_turn = Turn(0.01, now_s.__next__)
     trainer, given = a_trainer(), []
     if is_monitored:
         trainer.callbacks = [SimpleNamespace(monitor="watt/energy_kwh")]
@@ -222,6 +223,25 @@ def test_values_that_nobody_decides_by_take_no_more_than_their_share_of_a_long_t
         run.end_epoch(trainer, "validate", then="train")
     assert given[:3] == [1, 2, 3]
     assert len(given) == (300 if is_monitored else pytest.approx(6, abs=2))
+
+
+@pytest.mark.parametrize("has_logger", [False, True])
+def test_without_a_logger_the_ends_of_epochs_between_two_readings_are_one_row(run, has_logger):
+    trainer = a_trainer()
+    trainer.loggers = [SimpleNamespace(log_metrics=lambda **_: None, save=lambda: None)] * has_logger
+    run.start_training(trainer)
+    rows: list[LogPoint] = []
+    note = run.session.note
+    run.session.note = lambda payload, **asks: (
+        rows.append(payload) if isinstance(payload, LogPoint) else None,
+        note(payload, **asks),
+    )
+    for _ in range(2):
+        for _ in range(5):
+            run.end_epoch(trainer, "validate", then="train")
+        settle(run.meter)
+    # A reading is seen at the end of the epoch after it.
+    assert len(rows) == 10 if has_logger else 2 <= len(rows) <= 4
 
 
 def test_a_row_and_the_values_of_its_moment_ask_the_trainer_once(run, monkeypatch):
