@@ -12,6 +12,7 @@ from lightning_watt.accounts.events import BatchEnd, BatchesLeftOut, LogPoint, N
 from lightning_watt.accounts.ledger import Account, Point
 from lightning_watt.meter.marks import HostMarker, Marker, Waiting
 from lightning_watt.meter.meter import EnergyMeter
+from lightning_watt.meter.window import beyond_uj
 from lightning_watt.record.schema import BatchRow, StepPart
 from lightning_watt.units import joules, seconds
 
@@ -38,9 +39,14 @@ class BatchEnergy:
         self.rows: list[BatchRow] = []
         self.parts: dict[str, StepPart] = {}
         self.epoch_j: list[float] = []
+        self._began: Point | None = None
         self._batch_from: Point | None = None
         self._part_from: Point | None = None
         self._part = "data"
+
+    def begin(self, at: Point) -> None:
+        """A measurement begins, whose energies count from there."""
+        self._began = at
 
     def enter(self, account: Account, at: Point) -> None:
         """Another stage or epoch begins."""
@@ -73,7 +79,8 @@ class BatchEnergy:
         start = self._batch_from or at
         self._batch_from = at
         used = [int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True)]
-        boundary = min(math.sqrt(sum(e**2 for e in (*at.edge_uj, *start.edge_uj))), max(0, sum(used)))
+        edges = math.sqrt(sum(e**2 for e in (*at.edge_uj, *start.edge_uj)))
+        boundary = beyond_uj(edges, sum(used), self._likely_uj(start, at))
         gain = sum(share * uj for share, uj in zip(gains, used, strict=True))
         row = BatchRow(
             end.account.stage,
@@ -88,6 +95,14 @@ class BatchEnergy:
             self.start_part("data", at)
             if len(self.epoch_j) < MAX_HISTOGRAM:
                 self.epoch_j.append(row.joules)
+
+    def _likely_uj(self, start: Point, at: Point) -> float:
+        """What the mean power since the measurement began comes to from `start` to `at`."""
+        began = self._began
+        if began is None or at.t_ns <= began.t_ns:
+            return 0.0
+        share = (at.t_ns - start.t_ns) / (at.t_ns - began.t_ns)
+        return share * (sum(map(int, at.energy_uj)) - sum(map(int, began.energy_uj)))
 
     def leave_out(self, at: Point) -> None:
         """Batches and parts up to here were not noted: what they used is in no row and in no part."""

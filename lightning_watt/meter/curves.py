@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_watt.meter.marks import Mark
 from lightning_watt.meter.timeline import SILENT, Timeline
 from lightning_watt.sources.base import UNREAD, Device, Failure, Gap, Reading
-from lightning_watt.units import nanoseconds
+from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
 RELOAD = "A driver reload or a reset of the board does this."
 CAUSES = {
@@ -24,8 +24,11 @@ DOUBTED = (
     "The counter's energy is charged, the difference is in the ±, and the counter is read seldom from now on. A meter in "
     "the board's supply shows which of them is right."
 )
-STALE_S = 5.0
-"""A device that has not moved for this long no longer holds up the others' accounts."""
+UNREAD_S = 0.5
+"""A device that was read up to so long before the end, and one tick, was read to the end."""
+NOT_TO_THE_END = "it was not read up to the end; the joules are what its last known power comes to, not charged"
+STALE_S, STALE_TICKS = 5.0, 3
+"""A device that has not moved for this long, and for so many of its periods, no longer holds up the others' accounts."""
 
 
 class Complaints(deque[str]):
@@ -133,14 +136,35 @@ class Curves:
                 "Reload the driver, or check `nvidia-smi`.",
             )
 
+    def end(self, t_ns: int) -> None:
+        """The run has ended: what was used after a device's last reading, and is not known, is a gap."""
+        for line in self.timelines:
+            known_ns = line.frontier_ns + nanoseconds(line.tick_s)  # one tick more stands in the accounts by the last power
+            unread_s = (t_ns - known_ns) / NS_PER_S
+            if not line.started or unread_s <= UNREAD_S:
+                continue
+            tick_j = float(line.ahead_uj_at(np.asarray([t_ns], dtype=np.int64))[0]) / UJ_PER_J
+            power_w = tick_j / line.tick_s if line.tick_s else line.power_w
+            label, joules = line.device.label, unread_s * power_w
+            self._gaps.append(Gap(device=label, seconds=unread_s, joules=joules, why=NOT_TO_THE_END))
+            if self.answers(line):  # otherwise it has been told that its energy is missing
+                self.complaints.once(
+                    f"end {label}",
+                    f"{label}: nothing is known of its last {unread_s:.3g} s, by its last known power {joules:.4g} J: "
+                    "not charged, and uncertain. A driver that is silent does this: check `nvidia-smi` and the kernel log.",
+                )
+
     def frontier_ns(self, now: int) -> int:
         """The answering devices' common frontier; without any, the present, so that nothing waits for the lost."""
-        answering = [line.frontier_ns for line in self.timelines if self.answers(line)]
+        answering = [line for line in self.timelines if self.answers(line)]
         if not answering:
             lost = all(line.started or line.device.label in self._failed for line in self.timelines)
-            return now if lost or now - self.started_ns > nanoseconds(STALE_S) else 0
-        newest = max(answering)
-        return min((t for t in answering if newest - t < nanoseconds(STALE_S)), default=newest)
+            patience_ns = max((_patience_ns(line) for line in self.timelines), default=0)
+            return now if lost or now - self.started_ns > patience_ns else 0
+        newest = max(line.frontier_ns for line in answering)
+        return min(
+            (line.frontier_ns for line in answering if newest - line.frontier_ns < _patience_ns(line)), default=newest
+        )
 
     def answers(self, line: Timeline) -> bool:
         """Whether a device is read and moves."""
@@ -170,3 +194,8 @@ class Curves:
             ahead = np.stack([line.ahead_uj_at(times) for line in self.timelines], axis=1)
             energy, edge = energy + ahead, edge + ahead
         return energy, edge
+
+
+def _patience_ns(line: Timeline) -> int:
+    """For how long the others wait for a device."""
+    return nanoseconds(max(STALE_S, STALE_TICKS * line.tick_s))

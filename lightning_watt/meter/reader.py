@@ -261,6 +261,8 @@ class Measurement:
                             return  # the run is over, and did not wait for this driver
                         for reading in found:
                             self.curves.take(reading, labels, self._lock)
+                    if stopping and self.total is not None and self.total.end_mark is not None:
+                        self.curves.end(self.total.end_mark.t_ns)
                     self._settle(everything=stopping)
                     if not stopping:
                         leaves = isinstance(thread, Reader) and thread.asked_to_end

@@ -19,6 +19,21 @@ MOST = 1.7
 """A short window may have used so many times what the mean power comes to, whatever was seen of it."""
 
 
+def beyond_uj(edges_uj: float, used_uj: float, likely_uj: float) -> float:
+    """What may lie on the wrong side of a short time's edges.
+
+    Args:
+        edges_uj: by how much its two edges may be off together.
+        used_uj: what it seems to have used.
+        likely_uj: what the mean power until then comes to: if it seems to have used less, that may have been missed.
+
+    Example:
+        >>> beyond_uj(50.0, 0.0, 10.0), beyond_uj(50.0, 30.0, 10.0), beyond_uj(5.0, 0.0, 10.0)
+        (17.0, 30.0, 5.0)
+    """
+    return min(edges_uj, max(used_uj, MOST * likely_uj))
+
+
 class Measures(Protocol):
     """What a window needs of the meter."""
 
@@ -147,8 +162,7 @@ class Window:
         At most what was used: or, in a window that seems to have used less than others, what may have been missed in it.
         """
         used_uj, edge_uj = self._settled()
-        most_uj = max(float(used_uj.sum()), self._likely_uj())
-        return min(math.sqrt(float((edge_uj**2).sum())), most_uj) / UJ_PER_J
+        return beyond_uj(math.sqrt(float((edge_uj**2).sum())), float(used_uj.sum()), self._likely_uj()) / UJ_PER_J
 
     @property
     def gain_j(self) -> float:
@@ -168,12 +182,12 @@ class Window:
         return f"Window({self.name!r}, {human_energy(self.joules) if settled else 'open'}, {self.seconds:.4g} s)"
 
     def _likely_uj(self) -> float:
-        """What the devices would have used in the window's time at a multiple of their mean power until its end."""
+        """What the devices would have used in the window's time at their mean power until its end."""
         start, end, total = self.start_mark, self.end_mark, self._meter.total
         if end is None or end.energy_uj is None or total is None or end.t_ns <= total.start_mark.t_ns:
             return 0.0
         share = (end.t_ns - start.t_ns) / (end.t_ns - total.start_mark.t_ns)
-        return MOST * share * float(end.energy_uj.sum())
+        return share * float(end.energy_uj.sum())
 
     def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Microjoules used by each device, and both edges' uncertainties; waits until the counters have passed the end."""

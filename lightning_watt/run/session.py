@@ -327,6 +327,7 @@ class Session:
             assert self._meter is not None
             self.began_ns = self.began_ns or point.t_ns
             self._outer_edges += point.edge_variance
+            self.batch_energy.begin(point)
             self.ledger.open([device.label for device in self._meter.devices], switch.account, point)
         else:
             self.ledger.switch(switch.account, point)

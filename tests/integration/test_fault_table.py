@@ -18,6 +18,8 @@ import pytest
 
 from lightning_watt import EnergyMeter, discover, read_record
 from lightning_watt.meter import timeline
+from lightning_watt.meter.curves import NOT_TO_THE_END
+from lightning_watt.sources import nvml
 from lightning_watt.sources.base import HostClock
 from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.sources.rapl import RaplSource
@@ -90,6 +92,32 @@ def test_a_counter_that_rests_and_goes_on_loses_nothing(ptl, tmp_path):
     with lab_of(board(200, Fault("stuck", at_s=0.7, until_s=1.2))).running():
         record = fit(ptl, tmp_path, watt())
     assert record.energy.total_j == pytest.approx(200 * seconds(record), rel=0.05)
+
+
+SILENCES = {
+    "a counter that stands": ({}, Fault("stuck", at_s=0.7)),
+    "power samples that stop": ({"counter_ms": None}, Fault("error", at_s=0.7, function="nvmlDeviceGetSamples", code=6)),
+}
+
+
+@pytest.mark.parametrize("kind", SILENCES)
+def test_a_driver_that_is_silent_until_the_end_is_told_and_what_is_missing_is_in_the_uncertainty(
+    ptl, tmp_path, words, monkeypatch, kind
+):
+    """Too short for a standstill or a failure: before, the record was that of a run which had used less, and sure of it."""
+    monkeypatch.setattr(timeline, "STANDSTILL_S", 60.0)  # on a machine that is busy, too
+    monkeypatch.setattr(nvml, "SILENT_NS", 60 * 10**9)
+    options, fault = SILENCES[kind]
+    with lab_of(board(200, fault, **options), board(120)).running():
+        record = fit(ptl, tmp_path, watt())
+    assert "nothing is known of its last" in words.take("gpu0: nothing is known")
+    [gap] = record.gaps
+    assert (gap.device, gap.why) == ("gpu0", NOT_TO_THE_END)
+    known_j = record.energy.by_device["gpu0"].joules
+    assert known_j < 200 * (seconds(record) - 0.5)
+    assert known_j + gap.joules == pytest.approx(200 * seconds(record), rel=0.1)
+    assert abs(200 * seconds(record) - known_j) <= 1.05 * record.energy.uncertainty_j
+    assert record.energy.by_device["gpu1"].joules == pytest.approx(120 * seconds(record), rel=0.05)
 
 
 # ---- clocks ----

@@ -35,9 +35,22 @@ def test_a_stage_begins_anew():
 @pytest.mark.parametrize(("edge_j", "gain", "stated"), [(3.0, 0.0, 18**0.5), (30.0, 0.0, 10.0), (0.0, 0.05, 0.5)])
 def test_uncertainty_is_edges_and_gain_and_at_most_the_batch(edge_j, gain, stated):
     book = BatchEnergy()
+    book.begin(at(-9, -40))
     book.enter(TRAIN, at(0, 0, edge_j))
     book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(1, 10, edge_j), [gain])
     assert book.take_rows()[0].uncertainty_j == pytest.approx(stated)
+
+
+def test_a_batch_that_seems_to_have_used_nothing_may_have_used_what_others_do():
+    """Never 0 ± 0: its joules may lie in its neighbours."""
+    book = BatchEnergy()
+    book.begin(at(0, 0))
+    book.enter(TRAIN, at(10, 500, 30.0))
+    for number, (seconds, used_j) in enumerate([(11, 500), (12, 600)]):
+        book.end_batch(BatchEnd(TRAIN, number, 1, 8), at(seconds, used_j, 30.0), [0.0])
+    nothing, more = book.take_rows()
+    assert (nothing.joules, nothing.uncertainty_j) == (0, pytest.approx(30 * 2**0.5))  # up to 1.7 times 45 J
+    assert (more.joules, more.uncertainty_j) == (100, pytest.approx(30 * 2**0.5))
 
 
 def test_parts_take_each_joule_of_training_once():

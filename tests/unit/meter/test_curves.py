@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from lightning_watt.meter.curves import Complaints, Curves
 from lightning_watt.sources.base import Device, Failure, Reading
 
+S = 1_000_000_000
 DEVICES = [Device(label, "a board", label, "nvml-counter") for label in ("gpu0", "gpu1")]
 
 
@@ -20,3 +21,21 @@ def test_a_failure_is_reported_once_and_what_is_left_out_is_not():
     curves.take(Reading("gpu0", 5, 7), ["gpu0"], nullcontext())
     assert curves.frontier_ns(9) == 5
     assert curves.complaints.failed == {}
+
+
+def test_a_device_that_is_known_to_be_slow_is_waited_for_and_one_that_stands_is_not():
+    """A meter in the wall that tells its energy every eight seconds: what ended before its reading is not settled yet."""
+    wall = Device("wall0", "a wall meter", "wall", "my-meter", tick_s=8.0)
+    curves = Curves([DEVICES[0], wall], Complaints(), [])
+    for label in ("gpu0", "wall0"):
+        curves.take(Reading(label, S, 0), ["gpu0", "wall0"], nullcontext())
+    for second in range(2, 30):
+        curves.take(Reading("gpu0", second * S, second * 100_000_000), ["gpu0", "wall0"], nullcontext())
+        if second == 9:
+            curves.take(Reading("wall0", 9 * S, 10**9), ["gpu0", "wall0"], nullcontext())
+            assert curves.frontier_ns(9 * S) == 9 * S
+        elif second < 9:
+            assert curves.frontier_ns(second * S) == S
+    assert curves.frontier_ns(29 * S) == 9 * S
+    curves.take(Reading("gpu0", 34 * S, 34 * 100_000_000), ["gpu0", "wall0"], nullcontext())
+    assert curves.frontier_ns(34 * S) == 34 * S  # three of its periods are over
