@@ -6,7 +6,7 @@ import pytest
 
 from lightning_watt import EnergyMeter
 from lightning_watt.errors import WattError
-from lightning_watt.meter.window import Window
+from lightning_watt.meter.window import Window, beyond_uj
 from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 
 
@@ -58,3 +58,28 @@ def test_a_window_of_a_meter_that_never_started_says_how_to_start_it():
     meter.start()
     meter.window("work").begin()
     meter.stop()
+
+
+def test_the_boundary_is_of_both_edges_and_all_devices_in_squares_and_at_most_what_may_have_been_used():
+    """Two devices of 100 W, whose readings are good to some milliseconds."""
+    clock = FakeClock()
+    with EnergyMeter(sources=[ScriptedSource(labels=["a", "b"])], clock=clock) as meter:
+        clock.sleep(10)
+        assert meter.wait_for(meter.mark())
+        with meter.window("long") as long:
+            clock.sleep(5)
+        with meter.window("nothing") as nothing:
+            pass
+        clock.sleep(5)
+        edges_uj = [*long.start_mark.edge_uj, *long.end_mark.edge_uj] if meter.wait_for(long.end_mark) else []
+        assert len(edges_uj) == 4
+        assert long.boundary_j == pytest.approx(sum(float(edge) ** 2 for edge in edges_uj) ** 0.5 / 1e6)
+        assert 0 < long.boundary_j < long.joules
+        assert (nothing.joules, nothing.boundary_j) == (0, 0)  # no time, and so nothing
+        assert long.uncertainty_j == pytest.approx((long.boundary_j**2 + long.gain_j**2) ** 0.5)
+
+
+def test_a_short_window_may_have_used_more_than_it_seems_to_and_no_more_than_others_do():
+    assert beyond_uj(50.0, 0.0, 10.0) == 17
+    assert beyond_uj(50.0, 30.0, 10.0) == 30
+    assert beyond_uj(5.0, 0.0, 10.0) == 5
