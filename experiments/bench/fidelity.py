@@ -26,7 +26,7 @@ from experiments.bench.replay import WINDOWS_S, replay
 from experiments.bench.truth_figure import draw
 from lightning_watt.testing import Curve, named
 
-SECONDS = 75.0
+SECONDS = 300.0
 
 PAGE = """# How true a window's joules are
 
