@@ -187,7 +187,9 @@ class Window:
         if end is None or end.energy_uj is None or total is None or end.t_ns <= total.start_mark.t_ns:
             return 0.0
         share = (end.t_ns - start.t_ns) / (end.t_ns - total.start_mark.t_ns)
-        return share * float(end.energy_uj.sum())
+        # The first reading may be of a time before: a board's power samples are.
+        began_uj = total.start_mark.energy_uj
+        return share * float((end.energy_uj - (0 if began_uj is None else began_uj)).sum())
 
     def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Microjoules used by each device, and both edges' uncertainties; waits until the counters have passed the end."""

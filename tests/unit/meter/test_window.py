@@ -7,6 +7,8 @@ import pytest
 from lightning_watt import EnergyMeter
 from lightning_watt.errors import WattError
 from lightning_watt.meter.window import Window, beyond_uj
+from lightning_watt.sources.nvml import NvmlSource
+from lightning_watt.testing import Board, Lab, ReplayClock, constant
 from lightning_watt.testing.doubles import FakeClock, ScriptedSource
 
 
@@ -83,3 +85,14 @@ def test_a_short_window_may_have_used_more_than_it_seems_to_and_no_more_than_oth
     assert beyond_uj(50.0, 0.0, 10.0) == 17
     assert beyond_uj(50.0, 30.0, 10.0) == 30
     assert beyond_uj(5.0, 0.0, 10.0) == 5
+
+
+@pytest.mark.parametrize("seconds", [0.005, 0.03, 0.3])
+def test_what_a_board_used_before_the_run_is_not_what_a_short_run_may_have_missed(seconds):
+    """Its samples begin a second before."""
+    clock = ReplayClock()
+    lab = Lab([Board(power=constant(300), counter_ms=None)], clock=clock, t0_ns=clock.now_ns() - 20 * 10**9)
+    with lab.running(children=False), EnergyMeter(sources=[NvmlSource()], clock=clock) as meter:
+        clock.run_for(seconds)
+    assert abs(meter.joules - 300 * meter.total.seconds) <= meter.total.boundary_j + 0.01 * meter.joules
+    assert meter.total.boundary_j <= 1.75 * meter.joules
