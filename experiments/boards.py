@@ -61,6 +61,11 @@ def claim_boards(
     if share or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         yield list(boards[:count])
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun starts them too: the first claims boards that all of them know
+        boards = boards[:count]
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            yield list(boards)
+            return
     waiting = False
     while True:
         with ExitStack() as held:

@@ -14,8 +14,10 @@ from experiments.job import Outcome
 from experiments.run import run
 from lightning_watt import read_record
 from lightning_watt.testing import Board, Lab, constant
+from tests import forked
 from tests.integration.conftest import Words
 from tests.integration.study import composed
+from tests.integration.tiny import ended, free_port, ranks_env
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
@@ -100,6 +102,23 @@ def test_a_schedule_is_longer_than_the_data(tmp_path: Path) -> None:
         "micro_batch=8", "recipe.epochs=3",
     )  # fmt: skip
     assert (found["of"], found["updates"], found["val_batches"]) == ("finetune", 3 * (1281167 // 32), 6250)
+
+
+@pytest.mark.ddp
+def test_a_projection_is_of_all_processes_boards_and_workers(tmp_path: Path) -> None:
+    boards = Lab([Board(power=constant(watts), counter_ms=10) for watts in (WATTS, WATTS / 2)], missing=["nvmlInit"])
+    asked = (*PART, "device.boards=[0,1]", "device.count=2", "num_workers=1", f"hydra.run.dir={tmp_path}")
+    ranks = [
+        forked.start("experiments.run", *asked, env=boards.env() | own, cwd=tmp_path, imports="experiments.run")
+        for own in ranks_env(2, free_port())
+    ]
+    said = ended(ranks)
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    found = json.loads((tmp_path / "projection.json").read_text())
+    assert (found["train_batches"], found["val_batches"], found["samples"]) == (40, 5, 12 * 40 * 32)  # 16 images a process
+    assert (found["setup"]["device.count"], found["setup"]["num_workers"]) == (2, 1)
+    assert found["energy_j"] == pytest.approx(1.5 * WATTS * found["duration_s"], rel=0.05)
+    assert list(read_record(tmp_path).energy.by_device) == ["gpu0", "gpu1"]
 
 
 @pytest.mark.parametrize(

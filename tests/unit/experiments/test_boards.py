@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.boards import claim_boards, each_board
+from experiments.boards import HELD, claim_boards, each_board
 from experiments.command_line import name_boards
 
 
@@ -73,6 +73,20 @@ def test_the_tasks_of_a_slurm_job_do_not_wait_for_each_other(monkeypatch: pytest
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")  # as srun sets it for each task of a step
     with claim_boards([0, 1], 2) as first, claim_boards([0, 1], 2, sleep=lambda _: pytest.fail("it waits")) as second:
         assert first == second == [0, 1]
+
+
+def test_torchruns_processes_have_the_same_boards_and_other_jobs_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(seconds: float) -> None:
+        raise TimeoutError
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # as torchrun sets it for each process
+    with claim_boards([1, 2, 3], 2) as first:
+        monkeypatch.delenv(HELD)  # that is the first process's own
+        with pytest.raises(TimeoutError), claim_boards([2, 3], 2, say=lambda _: None, sleep=give_up):
+            pass
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        with claim_boards([1, 2, 3], 2, sleep=give_up) as second:
+            assert first == second == [1, 2]
 
 
 def test_no_boards_are_no_boards() -> None:
