@@ -311,11 +311,18 @@ def test_numbers_are_three_digits_and_names_say_what_differs(browser, eight):
     assert found["ranks"] == [4, 4, 2, 3, 1]
 
 
-def test_one_run_has_axes_that_can_be_read(browser, tmp_path):
-    """No accuracy above 100 %, and more than one energy on the axis."""
-    write_run(tmp_path, "only", 4.0, 0.997)
+def test_axes_and_labels_can_be_read_also_of_one_run(browser, tmp_path):
+    """No accuracy above 100 %, more than one energy on the axis, and a label above a mark at 100 % is whole."""
+    write_run(tmp_path, "only", 4.0, 1.0)
+    write_run(tmp_path, "another", 8.0, 0.9)
     with tensorboard(tmp_path) as address, opened(browser, address) as page:
         wait_until_drawn(page.frame)
+        tops = """() => ['.textpoint text', '.main-svg'].map((all) =>
+            Math.min(...[...document.querySelectorAll(`#scatter ${all}`)].map((one) => one.getBoundingClientRect().y)))"""
+        label, chart = page.frame.evaluate(tops)
+        assert label >= chart
+        page.frame.get_by_role("searchbox").fill("only")
+        page.frame.wait_for_function("() => document.querySelectorAll('#scatter .textpoint text').length === 1")
         ticks = page.frame.evaluate(
             """() => ['x', 'y'].map((axis) =>
                 [...document.querySelectorAll(`#scatter .${axis}tick text`)].map((tick) => Number(tick.textContent)))"""

@@ -41,6 +41,7 @@ export function scatter(store) {
       {
         height: heightOf(rows),
         hovermode: "closest",
+        margin: { l: 56, r: 16, t: 22, b: 44 }, // room for the label of a mark at 100 %
         xaxis: axis(theme, `Energy, ${unit.name}`, xaxis),
         yaxis: axis(theme, "Accuracy, %", { hoverformat: ".2f", ...(shown.length ? percentAxis(shown) : {}) }),
       },
