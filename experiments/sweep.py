@@ -43,6 +43,7 @@ METRICS = {
 """Which metric stands in a column; what an inference is of, an image or a clip, takes the place of {}."""
 SHOWN = ("task", "model", "model.timm_name", "data", "scale", "phase")
 WIDTH = 110  # where the output is no terminal
+WIDEST = 1000
 
 
 class SweepTable(Callback):
@@ -52,8 +53,7 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         directory = Path(config.hydra.sweep.dir)
         outcomes = [json.loads(file.read_text()) for file in sorted(directory.glob(f"*/{NAME}"), key=_job_number)]
-        console = Console()
-        (console if console.is_terminal else Console(width=WIDTH)).print(sweep_table(outcomes))
+        _print(sweep_table(outcomes))
         print(f"sweep        {directory.resolve()}")
         print(f"curves       tensorboard --logdir {shlex.quote(str(directory))}")
         print(f"report       python -m experiments.report {shlex.quote(str(directory))}")
@@ -87,11 +87,9 @@ class SweepReport(SweepTable):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         directory = Path(config.hydra.sweep.dir)
         tables = [table for table in self.tables(directory) if table.rows]
-        console = Console()
-        console = console if console.is_terminal else Console(width=2 * WIDTH)
         for table in tables:
-            console.print(_printed(table))
-            console.print(table.note)
+            _print(_printed(table))
+            _print(table.note)
         if tables:
             file = directory / f"{self.name}.md"
             file.write_text("\n".join(to_markdown(table) for table in tables))
@@ -110,7 +108,7 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
     swept = _swept(outcomes)
     tasks = list(dict.fromkeys(_task(outcome) for outcome in outcomes))
     columns = [*known[:2], *swept, *dict.fromkeys(name for column in known[2:] for name in _named(column, tasks))]
-    table = Table(*(Column(column, no_wrap=column == "model") for column in columns), title="The sweep")
+    table = Table(*(Column(column, no_wrap=column == "model", overflow="fold") for column in columns), title="The sweep")
     for outcome in outcomes:
         given = _overrides(outcome)
         about = {"model": _model(outcome), "on": f"{outcome['data']}, {outcome['scale']}", "status": outcome["status"]}
@@ -182,9 +180,18 @@ def _figures(run: dict[str, Any], task: Task) -> dict[str, str]:
     return figures | {"own J": own, "± J": spread, "with inherited": carried}
 
 
+def _print(what: Table | str) -> None:
+    """Print a table or a note; where the output is no terminal, a table is as wide as its content: no number is cut off."""
+    console = Console()
+    if not console.is_terminal:
+        content = console.measure(what, options=console.options.update(width=WIDEST)).maximum
+        console = Console(width=WIDTH if isinstance(what, str) else max(WIDTH, content))
+    console.print(what)
+
+
 def _printed(table: Tabulated) -> Table:
     table = in_units(table)
-    made = Table(*(Column(column) for column in table.columns), title=table.title)
+    made = Table(*(Column(column, overflow="fold") for column in table.columns), title=table.title)
     for row in table.rows:
         made.add_row(*(shown(cell, column) for cell, column in zip(row, table.columns, strict=True)))
     return made

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 
 from experiments.history import published_facts
+from experiments.report.inputs.run import TIMM
 
 SCALES = ("tiny", "small", "paper")
 
@@ -185,7 +186,7 @@ _FAMILIES = (
 )
 
 ZOO: Mapping[str, Family] = {family.name: family for family in _FAMILIES}
-ANY = "timm"
+ANY = TIMM
 """What `model=` is called for the models that the study does not list."""
 OWN = "own"
 """What `model=` is called for a LightningModule of the user's own."""

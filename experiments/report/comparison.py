@@ -160,7 +160,7 @@ def label(results: Sequence[ModelResult], *, by_name: bool = False) -> list[Mode
 def labels(results: Sequence[ModelResult], *, by_name: bool = False) -> list[str]:
     """The shortest text for each result that no other one has, as `label` gives it."""
     texts = [
-        ", ".join(part for part in (result.name if by_name else result.family, result.variant) if part) for result in results
+        ", ".join(part for part in (result.name if by_name else result.base, result.variant) if part) for result in results
     ]
     for more in ("scale", "phases", "status", "name", "device", "provenance", "recipe", "processes"):
         groups: dict[str, set[str]] = {}

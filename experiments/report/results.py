@@ -11,6 +11,7 @@ import pandas as pd
 
 from experiments.report.certainty import Estimate, measured_with_all
 from experiments.report.inputs.lineage import WORST_FIRST, Lineage
+from experiments.report.inputs.run import TIMM
 from experiments.report.metrics import Amount, SamSettings, net_score, sam
 
 UNTRAINED: Final = "random weights"
@@ -140,6 +141,12 @@ class ModelResult:
             return math.inf if None in ends else (ends[1] - ends[0]) / 2
 
         return Estimate(score, half(energy.boundary), half(energy.whole), repeats, energy.boards)
+
+    @property
+    def base(self) -> str:
+        """What its label begins with: the family; of any other model of timm's, whose families are modules, its name."""
+        facts = self.lineages[-1].end.facts if self.lineages else {}
+        return facts["timm_name"].partition(".")[0] if facts.get("model") == TIMM and facts["timm_name"] else self.family
 
     @property
     def recipe_key(self) -> object:

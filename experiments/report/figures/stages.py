@@ -40,7 +40,7 @@ def draw(comparison: Comparison) -> Picture:
             axes.barh(row, share, left=start, height=0.72, fc=colour, hatch=hatch, **edge(run.provenance))
             start += share
         axes.annotate(_said(run), (100, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(shown)), [_end(run.path) for run in shown])
+    axes.set_yticks(range(len(shown)), [f"{_model(run)}: {_end(run.path)}" for run in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the run's own energy (%)")
@@ -59,6 +59,11 @@ def _said(run: Run) -> str:
     about = "" if run.provenance == "measured" else "~"
     status = "" if run.status == "completed" else f" ({run.status})"
     return f"{about}{human_energy(run.own_j or 0.0)}{status}"
+
+
+def _model(run: Run) -> str:
+    """A short name of its model, as its path may be a number alone."""
+    return safe(run.facts["timm_name"].partition(".")[0] or run.name, 30)
 
 
 def _end(path: str, most: int = 38) -> str:

@@ -30,6 +30,7 @@ from experiments.report.figures.style import (
 from experiments.report.metrics import Fit, fit
 from experiments.report.results import ModelResult
 
+YEAR_WIDTH: Final = 0.7
 _HOW: Final = (
     "Left: a straight line fitted to the accuracies. Right: an exponential fitted to the logarithms of the energies; R² is "
     "that of the logarithms. A slope that may be chance has no line (p is 0.05 or more). Whiskers: the ±."
@@ -79,11 +80,19 @@ def draw_inference(comparison: Comparison) -> Picture:
     labels = ("published top-1 on ImageNet (%)", f"energy of an inference ({unit}, log scale)")
     figure = _figure(accuracy, energy, fitted, labels)
     for axes, dots, best in zip(figure.axes, (accuracy, energy), (1, -1), strict=True):
-        name_spots(axes, [Spot(dot.x, dot.y, _short(dot) if _is_best(dot, dots, best) else "") for dot in dots])
+        spots = zip(_apart(dots), dots, strict=True)
+        name_spots(axes, [Spot(x, dot.y, _short(dot) if _is_best(dot, dots, best) else "") for x, dot in spots])
+    untrained = sum(any(one.end.is_untrained for one in result.lineages) for result in known)
+    weights = (
+        f" The weights of {untrained} of {len(known)} models were random: their energy is measured alone."
+        if untrained
+        else ""
+    )
     caption = (
         f"{_HOW} Hollow: the energy is estimated. The accuracies are those of the weights of these names in timm's results, "
         "at the same image size; they were not measured here. Weights are often years younger than the architecture, and "
-        "better for it. Named: the most accurate by then, and the cheapest."
+        f"better for it.{weights} Models of one year stand beside each other. Named: the most accurate by then, and the "
+        "cheapest."
     )
     return Picture("years_inference", title, caption, figure)
 
@@ -129,10 +138,10 @@ def _figure(
 
 
 def _draw_plain(axes: Axes, dots: list[Dot]) -> None:
-    for dot in dots:
+    for x, dot in zip(_apart(dots), dots, strict=True):
         measured = dot.result.provenance == "measured"
         axes.errorbar(
-            dot.x,
+            x,
             dot.y,
             yerr=whisker(dot.y, dot.y_off) if dot.y_off else None,
             fmt="o",
@@ -143,6 +152,16 @@ def _draw_plain(axes: Axes, dots: list[Dot]) -> None:
             capsize=2,
             alpha=0.8,
         )
+
+
+def _apart(dots: list[Dot]) -> list[float]:
+    """Where each is drawn, so that those of one year don't cover each other: in the order of their heights."""
+    found = []
+    for dot in dots:
+        peers = sorted((other.y, n) for n, other in enumerate(dots) if other.x == dot.x)
+        place = next(place for place, (_, n) in enumerate(peers) if dots[n] is dot)
+        found.append(dot.x + YEAR_WIDTH * ((place + 0.5) / len(peers) - 0.5))
+    return found
 
 
 def _is_best(dot: Dot, dots: list[Dot], sign: int) -> bool:

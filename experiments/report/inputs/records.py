@@ -133,7 +133,7 @@ def _run(base: Path, file: Path) -> Run:
     warned = len(record.warnings) + len(record.gaps)
     if warned:
         notes.append(f"{warned} warning{'s' if warned > 1 else ''}")
-    texts = ("family", "timm_name", "task", "metric", "phase", "scale", "data", "pretraining", "start", "settings")
+    texts = ("model", "family", "timm_name", "task", "metric", "phase", "scale", "data", "pretraining", "start", "settings")
     limits = {
         "params": (1, clean.MOST_COUNT),
         "gflops_per_sample": (0, clean.MOST_COUNT),

@@ -12,6 +12,8 @@ from lightning_watt.record import PlusMinus
 
 MOST_CURVE_POINTS: Final = 2000
 CLASSIFY: Final = "classify"
+TIMM: Final = "timm"
+"""What `model=` is called for any model of timm's that is not one of the study's."""
 SCRATCH: Final = "scratch"
 """What a record calls random weights as a start."""
 EVALUATING: Final = {"test", "predict"}
@@ -49,9 +51,10 @@ class Run:
         place: its directory, absolute; to be compared, never opened or shown. Several runs may have one.
         status: as in the record.
         name: the model's own name.
-        facts: the record's texts about the model: family, timm_name, task and what its accuracy is called (`metric`), phase,
-            scale, data, pretraining, `start`: what a finetune or inference run started from if not from another run,
-            `SCRATCH` for random weights; and `settings`: equal in runs that are repetitions of each other.
+        facts: the record's texts about the model: model (as `model=` has it), family, timm_name, task and what its accuracy
+            is called (`metric`), phase, scale, data, pretraining, `start`: what a finetune or inference run started from if
+            not from another run, `SCRATCH` for random weights; and `settings`: equal in runs that are repetitions of each
+            other.
         numbers: the record's numbers about the model: params, gflops_per_sample, year, published_top1, image_size,
             num_classes, and of its training: epochs, batch_size, lr.
         metric: the name under which the accuracy was logged.

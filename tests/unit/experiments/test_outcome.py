@@ -7,11 +7,13 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from experiments.job import Outcome
 from experiments.outcome import describe, energy_tables, save_outcome
-from experiments.sweep import sweep_table
+from experiments.sweep import SweepTable, sweep_table
 from lightning_watt.record.writer import to_json
 from tests.unit.record.made import a_record
 
@@ -78,6 +80,19 @@ def test_random_weights_are_named_in_the_place_of_an_accuracy(tmp_path: Path) ->
     save_outcome(tmp_path, CHOICES | {"phase": "inference"}, outcome)
     table = sweep_table([json.loads((tmp_path / "outcome.json").read_text())])
     assert [list(column.cells) for column in table.columns if column.header == "top-1"] == [["random weights"]]
+
+
+def test_no_number_is_cut_off_where_the_output_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside timm's long names the numbers of `study=years` were "0.0…"."""
+    metrics = {"test_acc": 0.7654, "joules_per_image": 0.01234, "wh_per_1000_images": 0.005678, "images_per_second": 0.4321}
+    name = "beit_base_patch16_224.in22k_ft_in22k_in1k"
+    choices = CHOICES | {"model": "timm", "phase": "inference"}
+    (tmp_path / "0-job").mkdir()
+    save_outcome(tmp_path / "0-job", choices, Outcome(tmp_path, metrics=metrics, model=name))
+    SweepTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    said = capsys.readouterr().out
+    assert all(text in said for text in (name, "0.7654", "0.01234", "0.005678", "0.4321"))
+    assert "…" not in said
 
 
 def test_what_was_swept_stands_in_the_table() -> None:

@@ -41,6 +41,7 @@ def test_an_accuracy_that_random_weights_have_is_not_drawn(tmp_path: Path) -> No
     tops = sorted(float(line.get_ydata()[0]) for line in left.lines if len(line.get_xdata()) == 1)
     assert tops == pytest.approx([top1 for _, _, top1, _ in MODELS])
     assert left.get_title() == "accuracy: no sure change, p = 0.28"
+    assert "The weights of 3 of 3 models were random" in picture.caption
     assert not fitted(left)
     assert "energy of an inference" in right.get_ylabel()
     assert {text.get_text() for text in left.texts} == {name for name, *_ in MODELS}  # each the best by then
