@@ -2,6 +2,9 @@
 
 `history.csv` has a row a model. Top-1, image size and parameters are those of timm's `results/results-imagenet.csv`. Year
 and arXiv number are those of the first version of the paper on the architecture. timm has nothing older than VGG.
+
+`epochs` are those for which the architecture's authors trained it on ImageNet-1k alone, where they are certain. Those of a
+repository were read there, those of a paper are from memory.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from omegaconf import OmegaConf
 
 
 class Published(NamedTuple):
@@ -24,6 +29,8 @@ class Published(NamedTuple):
         image_size: side of the square input, in pixels.
         top1: on ImageNet's validation set, in [0, 1].
         params: how many.
+        epochs: for how many its authors trained the architecture on ImageNet-1k; None if that is not known for sure.
+        epochs_from: where that is said.
     """
 
     timm_name: str
@@ -33,6 +40,8 @@ class Published(NamedTuple):
     image_size: int
     top1: float
     params: float
+    epochs: int | None = None
+    epochs_from: str = ""
 
 
 @cache
@@ -48,6 +57,8 @@ def history() -> Mapping[str, Published]:
                 int(row["image_size"]),
                 round(float(row["top1_percent"]) / 100, 6),
                 float(row["params_millions"]) * 1e6,
+                int(row["epochs"]) if row["epochs"] else None,
+                row["epochs_from"],
             )
             for row in csv.DictReader(file)
         ]
@@ -71,3 +82,32 @@ def published_facts(timm_name: str) -> dict[str, object]:
         if row.timm_name.partition(".")[0] == architecture:
             return {"year": row.year, "arxiv": row.arxiv}
     return {}
+
+
+def published_epochs(timm_name: str | None) -> int | None:
+    """For how many epochs a model was trained on ImageNet-1k by its authors; None for no model.
+
+    Raises:
+        ValueError: if that is not known.
+
+    Example:
+        >>> published_epochs("vgg16.tv_in1k")
+        74
+    """
+    if timm_name is None:
+        return None
+    known = history().get(timm_name)
+    if known is None or known.epochs is None:
+        raise ValueError(
+            f"No published schedule of {timm_name} is known: give recipe.epochs=N, or one of {published_trainings()}."
+        )
+    return known.epochs
+
+
+def published_trainings() -> str:
+    """The models whose published schedule is known, as a sweep over them."""
+    return ",".join(row.timm_name for row in history().values() if row.epochs is not None)
+
+
+OmegaConf.register_new_resolver("published_epochs", published_epochs, replace=True)
+OmegaConf.register_new_resolver("published_trainings", published_trainings, replace=True)

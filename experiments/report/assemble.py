@@ -27,7 +27,7 @@ from experiments.report.figures import (
     tradeoff,
     years,
 )
-from experiments.report.figures.projected import draw as draw_projected
+from experiments.report.figures import projected as projections
 from experiments.report.html import DrawnFigure, Section, page
 from experiments.report.inputs import clean
 from experiments.report.inputs.frames import runs_frame, stages_frame
@@ -146,9 +146,10 @@ def _projections(found: Found, output: Output) -> Section:
     """What was projected, apart from all that was measured."""
     runs, stages = runs_frame(found.runs), stages_frame(found.runs)
     with style.settings():
-        drawn = _drawn(draw_projected(held_against(runs, stages)), len(FIGURES) + 1, "all", output)
+        pictures = [draw(held_against(runs, stages)) for draw in (projections.draw, projections.draw_years)]
+        drawn = [_drawn(picture, len(FIGURES) + n, "all", output) for n, picture in enumerate(pictures, start=1)]
     table = projected(runs, stages)
-    return Section(table.title, "No number of this section was measured.", [table, *advice(runs)], [drawn], [])
+    return Section(table.title, "No number of this section was measured.", [table, *advice(runs)], drawn, [])
 
 
 def _figures(comparison: Comparison, name: str, output: Output) -> list[DrawnFigure]:

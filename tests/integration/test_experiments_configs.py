@@ -16,8 +16,9 @@ from hydra.types import HydraContext
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
+from experiments.boards import each_board
 from experiments.command_line import CONF
-from experiments.history import history
+from experiments.history import history, published_trainings
 from experiments.job import Job
 from experiments.models import build_model, count_gflops, model_info, size_of
 from experiments.modules.recipe import Recipe
@@ -140,6 +141,14 @@ def test_years_sweeps_over_all_whose_numbers_are_published() -> None:
     assert list(parsed.sweep_string_iterator()) == list(history())
 
 
+def test_years_projects_the_trainings_whose_schedule_is_published() -> None:
+    sweep = "study=years_training"
+    swept = composed(sweep, hydra=True).hydra.sweeper.params["model.timm_name"]
+    assert swept == published_trainings()
+    cfg = composed(sweep, "model=timm", "model.timm_name=vgg16.tv_in1k")
+    assert (recipe_of(cfg, "pretrain").epochs, cfg.phase.images) == (74, 1281167)
+
+
 @pytest.mark.parametrize("option", ["tiny", "scratch"])
 def test_a_study_sweeps_over_families(option: str) -> None:
     swept = composed(f"study={option}", hydra=True).hydra.sweeper.params.model.split(",")
@@ -148,7 +157,11 @@ def test_a_study_sweeps_over_families(option: str) -> None:
 
 def test_boards_and_models_come_in_turn_and_each_early_and_late_alike() -> None:
     sweeper = composed("study=boards", "rounds=2", "device=cpu", hydra=True).hydra.sweeper
-    assert dict(sweeper.params) == {"seed": "range(2)", "model": "resnet,mobilenet,vit,swin", "device.boards": "null"}
+    assert dict(sweeper.params) == {
+        "seed": "range(2)",
+        "model": "resnet,mobilenet,vit,swin",
+        "device.boards": each_board("cpu"),
+    }
     given = [*(f"{key}={value}" for key, value in sweeper.params.items()), "model=swin,mae", "device.boards=0,1,2"]
     (jobs,) = get_class(sweeper._target_).split_arguments(OverridesParser.create().parse_overrides(given), None)
     assert [job[0] for job in jobs] == ["seed=0"] * 6 + ["seed=1"] * 6

@@ -1,10 +1,25 @@
-"""What whole trainings would take, projected from parts of them: a row each, hollow, because nothing here was measured."""
+"""What whole trainings would take, projected from parts of them: a row each, and by year; hollow, as none was measured."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from experiments.report.figures.style import COLOURS, GREY, MARKERS, MOST_ROWS, Picture, log_axis, new_figure, safe
+from experiments.report.figures.style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    MOST_ROWS,
+    Picture,
+    Spot,
+    log_axis,
+    name_spots,
+    new_figure,
+    percent_axis,
+    safe,
+    whisker,
+)
+from experiments.report.figures.years import draw_line, said_exponential, said_linear
+from experiments.report.metrics import fit
 from lightning_watt.units import J_PER, unit_that_fits
 
 
@@ -45,3 +60,50 @@ def draw(frame: pd.DataFrame) -> Picture:
         "took when it was run with the same settings, by the same devices."
     )
     return Picture("projected", title, caption, figure)
+
+
+def draw_years(frame: pd.DataFrame) -> Picture:
+    """Draw the published accuracy (left) and the projected energy of a training (right) over the year of the model's paper.
+
+    Args:
+        frame: the rows of `projection.tables.held_against`.
+    """
+    title = "Published accuracy and projected training energy by the model's year"
+    known = frame[(frame["projected_energy_j"] > 0) & frame["year"].notna() & frame["published_top1"].notna()]
+    known = known.drop_duplicates("timm_name", keep="last").sort_values("year")
+    if known["year"].nunique() < 3:
+        why = (
+            "Fewer than three years have a model with a published accuracy and a projection. `study=years_training` has 33."
+        )
+        return Picture("projected_years", title, "", why=why)
+    unit = unit_that_fits(known["projected_energy_j"].median())
+    years = known["year"].tolist()
+    energies = (known["projected_energy_j"] / J_PER[unit]).tolist()
+    figure = new_figure(9.5, 4.3)
+    left, right = figure.subplots(1, 2)
+    log_axis(right, "y")
+    offs = ((known["projected_energy_j"] - known["projected_low_j"]) / J_PER[unit]).tolist()
+    for axes, values in ((left, known["published_top1"].tolist()), (right, energies)):
+        for year, value, off in zip(years, values, offs, strict=True):
+            bar = whisker(value, off) if axes is right else None
+            axes.errorbar(year, value, yerr=bar, fmt="o", ms=5, color=COLOURS[0], mfc="white", elinewidth=0.9, capsize=2)
+        line = fit(years, values, exponential=axes is right)
+        draw_line(axes, line, years)
+        axes.set_title(f"accuracy: {said_linear(line)}" if axes is left else f"energy: {said_exponential(line)}")
+        axes.set_xlabel("year of the model's paper")
+        axes.set_xlim(min(years) - 0.7, max(years) + 0.7)
+    left.set_ylabel("published top-1 on ImageNet (%)")
+    right.set_ylabel(f"projected energy of the training ({unit}, log scale)")
+    percent_axis(left, "y")
+    names = known["timm_name"].str.partition(".")[0].tolist()
+    dearest, cheapest = energies.index(max(energies)), energies.index(min(energies))
+    marked = {dearest: names[dearest], cheapest: names[cheapest]}
+    name_spots(right, [Spot(*spot, marked.get(n, "")) for n, spot in enumerate(zip(years, energies, strict=True))])
+    caption = (
+        "Hollow: no training was run. Each energy is projected from a part, for the published number of epochs of "
+        "ImageNet-1k, on the machine of the part and with this project's recipe, not with that of the paper. Whiskers: "
+        "the 95 % interval with the devices' errors of scale. Left: a straight line fitted to the accuracies, which are "
+        "published, often of younger weights. Right: an exponential fitted to the logarithms of the energies. A slope that may "
+        "be chance has no line (p is 0.05 or more). Named: the most and the fewest kWh."
+    )
+    return Picture("projected_years", title, caption, figure)

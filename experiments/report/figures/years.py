@@ -126,8 +126,8 @@ def _figure(
             _draw_plain(axes, dots)
         line = _fit([dot for dot in dots if dot.result in fitted], exponential=axes is right)
         # A point says nothing about a time when nothing was built.
-        _line(axes, line, [dot.x for dot in dots if dot.result in fitted])
-        axes.set_title(f"accuracy: {_linear(line)}" if axes is left else f"energy: {_exponential(line)}")
+        draw_line(axes, line, [dot.x for dot in dots if dot.result in fitted])
+        axes.set_title(f"accuracy: {said_linear(line)}" if axes is left else f"energy: {said_exponential(line)}")
         axes.set_xlabel("year of the model's paper")
         first, last = round(min(dot.x for dot in dots)), round(max(dot.x for dot in dots))
         axes.set_xlim(first - 0.7, last + 0.7)
@@ -185,7 +185,8 @@ def _peers(comparison: Comparison, usable: list[ModelResult]) -> list[ModelResul
     return max(peers, key=len, default=[])
 
 
-def _line(axes: Axes, line: Fit | None, years: list[float]) -> None:
+def draw_line(axes: Axes, line: Fit | None, years: list[float]) -> None:
+    """Draw a fit over the years if it is sure, where it has a value that is possible."""
     if line is not None and line.is_sure:
         x = np.linspace(min(years), max(years), 200)
         y = line.at(x)
@@ -193,7 +194,8 @@ def _line(axes: Axes, line: Fit | None, years: list[float]) -> None:
         axes.plot(x[possible], y[possible], color="black", lw=1.2, ls="--", zorder=2)
 
 
-def _linear(line: Fit | None) -> str:
+def said_linear(line: Fit | None) -> str:
+    """What a line through accuracies says."""
     if line is None:
         return "too few years for a fit"
     if not line.is_sure:
@@ -201,7 +203,8 @@ def _linear(line: Fit | None) -> str:
     return f"{100 * line.slope:+.2g} points a year, R² = {line.r2:.2f}"
 
 
-def _exponential(line: Fit | None) -> str:
+def said_exponential(line: Fit | None) -> str:
+    """What an exponential through energies says."""
     if line is None:
         return "too few years for a fit"
     if not line.is_sure:

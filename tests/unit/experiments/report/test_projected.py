@@ -13,15 +13,17 @@ from experiments import load_runs
 from experiments.projection.advice import advice
 from experiments.projection.advised import AdviceTable
 from experiments.projection.order import counterbalanced
-from experiments.projection.tables import projected
+from experiments.projection.tables import held_against, projected
 from experiments.report.__main__ import main
 from experiments.report.cells import Table
+from experiments.report.figures.projected import draw_years
 from experiments.report.inputs.projected import read_projection
 from tests.unit.experiments.report.made import made, write
 
 
 def project(root: Path, joules: float = 1000.0, *, number: int = 0, start_s: float = 1.0, **more: Any) -> Path:
     """The record of a part of a training, with a projection of the whole beside it."""
+    facts = more.pop("facts", {})
     setup = {"recipe.batch_size": 32, "compile": False, "num_workers": 0, "device.count": 1} | more.pop("setup", {})
     content = {
         "is": "projected", "of": "pretrain", "energy_j": joules, "plus_minus_j": 20.0, "gain_j": 0.1 * joules, "once_j": 5.0,
@@ -29,7 +31,7 @@ def project(root: Path, joules: float = 1000.0, *, number: int = 0, start_s: flo
         "samples": 10_000, "epochs": 12, "round": number, "start_temperature_c": 50.0, "others_cpus": 0.0, "others": "",
         "setup": setup,
     } | more  # fmt: skip
-    record = made(10, 0.2, phase="project", settings="abc")
+    record = made(10, 0.2, phase="project", settings="abc", **facts)
     record.started_unix = start_s
     write(root, record)
     (root / "projection.json").write_text(json.dumps(content))
@@ -62,6 +64,26 @@ def test_a_part_is_in_no_comparison_and_its_projection_is_marked(tmp_path: Path)
     assert not (tmp_path / "report/tables/table1_models.csv").exists()  # with an accuracy and an energy it would be ranked
     assert "projected, measured" in apart
     assert [file.name for file in (tmp_path / "report/figures").glob("*.png")] == ["figure12_projected_all.png"]
+
+
+def test_projected_trainings_are_drawn_by_year(tmp_path: Path):
+    """Each doubles in two years; a training is drawn once, however often it was projected."""
+    models = ("vgg16", "resnet50", "efficientnet_b0", "swin_base", "convnext_base")
+    for n, name in enumerate(models):
+        facts = {"timm_name": f"{name}.in1k", "year": 2014 + 2 * n, "published_top1": (0.7, 0.73, 0.77, 0.79, 0.83)[n]}
+        for number in range(2):
+            project(tmp_path / f"{name}{number}", 3.6e9 * 2**n, number=number, facts=facts)
+    picture = draw_years(held_against(load_runs(tmp_path), load_runs(tmp_path, "stages")))
+    assert picture.figure is not None
+    left, right = picture.figure.axes
+    assert (left.get_title(), right.get_title()) == (
+        "accuracy: +1.6 points a year, R² = 0.99", "energy: doubles every 2 years, R² = 1.00"
+    )  # fmt: skip
+    drawn = [line.get_ydata()[0] for line in right.lines if len(line.get_xdata()) == 1 and line.get_marker() == "o"]
+    assert drawn == pytest.approx([1000, 2000, 4000, 8000, 16000])
+    assert {text.get_text() for text in right.texts} == {"vgg16", "convnext_base"}
+    few = load_runs(tmp_path).head(2)
+    assert "`study=years_training`" in draw_years(held_against(few, load_runs(tmp_path, "stages"))).why
 
 
 def test_a_projection_is_held_against_the_training_with_its_settings(tmp_path: Path):
