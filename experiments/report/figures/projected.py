@@ -103,7 +103,7 @@ def draw_years(frame: pd.DataFrame) -> Picture:
         "Hollow: no training was run. Each energy is projected from a part, for the published number of epochs of "
         "ImageNet-1k, on the machine of the part and with this project's recipe, not with that of the paper. Whiskers: "
         "the 95 % interval with the devices' errors of scale. Left: a straight line fitted to the accuracies, which are "
-        "published, often of younger weights. Right: an exponential fitted to the logarithms of the energies. A slope that may "
-        "be chance has no line (p is 0.05 or more). Named: the most and the fewest kWh."
+        "published, often of younger weights. Right: an exponential fitted to the logarithms of the energies. A slope that "
+        "may be chance has no line (p is 0.05 or more). Named: the most and the fewest kWh."
     )
     return Picture("projected_years", title, caption, figure)
