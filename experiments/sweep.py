@@ -138,8 +138,10 @@ def _accuracies(task: Task) -> dict[str, str]:
 
 
 def _model(outcome: dict[str, Any]) -> str:
-    """A job's model: timm's name of it where `model=timm`."""
-    return str(outcome.get("timm_name", ANY) if outcome["model"] == ANY else outcome["model"])
+    """A job's model: timm's name of it where `model=timm`, also of one that failed."""
+    if outcome["model"] != ANY:
+        return str(outcome["model"])
+    return str(outcome.get("timm_name") or _overrides(outcome).get("model.timm_name", ANY))
 
 
 def _swept(outcomes: list[dict[str, Any]]) -> list[str]:

@@ -85,7 +85,8 @@ def model_ranks(comparison: Comparison) -> Table:
         "between devices it has the gain error too. A single run has no spread of its own: it is given that of the result "
         "beside it if there is one, else none, so add seeds before you believe a place. Measured, mixed and estimated "
         "energies are ranked apart. Trainings that did not finish or learn are not ranked. SAM and energy include inherited "
-        "energy. Pareto front: no model is both more accurate and cheaper to train; perhaps: within the ±."
+        "energy. Pareto front: no model is both more accurate and cheaper to train; perhaps: within the ±. A model that ran "
+        "on several devices has a place for each of them; Table 2 compares the devices."
     )
     return Table("table1_ranks", "Table 1, ranks", list(frame), frame.to_numpy(object).tolist(), note)
 
@@ -210,7 +211,7 @@ def summary(comparison: Comparison) -> str:
     ranked = f" {len(states)} of {len(comparison.results)} models are shown but not ranked." if states else ""
     kinds = " and ".join(kind for kind in comparison.provenances() if kind)
     return (
-        f"The trainings add up to {human_energy(joules, 3)} ({kinds}; each model counted once). A typical UK home "
+        f"The trainings add up to {human_energy(joules, 3)} ({kinds}; one run of each model on each device). A typical UK home "
         f"uses this in {as_home(joules)}. It would boil {as_kettles(joules):.3g} full kettles.{ranked}"
     )
 

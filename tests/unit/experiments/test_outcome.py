@@ -82,6 +82,13 @@ def test_random_weights_are_named_in_the_place_of_an_accuracy(tmp_path: Path) ->
     assert [list(column.cells) for column in table.columns if column.header == "top-1"] == [["random weights"]]
 
 
+def test_a_model_of_timms_is_named_whatever_became_of_it() -> None:
+    """A sweep of projections, and a failed job, had the name of the option in each row."""
+    about = CHOICES | {"model": "timm", "phase": "project", "overrides": ["model.timm_name=resnet18.tv_in1k"]}
+    table = sweep_table([about | {"status": "completed", "directory": ""}, about | {"status": "failed", "error": "x"}])
+    assert list(table.columns[0].cells) == ["resnet18.tv_in1k"] * 2
+
+
 def test_no_number_is_cut_off_where_the_output_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside timm's long names the numbers of `study=years` were "0.0…"."""
     metrics = {"test_acc": 0.7654, "joules_per_image": 0.01234, "wh_per_1000_images": 0.005678, "images_per_second": 0.4321}
