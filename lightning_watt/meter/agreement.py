@@ -37,7 +37,12 @@ class _Sum(NamedTuple):
     often_s: float = 0.0
 
     def and_then(self, other: _Sum) -> _Sum:
-        return _Sum(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return _Sum(
+            self.seconds + other.seconds,
+            self.counter_j + other.counter_j,
+            self.samples_j + other.samples_j,
+            self.often_s + other.often_s,
+        )
 
     @property
     def ratio(self) -> float:
@@ -87,11 +92,11 @@ class Agreement:
             if self._silent_s > SILENT_S and not self.may_be_read_often:
                 self._wanted = 0  # a board that is asked for its power only while it is read often: it cannot be compared
             return False
-        one = _Sum(seconds, counter_j, samples_j, seconds if often else 0.0)
-        self._all, self._minute = self._all.and_then(one), self._minute.and_then(one)
-        if self._minute.seconds < MINUTE_S:
+        minute = self._minute.and_then(_Sum(seconds, counter_j, samples_j, seconds if often else 0.0))
+        if minute.seconds < MINUTE_S:
+            self._minute = minute
             return False
-        minute, self._minute = self._minute, _Sum()
+        self._all, self._minute = self._all.and_then(minute), _Sum()
         off = minute.ratio - 1
         if abs(off) > BEYOND and not self.doubt:
             self.doubt = (
@@ -124,8 +129,8 @@ class Agreement:
 
     @property
     def ratio(self) -> float | None:
-        """The counter's energy over the samples', over the run; None before a minute of it."""
-        return self._all.ratio if self._all.seconds >= MINUTE_S else None
+        """The counter's energy over the samples', over the run's whole minutes; None before the first."""
+        return self._all.ratio if self._all.seconds else None
 
     @property
     def may_be_read_often(self) -> bool:

@@ -76,7 +76,12 @@ class _Part(NamedTuple):
     spread_j2: float
 
     def and_then(self, other: _Part) -> _Part:
-        return _Part(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return _Part(
+            self.seconds + other.seconds,
+            self.joules + other.joules,
+            self.by_samples_j + other.by_samples_j,
+            self.spread_j2 + other.spread_j2,
+        )
 
 
 class _Tests:

@@ -158,11 +158,12 @@ class Timeline:
         step = self._counter.take(reading.t_ns, reading.energy_uj, self.tick_s, lambda: self._bridge_uj(start, reading.t_ns))
         if step.gap is not None or step.returned:
             self._evidence.interrupt()
-        self._power_w, hole = step.power_w, self._hole(start, reading.t_ns)
+        times, watts = self._shape(start, reading.t_ns)
+        self._power_w, hole = step.power_w, self._hole(times, watts)
         holes = [self._begin_late(start)] if self.is_late else []
         is_whole = hole is None and step.gap is None and not step.returned and bool(self._samples)
         is_whole = is_whole and reading.t_ns - self._samples[-1][0] < nanoseconds(HOLE_S)
-        self._extend(reading.t_ns, step.charge_uj, is_whole=is_whole)
+        self._extend(times, watts, step.charge_uj, is_whole=is_whole)
         if hole is not None and self._is_their_sum and step.gap is None:
             holes.append(hole)
         told = [gap for gap in holes if gap is not None]
@@ -264,9 +265,8 @@ class Timeline:
         self._opened = opened
         self.device = self._agreement.told_of(opened).but(tick_s=round(self.tick_s, TICK_DIGITS))
 
-    def _hole(self, start_ns: int, end_ns: int) -> Gap | None:
+    def _hole(self, times: NDArray[np.int64], watts: NDArray[np.float64]) -> Gap | None:
         """The longest time without a sample, if it is much longer than the others: what is charged for it is a guess."""
-        times, watts = self._shape(start_ns, end_ns)
         apart_s = np.diff(times) / NS_PER_S
         longest = int(np.argmax(apart_s))
         seconds = float(apart_s[longest])
@@ -282,10 +282,9 @@ class Timeline:
         newer = [watts for t_ns, watts in self._samples if t_ns > self._t[-1]]
         return bool(newer) and max(newer) <= ASLEEP_W
 
-    def _extend(self, t_ns: int, rise_uj: int, *, is_whole: bool) -> None:
-        """Lay `rise_uj` out to `t_ns` in the shape of the samples, ending on it; compare the two if nothing was lost."""
-        t0, e0, before = self._t[-1], self._e[-1], round(self._unsure[-1])
-        times, watts = self._shape(t0, t_ns)
+    def _extend(self, times: NDArray[np.int64], watts: NDArray[np.float64], rise_uj: int, *, is_whole: bool) -> None:
+        """Lay `rise_uj` out over `times` in the shape of the samples, exactly; compare the two if nothing was lost."""
+        t0, t_ns, e0, before = self._t[-1], int(times[-1]), self._e[-1], round(self._unsure[-1])
         laid = self._laid_out((times - t0) / NS_PER_S, watts, rise_uj / UJ_PER_J, t0, is_whole=is_whole)
         inner = np.minimum(np.rint(laid.joules[1:-1] * UJ_PER_J).astype(np.int64), rise_uj)
         self._t.extend([*times[1:-1].tolist(), t_ns])
@@ -314,6 +313,7 @@ class Timeline:
             if self._agreement.take(seconds, joules, told_j if is_whole else 0.0, often=self.worth_a_glance):
                 self._learn(self._opened)
         steps_w = np.diff(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)
+        trust = self._evidence.trust
         self._stretches.append(
             Stretch(
                 start_ns=start_ns,
@@ -322,11 +322,11 @@ class Timeline:
                 missed_j=self._evidence.missed_j(seconds, power_w, spread),
                 fine_j=float(np.sqrt(np.mean(steps_w**2))) * spacing_s * here,
                 spacing_s=spacing_s,
-                trust=self._evidence.trust if told_j > 0 else 0.0,
+                trust=trust if told_j > 0 else 0.0,
                 blind_j=self._blind.take(t_s, watts, spacing_s) if self._is_their_sum else 0.0,
             )
         )
-        trust, ratio = self._evidence.trust, self._evidence.ratio
+        ratio = self._evidence.ratio
         return lay_out(t_s, watts, joules, trust=trust, ratio=ratio, dense_s=self.tick_s / 2, spacing_s=spacing_s)
 
     def _shape(self, start_ns: int, end_ns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
