@@ -189,6 +189,9 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv[1:] = request["arguments"]
+    # Lightning looks for its rank when it is imported.
+    if ranks := sys.modules.get("lightning_utilities.core.rank_zero"):
+        ranks.rank_zero_only.rank = int(os.environ.get("RANK", 0))
     # The dynamic loader reads this variable when a program starts; a library that is loaded already is found by its name.
     for directory in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep):
         if directory and Path(directory, NVML).exists():

@@ -22,7 +22,7 @@ from lightning_watt.testing import Board, Lab, constant
 from tests import forked
 from tests.integration.one_node_slurm import OneNodeSlurm, missing, one_node_slurm, stop
 from tests.integration.study import WAIT_S, wait_for
-from tests.integration.tiny import ROOT, ended
+from tests.integration.tiny import ROOT, ended, free_port, ranks_env
 
 pytestmark = pytest.mark.slow
 FEW = (
@@ -141,6 +141,28 @@ def test_joblib_gives_each_job_the_board_it_asks_for_and_a_failed_one_does_not_s
     for record, board in zip(measured, ("gpu0", "gpu0", "gpu1", "gpu1"), strict=True):
         assert_charged(record, board)
     assert_no_board_had_two_jobs(measured)
+
+
+@pytest.mark.ddp
+def test_torchrun_trains_one_job_on_two_nodes_and_the_same_command_skips_it(lab: Lab, tmp_path: Path) -> None:
+    """Both nodes are this machine, with the same boards, which are counted once."""
+    asked = (*FEW, "model=resnet", "trainer.num_nodes=2", HANDED_OUT, "skip_done=true", f"hydra.run.dir={tmp_path / 'job'}")
+
+    def on_two_nodes() -> list[str]:
+        ranks = [
+            forked.start("experiments.run", *asked, env=lab.env() | own, cwd=tmp_path, imports="experiments.run")
+            for own in ranks_env(2, free_port(), nodes=2)
+        ]
+        said = ended(ranks, WAIT_S)
+        assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+        return said
+
+    on_two_nodes()
+    record = read_record(tmp_path / "job")
+    assert (record.status, record.hardware["world_size"]) == ("completed", 2)
+    assert_charged(record, "gpu0", "gpu1")
+    assert record.energy.by_stage["train"].samples == 3 * 32
+    assert ["it is complete" in out for out in on_two_nodes()] == [True, True]
 
 
 @pytest.fixture(scope="module")
