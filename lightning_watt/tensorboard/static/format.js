@@ -19,7 +19,17 @@ export function sig(value, digits = 3) {
   if (exponent < -4 || exponent >= 6) return `${mantissa.replace("-", "−")}×10${superscript(exponent)}`;
   const rounded = Number(`${mantissa}e${exponent}`);
   const decimals = Math.max(0, digits - 1 - exponent);
-  return rounded.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }).replace("-", "−");
+  return withDecimals(decimals).format(rounded).replace("-", "−");
+}
+
+/** One for each number of decimals: making one takes twenty times as long as using it. */
+const formats = new Map();
+
+function withDecimals(decimals) {
+  if (!formats.has(decimals)) {
+    formats.set(decimals, new Intl.NumberFormat("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
+  }
+  return formats.get(decimals);
 }
 
 function superscript(number) {
