@@ -56,7 +56,8 @@ class Reader:
         """
         last = {name: dict(rows) for name, rows in self._last({ENERGY}).items()}
         records = self._records.of(self._provider, self._where)
-        young = [name for name, rows in last.items() if is_news(rows[ENERGY], (records.get(name) or [None])[-1])]
+        newest = {name: found[-1] for name, found in records.items()}
+        young = [name for name, rows in last.items() if is_news(rows[ENERGY], newest.get(name))]
         if young:
             stage_tags = {f"watt/{stage}/energy_kwh" for stage in STAGES}
             for name, rows in self._last({UNCERTAINTY, FORECAST, ACCURACY, *stage_tags}, young).items():
@@ -64,9 +65,9 @@ class Reader:
         measured = {name for name, tags in last.items() if ENERGY in tags} | records.keys()
         found: list[Run] = []
         for name in sorted(measured):
-            *earlier, newest = records.get(name) or [None]
+            earlier = records.get(name, [])[:-1]
             found += [run_of(f"{name}{EARLIER}{number}", {}, one) for number, one in enumerate(earlier, start=1)]
-            found.append(run_of(name, last.get(name, {}), newest))
+            found.append(run_of(name, last.get(name, {}), newest.get(name)))
         return found
 
     def record(self, run: str) -> Record | None:
