@@ -211,8 +211,8 @@ def summary(comparison: Comparison) -> str:
     ranked = f" {len(states)} of {len(comparison.results)} models are shown but not ranked." if states else ""
     kinds = " and ".join(kind for kind in comparison.provenances() if kind)
     return (
-        f"The trainings add up to {human_energy(joules, 3)} ({kinds}; one run of each model on each device). A typical UK home "
-        f"uses this in {as_home(joules)}. It would boil {as_kettles(joules):.3g} full kettles.{ranked}"
+        f"The trainings add up to {human_energy(joules, 3)} ({kinds}; one run of each model on each device). A typical UK "
+        f"home uses this in {as_home(joules)}. It would boil {as_kettles(joules):.3g} full kettles.{ranked}"
     )
 
 

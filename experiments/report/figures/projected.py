@@ -82,7 +82,9 @@ def draw_years(frame: pd.DataFrame) -> Picture:
     figure = new_figure(9.5, 4.3)
     left, right = figure.subplots(1, 2)
     log_axis(right, "y")
-    offs = ((known["projected_energy_j"] - known["projected_low_j"]) / J_PER[unit]).tolist()
+    on_one = known["device"].nunique() == 1  # whose error of scale is in all of them
+    off_j = known["projected_plus_minus_j"] if on_one else known["projected_energy_j"] - known["projected_low_j"]
+    offs = (off_j / J_PER[unit]).tolist()
     for axes, values in ((left, known["published_top1"].tolist()), (right, energies)):
         for year, value, off in zip(years, values, offs, strict=True):
             bar = whisker(value, off) if axes is right else None
@@ -99,11 +101,12 @@ def draw_years(frame: pd.DataFrame) -> Picture:
     dearest, cheapest = energies.index(max(energies)), energies.index(min(energies))
     marked = {dearest: names[dearest], cheapest: names[cheapest]}
     name_spots(right, [Spot(*spot, marked.get(n, "")) for n, spot in enumerate(zip(years, energies, strict=True))])
+    scale = "without the device's error of scale, which is in all of them" if on_one else "with the devices' errors of scale"
     caption = (
         "Hollow: no training was run. Each energy is projected from a part, for the published number of epochs of "
         "ImageNet-1k, on the machine of the part and with this project's recipe, not with that of the paper. Whiskers: "
-        "the 95 % interval with the devices' errors of scale. Left: a straight line fitted to the accuracies, which are "
-        "published, often of younger weights. Right: an exponential fitted to the logarithms of the energies. A slope that "
-        "may be chance has no line (p is 0.05 or more). Named: the most and the fewest kWh."
+        f"the 95 % interval {scale}. Left: a straight line fitted to the accuracies, which are published, often of younger "
+        "weights. Right: an exponential fitted to the logarithms of the energies. A slope that may be chance has no line "
+        "(p is 0.05 or more). Named: the most and the fewest kWh."
     )
     return Picture("projected_years", title, caption, figure)
