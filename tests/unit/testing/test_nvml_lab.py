@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pynvml
 import pytest
 
-from lightning_watt import EnergyMeter
-from lightning_watt.meter.window import Window
-from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.testing import (
     BOARDS,
     Board,
     Curve,
     Fault,
     Lab,
-    LabError,
-    ReplayClock,
     constant,
     named,
     ramp,
     square,
     steps,
 )
-from lightning_watt.testing.nvml_lab import build as building
+from tests.unit.opened_lab import opened, refused
 
 NS = 1_000_000_000
 ENERGY = pynvml.nvmlDeviceGetTotalEnergyConsumption
-
-
-@contextmanager
-def opened(*boards: Board, age_s: float = 0.0, **arguments) -> Iterator[tuple[Lab, list]]:
-    """A lab that is `age_s` seconds old, with NVML initialised, and its handles."""
-    lab = Lab(boards, age_s=age_s, **arguments)
-    with lab.running():
-        pynvml.nvmlInit()
-        yield lab, [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(boards))]
-
-
-def refused(code: int, call, *arguments) -> None:
-    with pytest.raises(pynvml.NVMLError) as caught:
-        call(*arguments)
-    assert caught.value.value == code
 
 
 # ---- curves ----
@@ -279,58 +253,6 @@ def test_a_named_board_answers_what_its_sensor_has(name):
             assert np.diff(stamps).mean() == pytest.approx(1000 * board.samples_ms, rel=0.01)
 
 
-# ---- a clock of its own ----
-
-
-def test_calls_take_time_and_answer_in_the_middle_of_it():
-    clock = ReplayClock()
-    lab = Lab([Board(power=constant(100), counter_ms=1, call_ms=10)], clock=clock)
-    with lab.running():
-        pynvml.nvmlInit()
-        h = pynvml.nvmlDeviceGetHandleByIndex(0)
-        before_ns = clock.now_ns()
-        read_mj = ENERGY(h)
-        took_ns = clock.now_ns() - before_ns
-        assert 7e6 <= took_ns <= 13e6
-        assert read_mj == lab.counter_mj(0, before_ns + took_ns // 2)
-    assert clock.now_ns() == before_ns + took_ns  # it stands where it stood
-    with pytest.raises(LabError, match="this process's own"):
-        lab.env()
-    with opened(Board(call_ms=2)) as (_, [h]):  # on the machine's clock the caller waits
-        before_ns = time.monotonic_ns()
-        ENERGY(h)
-        assert time.monotonic_ns() - before_ns >= 1.4e6
-
-
-def test_a_meter_runs_on_a_replays_clock():
-    def run(seed: int) -> tuple[float, list[float], int]:
-        clock = ReplayClock(seed=seed, late=(0.1, 5.0))
-        lab = Lab([named("A100", power=square(300, 80, 0.81), call_ms=1.0)], clock=clock)
-        joules: list[Window] = []
-        with lab.running(), EnergyMeter(sources=[NvmlSource()], clock=clock) as meter:
-            start_ns = meter.total.start_mark.t_ns + 2 * NS
-            for k in range(20):
-                window = meter.window(str(k))
-                clock.at(start_ns + k * NS, window.begin)
-                clock.at(start_ns + (k + 1) * NS, window.end)
-                joules.append(window)
-            clock.run_for(25)
-            calls = lab.calls("nvmlDeviceGetTotalEnergyConsumption")
-        truth = lab.true_joules(0, start_ns, start_ns + 20 * NS)
-        assert sum(window.joules for window in joules) == pytest.approx(truth, rel=0.01)
-        assert {window.seconds for window in joules} == {1.0}
-        return meter.joules, [window.joules for window in joules], calls
-
-    assert run(1) == run(1)
-    assert run(1) != run(2)
-
-
-def test_a_replay_that_nobody_reads_ends(monkeypatch):
-    monkeypatch.setattr("lightning_watt.testing.nvml_lab.clock.PATIENCE_S", 0.01)
-    with pytest.raises(TimeoutError, match="started on this clock"):
-        ReplayClock().run_for(1.0)
-
-
 # ---- MIG ----
 
 
@@ -355,248 +277,3 @@ def test_mig_instances_have_a_parent_and_no_counter():
         refused(pynvml.NVML_ERROR_NOT_SUPPORTED, ENERGY, second)
         refused(pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.nvmlDeviceGetPowerUsage, second)
         assert ENERGY(parent) >= boards[1].counter_start_mj
-
-
-# ---- faults: the lab's age places "now" inside or outside their window ----
-
-
-@pytest.mark.parametrize(("age_s", "codes"), [(100, [0, 0]), (500, [15, 0]), (5000, [0, 0])])
-def test_a_lost_board_leaves_the_other(age_s, codes):
-    lost = Board(faults=[Fault("lost", at_s=200, until_s=2000)])
-    lab = Lab([lost, Board()], age_s=age_s)
-    with lab.running():
-        pynvml.nvmlInit()
-        assert pynvml.nvmlDeviceGetCount() == 2
-        for i, code in enumerate(codes):
-            if code:
-                refused(code, pynvml.nvmlDeviceGetHandleByIndex, i)
-                refused(code, pynvml.nvmlDeviceGetHandleByUUID, lab.uuid(i))
-            else:
-                ENERGY(pynvml.nvmlDeviceGetHandleByIndex(i))
-
-
-@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_UNKNOWN, pynvml.NVML_ERROR_NO_PERMISSION])
-def test_one_function_fails(code):
-    broken = Board(faults=[Fault("error", at_s=1, function="nvmlDeviceGetTotalEnergyConsumption", code=code)])
-    with opened(broken, Board(), age_s=3) as (_, handles):
-        refused(code, ENERGY, handles[0])
-        assert pynvml.nvmlDeviceGetPowerUsage(handles[0]) == 100_000
-        assert ENERGY(handles[1])
-
-
-def test_a_fault_of_the_system_befalls_every_board():
-    faults = [
-        Fault("error", function="nvmlDeviceGetCount"),
-        Fault("error", function="nvmlDeviceGetSamples", code=4),
-    ]
-    with opened(Board(), Board(), faults=faults) as (_, handles):
-        refused(pynvml.NVML_ERROR_UNKNOWN, pynvml.nvmlDeviceGetCount)
-        for h in handles:
-            refused(pynvml.NVML_ERROR_NO_PERMISSION, pynvml.nvmlDeviceGetSamples, h, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("faults", "joules", "start_mj"),
-    [
-        ([Fault("reset", at_s=4)], 600, 0),
-        ([Fault("reset", at_s=2), Fault("reset", at_s=9)], 100, 0),
-        ([Fault("jump", at_s=4, millijoules=5_000_000)], 1000, 5_001_000),
-        ([Fault("jump", at_s=4, millijoules=-500)], 1000, 500),
-        ([Fault("jump", at_s=4, millijoules=-(10**12))], 0, 0),
-        ([Fault("jump", at_s=4, millijoules=999), Fault("reset", at_s=5)], 500, 0),
-        ([Fault("stuck", at_s=4, until_s=100)], 400, 1000),
-        ([Fault("stuck", at_s=4, until_s=5)], 1000, 1000),
-        ([Fault("raw", at_s=4, until_s=100, value=2**64 - 1)], 0, 2**64 - 1),
-        ([Fault("raw", at_s=4, until_s=5, value=3)], 1000, 1000),
-    ],
-)
-def test_counter_faults(faults, joules, start_mj):
-    # 100 W for 10 s, then nothing: the reading does not depend on how fast this test runs.
-    power = steps([(10, 100)], then=constant(0))
-    with opened(Board(power=power, counter_start_mj=1000, faults=faults), age_s=11) as (_, [h]):
-        assert ENERGY(h) == start_mj + joules * 1000
-        assert pynvml.nvmlDeviceGetFieldValues(h, [83])[0].value.ullVal == start_mj + joules * 1000
-
-
-def test_samples_can_lie():
-    faults = [
-        Fault("sample_time", at_s=59.0, until_s=59.5),
-        Fault("sample_raw", at_s=59.5, until_s=59.7, value=4_000_000_000),
-    ]
-    # The buffer holds 40 s, so that the faults are in it however slow this test is.
-    with opened(Board(samples_ms=10, samples_buffer=4000, faults=faults), age_s=60) as (_, [h]):
-        _, samples = pynvml.nvmlDeviceGetSamples(h, 0, 0)
-        assert sum(s.timeStamp == 0 for s in samples) == 50
-        assert sum(s.sampleValue.uiVal == 4_000_000_000 for s in samples) == 20
-
-
-def test_the_wall_clock_can_step():
-    board = Board(samples_buffer=2000, faults=[Fault("clock_step", at_s=59.5, seconds=-3600)])
-    with opened(board, age_s=60) as (_, [h]):
-        _, samples = pynvml.nvmlDeviceGetSamples(h, 0, 0)
-        steps_us = np.diff([s.timeStamp for s in samples])
-        assert (steps_us < -3_599_000_000).sum() == 1
-
-
-def test_a_call_can_hang_without_holding_up_the_others():
-    slow = Board(faults=[Fault("hang", function="nvmlDeviceGetTotalEnergyConsumption", delay_ms=60_000)])
-    ended = []
-
-    def hang(handle) -> None:
-        with pytest.raises(pynvml.NVMLError) as caught:
-            ENERGY(handle)
-        ended.append(caught.value.value)
-
-    with opened(slow, Board()) as (lab, handles):
-        # A daemon: it sleeps on in the C library when the test is over.
-        threading.Thread(target=hang, args=(handles[0],), daemon=True).start()
-        while lab.calls("nvmlDeviceGetTotalEnergyConsumption") == 0:
-            time.sleep(0.001)
-        assert ENERGY(handles[1])
-    assert ended == []
-
-    brief = Board(faults=[Fault("hang", function="nvmlDeviceGetPowerUsage", delay_ms=20)])
-    with opened(brief) as (_, [h]):
-        began_ns = time.monotonic_ns()
-        pynvml.nvmlDeviceGetPowerUsage(h)
-        assert time.monotonic_ns() - began_ns >= 20_000_000
-
-
-def test_an_old_driver_lacks_functions():
-    with opened(Board(), missing=["nvmlDeviceGetSamples", "nvmlDeviceGetFieldValues"]) as (_, [h]):
-        refused(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND, pynvml.nvmlDeviceGetSamples, h, 0, 0)
-        refused(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND, pynvml.nvmlDeviceGetFieldValues, h, [83])
-        assert ENERGY(h)
-
-
-@pytest.mark.parametrize(("missing", "seen"), [([], 2), (["nvmlInit"], 0)])
-def test_torch_can_be_kept_from_believing_in_the_boards(missing, seen):
-    code = "import pynvml, torch; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount(), torch.cuda.device_count())"
-    lab = Lab([Board(), Board()], missing=missing)
-    env = lab.env() | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-    env.pop("CUDA_VISIBLE_DEVICES", None)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["2", str(seen)]
-
-
-def test_init_can_fail():
-    with Lab([Board()], init_error=pynvml.NVML_ERROR_DRIVER_NOT_LOADED).running():
-        refused(pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.nvmlInit)
-        refused(pynvml.NVML_ERROR_UNINITIALIZED, pynvml.nvmlDeviceGetCount)
-
-
-def test_a_wrong_scenario_is_refused_with_its_line(tmp_path, monkeypatch, capfd):
-    wrong = tmp_path / "wrong.txt"
-    wrong.write_text("t0 1\nboard\nloop 1 1\ncolour green\n")
-    with Lab([Board()]).running():
-        monkeypatch.setenv("NVML_LAB_SCENARIO", str(wrong))
-        refused(pynvml.NVML_ERROR_INVALID_ARGUMENT, pynvml.nvmlInit)
-    assert "wrong.txt:4: unknown key `colour`" in capfd.readouterr().err
-
-
-# ---- in and out of processes ----
-
-
-def test_running_leaves_pynvml_as_it_was(monkeypatch):
-    monkeypatch.setenv("LD_LIBRARY_PATH", "/somewhere")
-    before = pynvml.nvmlLib, pynvml._nvmlLib_refcount, dict(pynvml._nvmlGetFunctionPointer_cache)
-    with opened(Board()) as (lab, [h]):
-        ENERGY(h)
-        read = pynvml.nvmlLib.nvmlDeviceGetTotalEnergyConsumption
-        assert lab.env()["LD_LIBRARY_PATH"].endswith(":/somewhere")
-        with pytest.raises(LabError, match="Another lab"), Lab([Board()]).running():
-            pass
-    assert (pynvml.nvmlLib, pynvml._nvmlLib_refcount, dict(pynvml._nvmlGetFunctionPointer_cache)) == before
-    assert read(h, None) == pynvml.NVML_ERROR_UNINITIALIZED
-
-
-def test_it_knows_who_asked():
-    with opened(Board()) as (lab, [h]):
-        assert lab.calling_threads() == {threading.get_native_id()}
-        others = []
-
-        def ask() -> None:
-            others.append(threading.get_native_id())
-            for _ in range(1000):
-                ENERGY(h)
-
-        threads = [threading.Thread(target=ask) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert lab.calls("nvmlDeviceGetTotalEnergyConsumption") == 4000
-        assert lab.calling_threads() == {threading.get_native_id(), *others}
-
-
-def test_truth_needs_a_time_zero():
-    with pytest.raises(LabError, match="no time zero"):
-        Lab([Board()]).true_joules(0, 0, 1)
-
-
-ASK = """
-import json, time, pynvml
-pynvml.nvmlInit()
-handle = pynvml.nvmlDeviceGetHandleByIndex(1)
-before = time.monotonic_ns()
-mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-print(json.dumps([pynvml.nvmlDeviceGetUUID(handle), before, mj, time.monotonic_ns()]))
-"""
-
-
-@pytest.mark.parametrize("start", ["now", "first_reading"])
-def test_processes_share_the_boards_and_their_timeline(start):
-    lab = Lab([Board(), Board(power=square(300, 80, 0.01), counter_ms=1)], start=start)
-    asked = [
-        subprocess.Popen([sys.executable, "-c", ASK], env=lab.env(), stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    for process in asked:
-        answer, _ = process.communicate()
-        uuid, before_ns, read_mj, after_ns = json.loads(answer)
-        assert uuid == lab.uuid(1)
-        assert lab.counter_mj(1, before_ns) <= read_mj <= lab.counter_mj(1, after_ns)
-    with lab.running():
-        pynvml.nvmlInit()
-        here = pynvml.nvmlDeviceGetHandleByIndex(1)
-        before_ns = time.monotonic_ns()
-        assert lab.counter_mj(1, before_ns) <= ENERGY(here) <= lab.counter_mj(1, time.monotonic_ns())
-
-
-def test_what_takes_time_before_the_first_reading_uses_up_none_of_a_timeline():
-    lab = Lab([Board(faults=[Fault("lost", at_s=100.5)])], age_s=100, start="first_reading")
-    with lab.running():
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        time.sleep(0.6)
-        with pytest.raises(LabError, match="no time zero yet"):
-            _ = lab.t0_ns
-        before_ns = time.monotonic_ns()
-        read_mj = ENERGY(handle)
-        begun_ns = lab.t0_ns + 100 * NS
-        assert before_ns <= begun_ns <= time.monotonic_ns()
-        assert lab.counter_mj(0, begun_ns) <= read_mj <= lab.counter_mj(0, time.monotonic_ns())
-        while time.monotonic_ns() < begun_ns + 0.5 * NS:
-            time.sleep(0.05)
-        with pytest.raises(pynvml.NVMLError_GpuIsLost):
-            ENERGY(handle)
-
-
-def test_without_gcc_the_error_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LabError, match="apt install gcc"):
-        building.build()
-
-
-def test_a_build_lost_to_another_process_is_no_error(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(building.build())) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(results)) == 1
-    assert results[0].library.exists()
-    assert results[0].in_process.exists()
-    assert [path.name for path in building.cache_directory().iterdir()] == [results[0].directory.name]
