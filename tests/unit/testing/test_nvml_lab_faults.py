@@ -20,7 +20,6 @@ from lightning_watt.testing import (
 )
 from tests.unit.opened_lab import opened, refused
 
-NS = 1_000_000_000
 ENERGY = pynvml.nvmlDeviceGetTotalEnergyConsumption
 
 
