@@ -7,7 +7,7 @@ ratio.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ WITHIN = 0.5
 """A change of power lies within its interval, so that no more than this share of the change is put there."""
 FLOOR = 0.03
 """Even a steady load differs from its samples by this share of the power, from one sample to the next."""
+
+
+def steps(values: NDArray[Any]) -> NDArray[Any]:
+    """What is between neighbours, as `numpy.diff`, which thinks about its axes for longer than this takes."""
+    return np.asarray(values[1:] - values[:-1])
 
 
 class Laid(NamedTuple):
@@ -45,8 +50,8 @@ def spread_j2(t_s: Floats, watts: Floats, power_w: float, spacing_s: float) -> F
         power_w: the mean power.
         spacing_s: how far apart samples are.
     """
-    dt = np.diff(t_s)
-    return np.asarray((WHERE * np.diff(watts) * dt) ** 2 + (FLOOR * power_w) ** 2 * dt * spacing_s)
+    dt = steps(t_s)
+    return np.asarray((WHERE * steps(watts) * dt) ** 2 + (FLOOR * power_w) ** 2 * dt * spacing_s)
 
 
 def lay_out(
@@ -64,11 +69,11 @@ def lay_out(
         spacing_s: how far apart samples are.
     """
     seconds = float(t_s[-1])
-    dt = np.diff(t_s)
+    dt = steps(t_s)
     spread = spread_j2(t_s, watts * ratio, joules / seconds, spacing_s)
     before = _running(spread) / float(spread.sum()) if spread.any() else t_s / seconds
     piece = _believed(t_s, watts * ratio, trust, dense_s if spacing_s <= dense_s / 2 else 0.0)
-    jump = np.abs(np.diff(piece.watts)) * dt
+    jump = np.abs(steps(piece.watts)) * dt
     unsure = (WHERE * jump) ** 2 + (FLOOR * joules / seconds) ** 2 * dt * spacing_s
     rest = joules - float(piece.joules.sum())
     if unsure.any():
@@ -87,13 +92,13 @@ class _Pieces(NamedTuple):
 
 def _believed(t_s: Floats, watts: Floats, trust: float, dense_s: float) -> _Pieces:
     """The samples' shape as far as it is trusted: towards the mean, but for what is faster than `dense_s`."""
-    by_samples = _running(np.diff(t_s) * (watts[1:] + watts[:-1]) / 2)
+    by_samples = _running(steps(t_s) * (watts[1:] + watts[:-1]) / 2)
     seconds, mean_w, slow = t_s[-1], by_samples[-1] / t_s[-1], watts
     if dense_s:
         low, high = np.clip(t_s - dense_s, 0, seconds), np.clip(t_s + dense_s, 0, seconds)
         slow = (np.interp(high, t_s, by_samples) - np.interp(low, t_s, by_samples)) / (high - low)
     believed = np.maximum(mean_w + trust * (slow - mean_w) + (watts - slow), 0.0)
-    return _Pieces(believed, np.diff(t_s) * (believed[1:] + believed[:-1]) / 2)
+    return _Pieces(believed, steps(t_s) * (believed[1:] + believed[:-1]) / 2)
 
 
 def _running(pieces: Floats) -> Floats:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lightning_watt.meter.agreement import Agreement
 from lightning_watt.meter.counter import MOST_GAPS, Counter, Step
 from lightning_watt.meter.evidence import BELIEVED, Blind, Evidence, Stretch, Timing, edge_j
-from lightning_watt.meter.shape import Laid, lay_out, spread_j2
+from lightning_watt.meter.shape import Laid, lay_out, spread_j2, steps
 from lightning_watt.sources.base import UNREAD, Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
@@ -267,7 +267,7 @@ class Timeline:
 
     def _hole(self, times: NDArray[np.int64], watts: NDArray[np.float64]) -> Gap | None:
         """The longest time without a sample, if it is much longer than the others: what is charged for it is a guess."""
-        apart_s = np.diff(times) / NS_PER_S
+        apart_s = steps(times) / NS_PER_S
         longest = int(np.argmax(apart_s))
         seconds = float(apart_s[longest])
         if seconds <= max(HOLE_S, HOLE_SAMPLES * self._spacing_s):
@@ -299,7 +299,7 @@ class Timeline:
     ) -> Laid:
         """The samples' shape as far as the counter confirms it; notes what is known of this stretch."""
         seconds = float(t_s[-1])
-        told_j = float(np.sum(np.diff(t_s) * (watts[1:] + watts[:-1]) / 2))
+        told_j = float(np.sum(steps(t_s) * (watts[1:] + watts[:-1]) / 2))
         if len(t_s) > 3:
             spacing_s = seconds / (len(t_s) - 2)
             self._spacing_s = self._spacing_s + 0.1 * (spacing_s - self._spacing_s) if self._spacing_s else spacing_s
@@ -312,7 +312,7 @@ class Timeline:
             self._evidence.take(seconds, joules, told_j, spread)
             if self._agreement.take(seconds, joules, told_j if is_whole else 0.0, often=self.worth_a_glance):
                 self._learn(self._opened)
-        steps_w = np.diff(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)
+        steps_w = steps(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)
         trust = self._evidence.trust
         self._stretches.append(
             Stretch(
@@ -345,5 +345,5 @@ class Timeline:
         """Energy of a lost time: by the power samples in it, or else by the last known power."""
         times, watts = self._shape(start_ns, end_ns)
         if len(times) > 2:
-            return int(np.sum(np.diff(times) * (watts[1:] + watts[:-1]) / 2) / NS_PER_S * UJ_PER_J)
+            return int(np.sum(steps(times) * (watts[1:] + watts[:-1]) / 2) / NS_PER_S * UJ_PER_J)
         return int(self._power_w * (end_ns - start_ns) / NS_PER_S * UJ_PER_J)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pynvml
@@ -12,7 +13,7 @@ import pytest
 from lightning_watt import EnergyMeter
 from lightning_watt.meter.latch import EndingClock
 from lightning_watt.sources.base import HOST_CLOCK, Reading, boot_ns
-from lightning_watt.sources.nvidia.samples import PowerSamples
+from lightning_watt.sources.nvidia.samples import PowerSamples, plain
 from lightning_watt.testing import Board, Fault, Lab, ReplayClock, constant
 from lightning_watt.testing.doubles import MS, FakeClock, S
 from lightning_watt.testing.nvml_lab.clock import UNIX_OFFSET_NS
@@ -212,3 +213,15 @@ def test_clocks_that_know_of_no_sleep_tell_their_own_time():
     assert boot_ns(EndingClock(SleepyClock(5))) == pytest.approx(boot_ns(SleepyClock(5)), abs=S)
     now = boot_ns(HOST_CLOCK)
     assert 0 <= boot_ns(HOST_CLOCK) - now < 60 * S
+
+
+def test_samples_read_all_at_once_are_those_that_their_fields_say():
+    with machine(a_board()):
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        _, raw = pynvml.nvmlDeviceGetSamples(handle, pynvml.NVML_TOTAL_POWER_SAMPLES, 0)
+        fields = [(one.timeStamp, one.sampleValue.uiVal) for one in raw]
+        assert [(stamp, value) for stamp, value, *_ in plain(raw)] == fields
+        assert plain([SimpleNamespace(timeStamp=5, sampleValue=SimpleNamespace(uiVal=7))]) == [(5, 7)]  # another binding's
+        assert len(fields) > 50
+        assert plain([]) == []
