@@ -29,21 +29,24 @@ MOST_ACCOUNTS = 8
 """Accounts that a report tells apart, the latest ones; between two epochs' ends a trainer enters fewer."""
 
 
-class Counted(msgspec.Struct):
+# Plain values without a circle, thousands of them at once: the garbage collector need not look at them (`gc=False`).
+
+
+class Counted(msgspec.Struct, gc=False):
     """How much of a session is in the accounts already: microjoules by its own device labels, and nanoseconds."""
 
     uj: dict[str, int]
     ns: int = 0
 
 
-class Part(msgspec.Struct, array_like=True):
+class Part(msgspec.Struct, array_like=True, gc=False):
     """A part of a node's energy: microjoules in the order of the report's labels, and squared microjoules of its edges."""
 
     uj: list[int] = []
     edge_variance: float = 0.0
 
 
-class Share(msgspec.Struct, array_like=True):
+class Share(msgspec.Struct, array_like=True, gc=False):
     """What one account got since the report before; the last account of a stage gets what the others leave."""
 
     stage: str
@@ -51,7 +54,7 @@ class Share(msgspec.Struct, array_like=True):
     part: Part | None = None
 
 
-class NodeReport(msgspec.Struct, kw_only=True, omit_defaults=True):
+class NodeReport(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One node's share of the run so far, as its reader sends it to rank zero.
 
     Its seconds, batches and samples are not in it: rank zero counts the same ones.
