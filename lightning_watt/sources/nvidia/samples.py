@@ -11,11 +11,11 @@ from __future__ import annotations
 import ctypes
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import islice
 from operator import itemgetter
+from struct import Struct
 from types import ModuleType
 from typing import Any
-
-import numpy as np
 
 from lightning_watt.sources.base import Clock, boot_ns
 from lightning_watt.units import NS_PER_S, NS_PER_US, UJ_PER_J
@@ -29,7 +29,7 @@ FRESH_NS = 5 * NS_PER_S
 HISTORY_NS = NS_PER_S
 """What was sampled longer than this before the first look is nobody's business here."""
 
-SAMPLE = np.dtype([("timeStamp", np.uint64), ("uiVal", np.uint32), ("", np.uint32)])
+SAMPLE = Struct("=QI4x")
 """`nvmlSample_t` of nvml.h, whose value is a union of eight bytes."""
 REALTIME, BOOTTIME, MONOTONIC = "realtime", "boottime", "monotonic"
 """The clocks by their POSIX names. Until a machine has slept, the last two are one, and are called `boottime`."""
@@ -107,7 +107,7 @@ class PowerSamples:
             _, raw = self._nvml.nvmlDeviceGetSamples(self._handle, self._nvml.NVML_TOTAL_POWER_SAMPLES, self._last_us)
         except self._nvml.NVMLError_NotFound:
             return []
-        return sorted((us, mw / 1000) for us, mw, *_ in plain(raw) if us)
+        return sorted((us, mw / 1000) for us, mw in plain(raw) if us)
 
     def _learn(self, stamped: list[tuple[int, float]], now_ns: int, offsets: dict[str, int]) -> None:
         """Take the clock by which the fewest samples are of the future and the newest is the freshest, if fresh by any."""
@@ -153,9 +153,8 @@ def _past(stamped: Sequence[tuple[int, float]], latest_us: int) -> int:
 def plain(raw: Sequence[Any]) -> list[tuple[int, ...]]:
     """Stamps and milliwatts, all at once: a look at a field of pynvml's structures runs Python code of its own."""
     whole = getattr(raw[0], "_b_base_", None) if raw else None
-    if isinstance(whole, ctypes.Array) and ctypes.sizeof(raw[0]) == SAMPLE.itemsize:
-        found: list[tuple[int, ...]] = np.frombuffer(bytes(whole), SAMPLE, len(raw)).tolist()
-        return found
+    if isinstance(whole, ctypes.Array) and ctypes.sizeof(raw[0]) == SAMPLE.size:
+        return list(islice(SAMPLE.iter_unpack(bytes(whole)), len(raw)))
     return [(int(one.timeStamp), one.sampleValue.uiVal) for one in raw]
 
 
