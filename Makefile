@@ -86,7 +86,7 @@ types: install ## mypy --strict on the library
 check: lint types test ## everything CI would complain about
 
 lock: ## renew requirements.lock (names and versions only; holds no addresses)
-	$(UV) pip compile --quiet --universal --python-version 3.10 --extra experiments --extra ray --extra dev --no-header --no-annotate \
+	$(UV) pip compile --quiet --universal --python-version 3.10 --extra experiments --extra tasks --extra ray --extra dev --no-header --no-annotate \
 	  --no-emit-index-url pyproject.toml -o requirements.lock
 
 clean: ## remove what the other targets made, except runs/

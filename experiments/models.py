@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.base import ImageData
 from experiments.modules.recipe import Recipe
+from experiments.tasks import CLASSIFY
 from experiments.tasks.base import task_of
 from experiments.zoo import ANY, OWN, Size, family_of, known_facts, pretraining_of, published_config
 
@@ -29,6 +30,7 @@ def size_of(cfg: DictConfig) -> Size:
     chosen = cfg.model
     if chosen.family == OWN:
         return Size("", chosen.image_size)
+    of_the_task = cfg.task.image_size[cfg.scale.name] if "image_size" in cfg.task else None
     if chosen.family == ANY:
         size = Size(chosen.timm_name, published_config(chosen.timm_name).input_size[-1])
     else:
@@ -39,7 +41,7 @@ def size_of(cfg: DictConfig) -> Size:
     options = {} if named else dict(size.options)  # another model's options would not fit
     return Size(
         timm_name=chosen.timm_name or size.timm_name,
-        image_size=chosen.image_size or size.image_size,
+        image_size=chosen.image_size or of_the_task or size.image_size,
         options=options | OmegaConf.to_container(chosen.options, resolve=True),
     )
 
@@ -61,13 +63,17 @@ def build_model(
     """
     size = size_of(cfg)
     options: dict[str, Any] = {"in_chans": in_chans, "num_classes": num_classes, **size.options}
-    options |= _image_size_option(size)
-    if recipe is not None:
-        options |= recipe.options
-        if recipe.drop_path:
-            options["drop_path_rate"] = recipe.drop_path
+    options |= training_options(size, recipe)
     model = timm.create_model(size.timm_name, pretrained=pretrained, **options)
     return model.to(memory_format=torch.channels_last) if cfg.channels_last else model
+
+
+def training_options(size: Size, recipe: Recipe | None = None) -> dict[str, Any]:
+    """The arguments of `timm.create_model` for an image size, and for a recipe's stochastic depth and dropout."""
+    of_recipe = dict(recipe.options) if recipe is not None else {}
+    if recipe is not None and recipe.drop_path:
+        of_recipe["drop_path_rate"] = recipe.drop_path
+    return _image_size_option(size) | of_recipe
 
 
 def _image_size_option(size: Size) -> dict[str, int]:
@@ -112,19 +118,24 @@ def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
 def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -> dict[str, Any]:
     """What the run record and the checkpoint hold about the model, as plain values; what is not known is left out."""
     size = size_of(cfg)
-    facts = known_facts(cfg.model.family, size.timm_name)
+    task, facts = task_of(cfg), known_facts(cfg.model.family, size.timm_name)
+    if task.name != CLASSIFY:
+        facts.pop("published_top1", None)  # of another task
+    decoder = {"decoder": cfg.task.decoder} if "decoder" in cfg.task else {}
     return {
-        "name": f"{facts['family']} ({size.timm_name})",
+        "name": f"{facts['family']} ({', '.join([size.timm_name, *decoder.values()])})",
         "model": cfg.model.family,
         "timm_name": size.timm_name,
         **facts,
         "pretraining": pretraining_of(cfg.model.family),
-        "task": task_of(cfg).name,
-        "metric": task_of(cfg).metric,
+        "task": task.name,
+        "metric": task.metric,
+        **decoder,
         "phase": phase,
         "scale": cfg.scale.name,
         "data": data.name,
         "input": data.input,
+        **({"left_out": dict(data.left_out)} if getattr(data, "left_out", None) else {}),
         "num_classes": data.num_classes,
         "image_size": size.image_size,
         "params": sum(parameter.numel() for parameter in model.parameters()),

@@ -19,7 +19,7 @@ State = Mapping[str, torch.Tensor]
 
 KEY = "zoo"  # where our checkpoints keep the timm model's own state and what it is
 WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")  # how published files nest a state
-MADE_WITH = {"model": "model", "model.timm_name": "timm_name", "scale": "scale", "data": "data"}
+MADE_WITH = {"model": "model", "model.timm_name": "timm_name", "scale": "scale", "data": "data", "task": "task"}
 """How to ask for the same model again: the config's keys, and the checkpoint's."""
 LISTED = 4  # names that an error spells out of each kind of difference
 
@@ -165,9 +165,14 @@ def load_whole(module: pl.LightningModule, weights: Weights) -> None:
     module.load_state_dict(weights.state)
 
 
+def head_of(model: nn.Module) -> nn.Module:
+    """What gives a model's classes: timm says it; it is the last part of torchvision's video and of segmentation models."""
+    return model.get_classifier() if hasattr(model, "get_classifier") else [*model.children()][-1]
+
+
 def head_names(model: nn.Module) -> frozenset[str]:
-    """The state names of a timm model's classifier."""
-    classifier = model.get_classifier()
+    """The state names of a model's head."""
+    classifier = head_of(model)
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if module is classifier)
     return frozenset(name for name in model.state_dict() if name.startswith(prefixes)) if prefixes else frozenset()
 

@@ -50,7 +50,7 @@ class Family:
     licence: str
     pretraining: str
     sizes: Mapping[str, Size]
-    tasks: frozenset[str] = frozenset({"classify"})
+    tasks: frozenset[str] = frozenset({"classify", "segment"})
 
     def size(self, scale: str) -> Size:
         """What stands for the family at `scale`.

@@ -87,7 +87,7 @@ def draw_emoji(texts: Sequence[str], font_path: Path, size: int) -> torch.Tensor
 
 
 class EmojiSet(Dataset):
-    """Labelled pictures that hand out a whole batch at once, with captions or masks next to the labels."""
+    """Labelled pictures that hand out a whole batch at once, with captions next to the labels if there are any."""
 
     gives_batches = True  # so the loader does not collate again
 
@@ -95,7 +95,7 @@ class EmojiSet(Dataset):
         self,
         images: torch.Tensor,
         labels: torch.Tensor,
-        extra: Sequence[str] | torch.Tensor | None = None,
+        extra: Sequence[str] | None = None,
         augment: Augment | None = None,
     ) -> None:
         self.images = images
@@ -115,13 +115,11 @@ class EmojiSet(Dataset):
         batch = (self.augment(images) if self.augment else images), self.labels[indices]
         if self.extra is None:
             return batch
-        if isinstance(self.extra, torch.Tensor):
-            return *batch, self.extra[indices]
         return *batch, [self.extra[index] for index in indices]
 
 
 class EmojiData(ImageData):
-    """Noto's emoji with their Unicode names: image-caption pairs, classes, and masks.
+    """Noto's emoji with their Unicode names: image-caption pairs and classes.
 
     A tenth of each class is for testing, the same on every run. The split is by picture: the same gesture in
     another skin tone may be on the other side, so that held-out captions are new combinations of known words
@@ -129,8 +127,7 @@ class EmojiData(ImageData):
 
     Args:
         classes: "group" (9 classes) or "subgroup" (99).
-        extra: what a batch holds after images and labels: "captions" (names, a list of strings), "masks" (alpha
-            in [0, 1], (batch, 1, side, side); not augmented, so use it without augmentation) or "none".
+        extra: what a batch holds after images and labels: "captions" (names, a list of strings) or "none".
         skin_tones: keep the variants in five skin tones, about half of the pictures.
         val_share: share of the training pictures held out for validation.
         background: brightness that transparent pixels get, in [0, 1].
@@ -139,7 +136,7 @@ class EmojiData(ImageData):
         **options: as for `ImageData`.
 
     Raises:
-        ValueError: if `classes` or `extra` is none of the above, or masks are asked for with augmentation.
+        ValueError: if `classes` or `extra` is none of the above.
     """
 
     name = "emoji"
@@ -163,10 +160,8 @@ class EmojiData(ImageData):
         super().__init__(**options)
         if classes not in ("group", "subgroup"):
             raise ValueError(f"classes is {classes!r}; emoji are classed by group or subgroup")
-        if extra not in ("none", "captions", "masks"):
-            raise ValueError(f"extra is {extra!r}; a batch can hold captions, masks or none beside its labels")
-        if extra == "masks" and self.augment is not None:
-            raise ValueError("masks would not move with augmented pictures; ask for masks with augment=None")
+        if extra not in ("none", "captions"):
+            raise ValueError(f"extra is {extra!r}; a batch can hold captions or none beside its labels")
         self.classes = classes
         self.extra = extra
         self.skin_tones = skin_tones
@@ -181,15 +176,7 @@ class EmojiData(ImageData):
         """Draw the pictures, put them on the background, normalise and split; a second call does nothing."""
         if self.train_set is not None:
             return
-        for path in (self.names_path, self.font_path):
-            if not path.is_file():
-                raise DataMissingError("emoji", str(path), REMEDY)
-        if not (features.check("raqm") and features.check("fribidi")):
-            raise DataMissingError("emoji", "Pillow, for the text layout Raqm with FriBiDi", REMEDY)
-        emoji = self._emoji()
-        index = {name: label for label, name in enumerate(self.class_names)}
-        labels = torch.tensor([index[self._class_of(item)] for item in emoji])
-        pictures = draw_emoji([item.text for item in emoji], self.font_path, self.resized).float() / 255
+        emoji, pictures, labels = self.read(self.resized)
         pictures = center_crop(pictures, [self.image_size, self.image_size])
         alpha = pictures[:, 3:]
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
@@ -198,19 +185,44 @@ class EmojiData(ImageData):
         kept, held_out = (known[part] for part in stratified_split(labels[known], self.val_share, self.seed))
 
         def part(rows: torch.Tensor, augment: Augment | None = None) -> EmojiSet:
-            beside = {"none": None, "captions": [emoji[row].name for row in rows], "masks": alpha[rows]}
-            return EmojiSet(images[rows], labels[rows], beside[self.extra], augment)
+            beside = [emoji[row].name for row in rows] if self.extra == "captions" else None
+            return EmojiSet(images[rows], labels[rows], beside, augment)
 
         self.train_set, self.val_set, self.test_set = part(kept, self.augment), part(held_out), part(test)
+
+    def read(self, side: int) -> tuple[list[Emoji], torch.Tensor, torch.Tensor]:
+        """The chosen emoji, their pictures and their groups.
+
+        Args:
+            side: of the pictures, in pixels.
+
+        Returns:
+            The emoji; red, green, blue and alpha in [0, 1], (emoji, 4, side, side); the indices of their classes, (emoji,).
+
+        Raises:
+            DataMissingError: if the font, the names or the text layout is not on this machine.
+        """
+        for path in (self.names_path, self.font_path):
+            if not path.is_file():
+                raise DataMissingError(self.name, str(path), REMEDY)
+        if not (features.check("raqm") and features.check("fribidi")):
+            raise DataMissingError(self.name, "Pillow, for the text layout Raqm with FriBiDi", REMEDY)
+        emoji = self._emoji()
+        index = {name: label for label, name in enumerate(dict.fromkeys(map(self._class_of, emoji)))}
+        pictures = draw_emoji([item.text for item in emoji], self.font_path, side).float() / 255
+        return emoji, pictures, torch.tensor([index[self._class_of(item)] for item in emoji])
 
     def _emoji(self) -> list[Emoji]:
         """The chosen emoji, and note the names of their classes."""
         emoji = read_emoji(self.names_path)
         if not self.skin_tones:
             emoji = [item for item in emoji if "skin tone" not in item.name]
-        self.class_names = tuple(dict.fromkeys(self._class_of(item) for item in emoji))
-        self.num_classes = len(self.class_names)
+        self._name_classes(tuple(dict.fromkeys(map(self._class_of, emoji))))
         return emoji
+
+    def _name_classes(self, names: tuple[str, ...]) -> None:
+        self.class_names = names
+        self.num_classes = len(names)
 
     def _class_of(self, item: Emoji) -> str:
         """The class as words for a prompt: "face smiling", "animals & nature"."""

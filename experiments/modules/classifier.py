@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
 from experiments.modules.recipe import Recipe
+from experiments.weights import head_of
 
 TOP = 5  # a second accuracy: whether the true class is among so many
 
@@ -44,7 +45,7 @@ class Classifier(pl.LightningModule):
         self.mixup = self._mixup(num_classes)
         if linear_probe:
             self.model.requires_grad_(False)
-            self.model.get_classifier().requires_grad_(True)
+            head_of(self.model).requires_grad_(True)
 
     @override
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from timm.optim import create_optimizer_v2
 from torch import nn
 
-SCHEDULES = ("cosine", "constant", "step", "exponential")
+SCHEDULES = ("cosine", "constant", "step", "exponential", "poly")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class Recipe:
         eps: the optimiser's own epsilon; None keeps its default.
         warmup_epochs: epochs of linear warm-up from `lr / 1000`; fractions are allowed.
         schedule: "cosine" to `min_lr`, "constant", "step" (a tenth at each third of the run, in place of ResNet's
-            plateaus) or "exponential" (falls by `decay_rate` every `decay_epochs`, EfficientNet's and MobileNet's).
-        min_lr: the learning rate at the end of the cosine, stated for `lr_batch` images as `lr` is.
+            plateaus), "exponential" (falls by `decay_rate` every `decay_epochs`, EfficientNet's and MobileNet's) or "poly"
+            (to `min_lr` by a power of what is left of the training, as segmentation has it).
+        min_lr: the learning rate at the end of the cosine or the power, stated for `lr_batch` images as `lr` is.
+        poly_power: the power; 1 is a straight line.
         decay_rate: factor of the exponential schedule.
         decay_epochs: epochs after which the exponential schedule has fallen by `decay_rate`.
         lr_batch: the batch size that `lr` is stated for; the learning rate grows in proportion to the
@@ -63,6 +65,7 @@ class Recipe:
     warmup_epochs: float = 0.0
     schedule: str = "cosine"
     min_lr: float = 0.0
+    poly_power: float = 1.0
     decay_rate: float = 0.97
     decay_epochs: float = 2.4
     lr_batch: int | None = None
@@ -102,10 +105,11 @@ class Recipe:
         done = min(1.0, (step - warmup) / max(1.0, total_steps - warmup))
         if self.schedule == "step":
             return 0.1 ** min(2, int(3 * done))
-        if self.schedule == "cosine":
-            floor = self.min_lr / self.lr
-            return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
-        return 1.0
+        if self.schedule == "constant":
+            return 1.0
+        floor = self.min_lr / self.lr
+        left = (1 - done) ** self.poly_power if self.schedule == "poly" else 0.5 * (1 + math.cos(math.pi * done))
+        return floor + (1 - floor) * left
 
     def configure(self, parameters: nn.Module | Iterable[Any], trainer: pl.Trainer) -> dict[str, Any]:
         """Build the optimiser and its per-step schedule, in the form `configure_optimizers` returns.

@@ -6,15 +6,17 @@ from torch import nn
 from experiments.data.base import ImageData, need_classes
 from experiments.job import Job, Outcome
 from experiments.models import build_model, compile_model, model_info, size_of
-from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.modules.zero_shot import ZeroShotClassifier
+from experiments.phases.build import build, build_from, learner, need_task
 from experiments.phases.measure import Goal, Repeated, Stopwatch, meter_for, repeat, test_once
 from experiments.phases.own import is_own, own_module
 from experiments.phases.pretrain import self_supervised
-from experiments.phases.start import BUILT, build_published, read_start, seen_by, start_name
+from experiments.phases.start import BUILT, read_start, seen_by, start_name
 from experiments.report.inputs.run import SCRATCH
 from experiments.settings import settings_of
+from experiments.tasks import CLASSIFY
+from experiments.tasks.base import task_of
 from experiments.weights import Weights, WeightsError, load_weights, load_whole
 from experiments.zoo import pretraining_of, published_config
 from lightning_watt.units import wh
@@ -38,9 +40,10 @@ def inference(
         match: "names", or "order" for files with other names for the same layers.
 
     Returns:
-        `test_acc` and, with more than five classes, `test_top5`, both in [0, 1], unless the weights are random;
-        `joules_per_image`, `wh_per_1000_images`, `images_per_second`, `joules_per_gflop`, `boundary_share` and `passes`. Its
-        note says what ended the repetitions. Without energy (watt=none) only what needs none.
+        `test_acc` and, with more than five classes, `test_top5`, or `test_miou` of a segmentation, all in [0, 1], unless the
+        weights are random; `joules_per_image`, `wh_per_1000_images`, `images_per_second` (of action recognition: `clip` in
+        place of `image`), `joules_per_gflop`, `boundary_share` and `passes`. Its note says what ended the repetitions.
+        Without energy (watt=none) only what needs none.
 
     Raises:
         WeightsError: if there are no weights, they have no classifier or one for other classes, or they do not fit.
@@ -53,16 +56,16 @@ def inference(
     stopwatch = Stopwatch()
     trainer = job.trainer(callbacks=[stopwatch])
     job.log_config(trainer, module)
-    loader = data.test_dataloader()
+    loader, sample = data.test_dataloader(), task_of(job.cfg).sample
     if not job.cfg.watt:
         metrics = test_once(trainer, module, Repeated(loader, 1))
-        metrics |= {"images_per_second": stopwatch.images / stopwatch.seconds}
+        metrics |= {f"{sample}s_per_second": stopwatch.images / stopwatch.seconds}
         return Outcome(job.directory, None, metrics, model=info.get("timm_name", ""), start=start)
     with meter_for(job) as meter:
         stopwatch.meter = meter
         goal = Goal(boundary_share, min_seconds, max_seconds)
         metrics, passes, note = repeat(trainer, module, loader, stopwatch, goal)
-        metrics |= _per_image(stopwatch, info.get("gflops_per_sample")) | {"passes": passes}
+        metrics |= _per_sample(stopwatch, sample, info.get("gflops_per_sample")) | {"passes": passes}
     return Outcome(job.directory, None, metrics, note=note, model=info.get("timm_name", ""), start=start)
 
 
@@ -73,7 +76,7 @@ def _module(job: Job, weights: Weights | None, match: str) -> tuple[pl.Lightning
     model = _classifier(job, weights, data, match)
     info = model_info(job.cfg, model, data, "inference") | settings_of(job.cfg, "inference")
     compile_model(model, job.cfg)
-    module = Classifier(model, Recipe(), data.num_classes, untrained=job.start == SCRATCH)
+    module = learner(job, model, Recipe(), data, untrained=job.start == SCRATCH)
     module.watt_model_info = info
     return module, data
 
@@ -91,6 +94,11 @@ def _classifier(job: Job, weights: Weights | None, data: ImageData, match: str) 
     """Build what the weights are of: a model with its classifier, or CLIP's towers with the classes' names as classifier."""
     if weights is None:
         return _without_checkpoint(job, data)
+    need_task(job, weights)
+    if job.cfg.task.name != CLASSIFY:
+        model = build(job, data)
+        load_weights(model, weights, head=True, match=match)
+        return model
     pretraining = pretraining_of(job.cfg.model.family)
     zero_shot = weights.has_head is False and pretraining == "image and text"
     model = build_model(job.cfg, in_chans=data.in_chans, num_classes=0 if zero_shot else data.num_classes)
@@ -105,7 +113,12 @@ def _classifier(job: Job, weights: Weights | None, data: ImageData, match: str) 
 def _without_checkpoint(job: Job, data: ImageData) -> nn.Module:
     """Build a model with timm's published weights, or with random ones."""
     if not job.cfg.pretrained:
-        return build_model(job.cfg, in_chans=data.in_chans, num_classes=data.num_classes)
+        return build(job, data)
+    if job.cfg.task.name != CLASSIFY:
+        raise WeightsError(
+            f"timm has no published weights for task={job.cfg.task.name}. Finetune its classifier's first (phase=finetune "
+            f"pretrained=true), or measure the energy alone (checkpoint={SCRATCH})."
+        )
     name = size_of(job.cfg).timm_name
     known = published_config(name).num_classes
     if known != data.num_classes:
@@ -114,17 +127,17 @@ def _without_checkpoint(job: Job, data: ImageData) -> nn.Module:
             "accuracy would say nothing. Give the data they were trained for (data=image_folder data.root=IMAGENET), "
             f"finetune them first (phase=finetune pretrained=true), or measure the energy alone (checkpoint={SCRATCH})."
         )
-    return build_published(job, in_chans=data.in_chans, num_classes=known)
+    return build_from(job, data, None, None)
 
 
-def _per_image(stopwatch: Stopwatch, gflops: float | None) -> dict[str, float]:
-    """The last measurement per image."""
+def _per_sample(stopwatch: Stopwatch, sample: str, gflops: float | None) -> dict[str, float]:
+    """The last measurement per image, or whatever a sample is."""
     joules = stopwatch.joules / stopwatch.images
     per_gflop = {"joules_per_gflop": joules / gflops} if gflops else {}
     return {
-        "joules_per_image": joules,
-        "wh_per_1000_images": wh(1000 * joules),
-        "images_per_second": stopwatch.images / stopwatch.seconds,
+        f"joules_per_{sample}": joules,
+        f"wh_per_1000_{sample}s": wh(1000 * joules),
+        f"{sample}s_per_second": stopwatch.images / stopwatch.seconds,
         **per_gflop,
         "boundary_share": stopwatch.share,
     }

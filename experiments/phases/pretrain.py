@@ -13,12 +13,13 @@ from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
 from experiments.phases.own import is_own, train_own
 from experiments.settings import options_of, recipe_of, settings_of
+from experiments.tasks.base import of_pretraining
 from experiments.weights import CarryWeights
 from experiments.zoo import pretraining_of
 
 
 def pretrain(job: Job) -> Outcome:
-    """Train the family from scratch.
+    """Train the family from scratch; for a task whose pretraining is another one, on that one's data.
 
     BEiT trains its tokenizer first, in the subdirectory `tokenizer`, with a record of its own that this run inherits.
 
@@ -30,6 +31,7 @@ def pretrain(job: Job) -> Outcome:
     """
     if is_own(job.cfg):
         return train_own(job, "pretrain")
+    job = dataclasses.replace(job, cfg=of_pretraining(job.cfg))
     recipe = recipe_of(job.cfg, "pretrain")
     pretraining = pretraining_of(job.cfg.model.family)
     supervised = pretraining == "supervised"

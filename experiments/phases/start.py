@@ -1,12 +1,11 @@
 """What a phase starts from: a run of this project, a file of weights, timm's published ones, or random ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
-
 from experiments.job import Job
-from experiments.models import build_model, input_of
+from experiments.models import input_of
 from experiments.report.inputs.run import SCRATCH
 from experiments.weights import Weights, WeightsError, read_weights
 
@@ -56,18 +55,15 @@ def seen_by(job: Job, weights: Weights | None) -> Mapping[str, Any]:
     return input_of(job.cfg)
 
 
-def build_published(job: Job, **options: Any) -> nn.Module:
-    """Build the model with timm's published weights.
-
-    Args:
-        job: the config.
-        **options: arguments of `build_model`.
+@contextmanager
+def published() -> Iterator[None]:
+    """While a model is built with timm's published weights: say it in a sentence if there are none, or they cannot be had.
 
     Raises:
-        WeightsError: if there are none, or they are not to be had.
+        WeightsError: if so.
     """
     try:
-        return build_model(job.cfg, pretrained=True, **options)
+        yield
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"timm's published weights could not be had ({type(error).__name__}: {error}). They come over the network, "

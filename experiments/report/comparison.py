@@ -11,9 +11,10 @@ from typing import Final
 from experiments.report.certainty import on_the_front
 from experiments.report.inputs.lineage import Lineage
 from experiments.report.inputs.reference import Training
-from experiments.report.inputs.run import CLASSIFY, Run
+from experiments.report.inputs.run import Run
 from experiments.report.metrics import SamSettings, sam
 from experiments.report.results import LEARNT, ModelResult, repetitions
+from experiments.tasks import CLASSIFY
 
 TOP1: Final = "top-1"
 """What the accuracy of a classifier is called."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.command_line import CONF
+from experiments.tasks import CLASSIFY
 from experiments.zoo import ANY, OWN, ZOO
 
 
@@ -23,6 +25,7 @@ class Task:
         metric: the accuracy that SAM takes, as the field calls it.
         logged: the name under which a test logs it.
         sample: what an inference is of.
+        needs: the package that it needs beside the study's; None: none.
         phases: the phases that it has.
     """
 
@@ -30,13 +33,14 @@ class Task:
     metric: str
     logged: str
     sample: str
+    needs: str | None = None
     phases: frozenset[str] = frozenset({"pretrain", "finetune", "inference", "lifecycle", "project"})
 
 
 _TASKS = (
-    Task("classify", "top-1", "test_acc", "image"),
-    Task("segment", "mean IoU", "test_miou", "image"),
-    Task("action", "clip top-1", "test_acc", "clip"),
+    Task(CLASSIFY, "top-1", "test_acc", "image"),
+    Task("segment", "mean IoU", "test_miou", "image", "segmentation_models_pytorch"),
+    Task("action", "clip top-1", "test_acc", "clip", "av"),
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in _TASKS}
 
@@ -46,11 +50,22 @@ def task_of(cfg: DictConfig) -> Task:
     return TASKS[cfg.task.name]
 
 
+def of_pretraining(cfg: DictConfig) -> DictConfig:
+    """The config by which a task's pretraining is run: with the data, and of the task, that it says it has."""
+    if "pretraining" not in cfg.task:
+        return cfg
+    changed = cfg.copy()
+    with open_dict(changed):
+        for key, section in cfg.task.pretraining.items():
+            changed[key] = section
+    return changed
+
+
 def tasks_of_model(name: str) -> frozenset[str]:
     """The tasks that `model=name` serves; a module of the user's own serves what its user makes of it."""
     if name == OWN:
         return frozenset(TASKS)
-    return frozenset({"classify"}) if name == ANY else ZOO[name].tasks
+    return frozenset({CLASSIFY, "segment"}) if name == ANY else ZOO[name].tasks
 
 
 def tasks_of_data(target: str) -> frozenset[str]:
@@ -62,9 +77,11 @@ def check_combination(cfg: DictConfig) -> None:
     """Refuse a model, data or a phase that does not serve the task.
 
     Raises:
-        TaskError: if one does not; it names those that do.
+        TaskError: if one does not, naming those that do; or a package is missing.
     """
     task, phase = task_of(cfg), cfg.phase._target_.rpartition(".")[2]
+    if task.needs and find_spec(task.needs) is None:
+        raise TaskError(f"task={task.name} needs {task.needs}: pip install 'lightning_watt[tasks]'.")
     if phase not in task.phases:
         raise TaskError(f"task={task.name} has no phase={phase}; it has {', '.join(sorted(task.phases))}.")
     if task.name not in tasks_of_model(cfg.model.family):

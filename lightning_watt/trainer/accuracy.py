@@ -30,7 +30,8 @@ _BESIDE = "|".join(
     )
 )
 _WORD = re.compile(
-    rf"(?P<accuracy>acc(?:uracy)?1?|top_?1)(?![0-9])|(?P<stage>{'|'.join(sorted(_STAGES, key=len, reverse=True))})"
+    r"(?P<accuracy>acc(?:uracy)?1?|top_?1)(?![0-9])|(?P<iou>m(?:ean)?_?io_?u)"
+    rf"|(?P<stage>{'|'.join(sorted(_STAGES, key=len, reverse=True))})"
     rf"|(?P<beside>{_BESIDE}|at_?1(?![0-9])|dataloader_idx_0)"
 )
 NO_ACCURACY = "no accuracy"
@@ -49,7 +50,8 @@ def find_accuracy(
     Args:
         metrics: what has been logged; numbers or tensors of one element.
         wanted: a metric's name; or `"auto"`: the usual names (`val_acc`, `accuracy/validation`, `dev_top1`, `acc`, ...),
-            of validation before training; in a test those of the test. Of several, the one with the fewest words.
+            of validation before training; in a test those of the test. Of several, the one with the fewest words. If there
+            is none, mean IoU by its usual names (`val_miou`, `test/mean_iou`, ...).
         stage: the stage that it is looked for in.
         may_wait: read a value that lies on a GPU, which waits for the GPU; not inside an epoch.
 
@@ -85,15 +87,17 @@ def find_accuracy(
 def _usual(names: tuple[str, ...], stage: str) -> str | None:
     """The metric with a usual name that counts in this stage."""
     order = _ORDER.get(stage, _ORDER["train"])
-    found = [(order.index(read.stage), read.words, name) for name in names if (read := _read(name)) and read.stage in order]
-    return min(found, key=lambda one: one[:2])[2] if found else None
+    known = [(name, read) for name in names if (read := _read(name)) and read.stage in order]
+    found = [(read.is_iou, order.index(read.stage), read.words, name) for name, read in known]
+    return min(found, key=lambda one: one[:3])[3] if found else None
 
 
 class _Name(NamedTuple):
-    """What a metric's name says: the stage, empty if it says none, and how many words it has."""
+    """What a metric's name says: the stage, empty if it says none, how many words it has, and whether it is a mean IoU's."""
 
     stage: str
     words: int
+    is_iou: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -101,8 +105,10 @@ def _read(name: str) -> _Name | None:
     """A metric's name, word by word; None if it is not that of an accuracy, or has a word that may mean another quantity.
 
     Example:
-        >>> _read("Accuracy/validation"), _read("valMulticlassAccuracy"), _read("val_acc_loss")
-        (_Name(stage='validate', words=2), _Name(stage='validate', words=3), None)
+        >>> _read("Accuracy/validation"), _read("val_acc_loss")
+        (_Name(stage='validate', words=2, is_iou=False), None)
+        >>> _read("val/mean_iou")
+        _Name(stage='validate', words=2, is_iou=True)
     """
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("@", "")
     text = re.sub(r"[^a-z0-9]+", "_", apart).strip("_")
@@ -115,9 +121,10 @@ def _read(name: str) -> _Name | None:
         words.append(word)
         at = word.end() + (text[word.end() : word.end() + 1] == "_")
     stages = {_STAGES[word["stage"]] for word in words if word["stage"]}
-    if len(stages) > 1 or not any(word["accuracy"] for word in words):
+    is_accuracy, is_iou = (any(word[kind] for word in words) for kind in ("accuracy", "iou"))
+    if len(stages) > 1 or is_accuracy == is_iou:
         return None
-    return _Name("".join(stages), len(words))
+    return _Name("".join(stages), len(words), is_iou)
 
 
 def look_for_accuracy(run: RunState, metrics: Mapping[str, Any], wanted: str, stage: str, *, may_wait: bool = True) -> None:

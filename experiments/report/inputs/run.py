@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from experiments.report.inputs.projected import PHASE, Projected
+from experiments.tasks import CLASSIFY
 from lightning_watt.record import PlusMinus
 
 MOST_CURVE_POINTS: Final = 2000
-CLASSIFY: Final = "classify"
 TIMM: Final = "timm"
 """What `model=` is called for any model of timm's that is not one of the study's."""
 SCRATCH: Final = "scratch"

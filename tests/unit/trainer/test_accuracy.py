@@ -101,6 +101,9 @@ UNUSUAL = [
     "vaccine",
     "vacc",
     "val_jaccard",
+    "val_iou",
+    "val_miou_loss",
+    "val_miou_person",
     "macro_f1",
     "val_mean",
     "train_acc_step",
@@ -141,6 +144,13 @@ def test_the_usual_names_are_found(name):
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_what_is_no_top_1_accuracy_is_left_alone(name):
     assert find_accuracy({name: 0.5}) is None
+
+
+@pytest.mark.parametrize("name", ["val_miou", "val/mIoU", "val_mean_iou", "valMeanIoU", "mean_IoU/val", "val_mIoU_epoch"])
+def test_mean_iou_counts_where_there_is_no_accuracy(name):
+    assert find_accuracy({"val_loss": 2.0, name: 0.4, "train_miou": 0.8}) == (name, 0.4)
+    assert find_accuracy({name: 0.4, "train_acc": 0.9}) == ("train_acc", 0.9)
+    assert find_accuracy({name: 0.4, "test_miou": 0.3}, stage="test") == ("test_miou", 0.3)
 
 
 @pytest.mark.parametrize(
