@@ -21,7 +21,7 @@ from experiments.models import size_of
 from experiments.modules.batches import BatchError, Split, largest_fitting, split_batch
 from experiments.modules.recipe import Recipe
 from experiments.restart.resume import LAST, NameFit, Resume, WholeCheckpoints, metrics_of, note_done
-from experiments.settings import world_size
+from experiments.settings import options_of, world_size
 from experiments.zoo import OWN
 
 FIND = "find"
@@ -117,6 +117,7 @@ class Job:
             pin_memory=self.cfg.pin_memory,
             seed=self.cfg.seed,
             augment=_augment(augment, recipe),
+            **(options_of(self.cfg, "clip") if "clip" in self.cfg.model else {}),
             **(with_captions if captions else {}),
             **options,
         )

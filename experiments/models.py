@@ -13,8 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.data.base import ImageData
 from experiments.modules.recipe import Recipe
+from experiments.settings import options_of
 from experiments.tasks import CLASSIFY
 from experiments.tasks.base import task_of
+from experiments.tasks.video_families import VIDEO
 from experiments.zoo import ANY, OWN, Size, family_of, known_facts, pretraining_of, published_config
 
 OWN_KEYS = ("family", "timm_name", "image_size", "options", "recipe")
@@ -93,6 +95,8 @@ def _image_size_option(size: Size) -> dict[str, int]:
 
 def input_of(cfg: DictConfig) -> dict[str, Any]:
     """How the published weights of the config's model see an image: `mean`, `std`, `interpolation` and `crop_pct`."""
+    if cfg.model.family in VIDEO:
+        return {}  # the data has torchvision's constants
     config = resolve_data_config(pretrained_cfg=published_config(size_of(cfg).timm_name).to_dict())
     return {
         "mean": [float(value) for value in config["mean"]],
@@ -102,14 +106,15 @@ def input_of(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def count_gflops(model: nn.Module, in_chans: int, image_size: int) -> float:
-    """Count the floating-point operations of one image's forward pass, in units of 10^9 (a multiply-add is two).
+def count_gflops(model: nn.Module, in_chans: int, image_size: int, frames: int | None = None) -> float:
+    """Count the operations of one image's, or one clip's, forward pass, in units of 10^9 (a multiply-add is two).
 
     It runs on the meta device, so it costs no arithmetic, with attention spelled out, since torch's counter does
     not know every fused kernel.
     """
     ghost = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
-    image = torch.empty(1, in_chans, image_size, image_size, device="meta")
+    time = () if frames is None else (frames,)
+    image = torch.empty(1, in_chans, *time, image_size, image_size, device="meta")
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         ghost(image)
     return counter.get_total_flops() / 1e9
@@ -121,6 +126,7 @@ def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -
     task, facts = task_of(cfg), known_facts(cfg.model.family, size.timm_name)
     if task.name != CLASSIFY:
         facts.pop("published_top1", None)  # of another task
+    clip = options_of(cfg, "clip") if "clip" in cfg.model else {}
     decoder = {"decoder": cfg.task.decoder} if "decoder" in cfg.task else {}
     return {
         "name": f"{facts['family']} ({', '.join([size.timm_name, *decoder.values()])})",
@@ -139,7 +145,8 @@ def model_info(cfg: DictConfig, model: nn.Module, data: ImageData, phase: str) -
         "num_classes": data.num_classes,
         "image_size": size.image_size,
         "params": sum(parameter.numel() for parameter in model.parameters()),
-        "gflops_per_sample": count_gflops(model, data.in_chans, size.image_size),
+        "gflops_per_sample": count_gflops(model, data.in_chans, size.image_size, clip.get("frames")),
+        **({"clip": clip} if clip else {}),
     }
 
 

@@ -2,66 +2,16 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import timm
 
 from experiments.history import published_facts
 from experiments.report.inputs.run import TIMM
+from experiments.tasks.family import Family, Size
+from experiments.tasks.video_families import VIDEO
 
 SCALES = ("tiny", "small", "paper")
-
-
-@dataclass(frozen=True)
-class Size:
-    """One family at one scale.
-
-    Args:
-        timm_name: what `timm.create_model` is asked for.
-        image_size: side of the square input, in pixels.
-        options: further arguments of `timm.create_model`.
-    """
-
-    timm_name: str
-    image_size: int
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Family:
-    """One of the eight families.
-
-    Args:
-        name: the name that `model=` takes.
-        paper: title of the paper that introduced it.
-        year: year of that paper's first version.
-        arxiv: its arXiv identifier.
-        licence: licence of the weights that timm loads for the `paper` scale, as timm states it (an SPDX name).
-        pretraining: "supervised", "masked pixels", "masked tokens" or "image and text".
-        sizes: what stands for the family at each scale.
-        tasks: the tasks that it serves.
-    """
-
-    name: str
-    paper: str
-    year: int
-    arxiv: str
-    licence: str
-    pretraining: str
-    sizes: Mapping[str, Size]
-    tasks: frozenset[str] = frozenset({"classify", "segment"})
-
-    def size(self, scale: str) -> Size:
-        """What stands for the family at `scale`.
-
-        Raises:
-            ValueError: if there is no such scale.
-        """
-        if scale not in self.sizes:
-            raise ValueError(f"scale={scale} is not known for {self.name}; known: {', '.join(self.sizes)}")
-        return self.sizes[scale]
-
 
 # Licences: timm's configs and the cards of its weights on the Hugging Face hub agree on all eight (looked up by the names
 # below). They are timm's word: BEiT's authors publish under MIT (microsoft/unilm), MAE's code and weights are not for
@@ -186,6 +136,8 @@ _FAMILIES = (
 )
 
 ZOO: Mapping[str, Family] = {family.name: family for family in _FAMILIES}
+ALL: Mapping[str, Family] = {**ZOO, **VIDEO}
+"""Those of action recognition too."""
 ANY = TIMM
 """What `model=` is called for the models that the study does not list."""
 OWN = "own"
@@ -207,9 +159,9 @@ def family_of(name: str) -> Family:
         >>> family_of("mae").year
         2021
     """
-    if name not in ZOO:
-        raise ValueError(f"model={name} is not one of the study's families: {', '.join(ZOO)}")
-    return ZOO[name]
+    if name not in ALL:
+        raise ValueError(f"model={name} is not one of the study's families: {', '.join(ALL)}")
+    return ALL[name]
 
 
 def pretraining_of(name: str) -> str:
@@ -253,7 +205,7 @@ def known_facts(family_name: str, timm_name: str) -> dict[str, Any]:
         >>> known_facts("resnet", "resnet50")["year"], known_facts("timm", "test_vit2")
         (2015, {'family': 'vision_transformer', 'licence': 'apache-2.0'})
     """
-    own = ZOO.get(family_name)
+    own = ALL.get(family_name)
     published = published_facts(timm_name)
     if own is not None and _architecture(timm_name) in {_architecture(size.timm_name) for size in own.sizes.values()}:
         facts = {"year": own.year, "paper": own.paper, "arxiv": own.arxiv, "licence": own.licence}

@@ -22,6 +22,10 @@ def build(job: Job, data: ImageData, recipe: Recipe | None = None) -> nn.Module:
         from experiments.tasks.segmentation import build_segmenter
 
         return build_segmenter(job.cfg, **options)
+    if job.cfg.task.name == "action":
+        from experiments.tasks.video import build_video
+
+        return build_video(job.cfg, num_classes=data.num_classes)
     return build_model(job.cfg, **options)
 
 
@@ -43,6 +47,11 @@ def build_from(
     if job.cfg.task.name == CLASSIFY and job.cfg.pretrained:
         with published():
             return build_model(job.cfg, in_chans=data.in_chans, num_classes=data.num_classes, recipe=recipe, pretrained=True)
+    if job.cfg.task.name == "action" and job.cfg.pretrained:
+        raise WeightsError(
+            "pretrained=true is for timm's models, and a video model is torchvision's: get its file of weights, whose "
+            "address is in torchvision.models.video, and give it as checkpoint=FILE."
+        )
     model = build(job, data, recipe)
     if job.cfg.task.name == "segment" and (weights is None or weights.info.get("task", CLASSIFY) == CLASSIFY):
         from experiments.tasks.segmentation import load_encoder

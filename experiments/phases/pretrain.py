@@ -11,6 +11,7 @@ from experiments.job import Job, Outcome
 from experiments.models import build_model, compile_model, model_info
 from experiments.modules.classifier import Classifier
 from experiments.modules.recipe import Recipe
+from experiments.phases.build import build
 from experiments.phases.own import is_own, train_own
 from experiments.settings import options_of, recipe_of, settings_of
 from experiments.tasks.base import of_pretraining
@@ -38,11 +39,10 @@ def pretrain(job: Job) -> Outcome:
     data = job.data(recipe, "pretrain", captions=pretraining == "image and text")
     if supervised:
         need_classes(data)
-    model = build_model(
-        job.cfg,
-        in_chans=data.in_chans,
-        num_classes=data.num_classes if supervised else 0,
-        recipe=recipe,
+    model = (
+        build(job, data, recipe)
+        if supervised
+        else build_model(job.cfg, in_chans=data.in_chans, num_classes=0, recipe=recipe)
     )
     info = model_info(job.cfg, model, data, "pretrain") | settings_of(job.cfg, "pretrain")
     tokenizer = None if supervised else _tokenizer(job, model)

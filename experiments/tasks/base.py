@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.command_line import CONF
 from experiments.tasks import CLASSIFY
-from experiments.zoo import ANY, OWN, ZOO
+from experiments.zoo import ALL, ANY, OWN
 
 
 class TaskError(ValueError):
@@ -65,7 +65,7 @@ def tasks_of_model(name: str) -> frozenset[str]:
     """The tasks that `model=name` serves; a module of the user's own serves what its user makes of it."""
     if name == OWN:
         return frozenset(TASKS)
-    return frozenset({CLASSIFY, "segment"}) if name == ANY else ZOO[name].tasks
+    return frozenset({CLASSIFY, "segment"}) if name == ANY else ALL[name].tasks
 
 
 def tasks_of_data(target: str) -> frozenset[str]:
@@ -85,7 +85,7 @@ def check_combination(cfg: DictConfig) -> None:
     if phase not in task.phases:
         raise TaskError(f"task={task.name} has no phase={phase}; it has {', '.join(sorted(task.phases))}.")
     if task.name not in tasks_of_model(cfg.model.family):
-        models = [name for name in _options("model") if name in (ANY, OWN) or name in ZOO]
+        models = [name for name in _options("model") if name in (ANY, OWN) or name in ALL]
         serving = [name for name in models if task.name in tasks_of_model(name)]
         raise TaskError(_refused(f"model={cfg.model.family}", tasks_of_model(cfg.model.family), task, "model", serving))
     if task.name not in tasks_of_data(cfg.data._target_):

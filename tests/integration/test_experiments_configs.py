@@ -24,7 +24,7 @@ from experiments.models import build_model, count_gflops, model_info, size_of
 from experiments.modules.recipe import Recipe
 from experiments.phases.pretrain import self_supervised
 from experiments.settings import options_of, recipe_of
-from experiments.zoo import SCALES, ZOO
+from experiments.zoo import ALL, SCALES, ZOO
 from lightning_watt import WattCallback
 from tests.integration.study import composed, options
 
@@ -34,6 +34,8 @@ REQUIRED = {
     "data=image_folder": ["data.root=somewhere"],
     "data=image_text": ["data.root=somewhere"],
     "data=webdataset": ["data.root=somewhere"],
+    "data=mask_folder": ["data.root=somewhere"],
+    "data=video_folder": ["data.root=somewhere"],
     "data=own": ["data._target_=package.Data"],
     "model=own": ["model._target_=package.Net", "data._target_=package.Data"],
     "model=timm": ["model.timm_name=resnet18"],
@@ -52,7 +54,7 @@ def test_option_composes(group: str, option: str) -> None:
 
 def test_groups_hold_the_contract() -> None:
     assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "hydra"}
-    assert options("model") == sorted([*ZOO, "own", "timm"])
+    assert options("model") == sorted([*ALL, "own", "timm"])
     assert options("scale") == sorted(SCALES)
     assert set(options("phase")) == {"pretrain", "finetune", "inference", "lifecycle", "project"}
     assert set(options("data")) >= {"digits", "fashion_mnist", "cifar10", "emoji", "image_folder"}

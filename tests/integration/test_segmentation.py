@@ -211,7 +211,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path) -> None:
     Image.new("RGB", (40, 40)).save(masks / "001.png")
     (masks / "002.png").unlink()
     (masks / "003.png").write_text("no picture")
-    with pytest.warns(UserWarning, match="were left out"):
+    with pytest.warns(UserWarning, match="left out"):
         data = folder(tmp_path)
     assert data.left_out == {
         "the mask has another size than its picture": 1,

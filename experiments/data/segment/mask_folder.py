@@ -131,7 +131,7 @@ class MaskFolders(ImageData):
                 found.append(pair)
         for why, names in wrong.items():
             self.left_out[why] = self.left_out.get(why, 0) + len(names)
-            warnings.warn(f"{self.name}, {part}: {len(names)} pairs were left out: {why} ({_listed(names)}).", stacklevel=2)
+            warnings.warn(f"{self.name}, {part}: {len(names)} left out: {why} ({_listed(names)}).", stacklevel=2)
         if not found:
             raise self._missing(self.root / self.layout.folder / part)
         masks = self._set(found, self._plain())

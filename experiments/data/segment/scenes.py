@@ -45,7 +45,7 @@ class EmojiScenes(EmojiData):
         _, pictures, labels = self.read(min(self.resized, BITMAP_SIZE))
         known, test = stratified_split(labels, TEST_SHARE, SPLIT_SEED)
         kept, held_out = (known[part] for part in stratified_split(labels[known], self.val_share, self.seed))
-        photos = F.interpolate(_photographs(), scale_factor=PHOTO_HEIGHT / _photographs().shape[-2], mode="area")
+        photos = photographs()
 
         def part(rows: torch.Tensor, *, fixed: bool) -> SceneSet:
             half = photos.chunk(2, dim=-1)[fixed]
@@ -112,7 +112,7 @@ class Scenes:
             index = first if slot == 0 else (place[:, 3] * len(self.labels)).long()
             size = SIZES[0] + (SIZES[1] - SIZES[0]) * place[:, 0]
             centre = (2 * place[:, 1:3] - 1) * (1 - size / 2).unsqueeze(1)  # of what is drawn, half at least is inside
-            layer = _moved(self.pictures[index], 1 / size, -centre / size.unsqueeze(1), self.side)
+            layer = moved(self.pictures[index], 1 / size, -centre / size.unsqueeze(1), self.side)
             if slot:
                 layer = layer * (chance < SHOWN).view(-1, 1, 1, 1)
             opacity = layer[:, 3:]
@@ -128,7 +128,7 @@ class Scenes:
         aspect = photos.shape[-2] / photos.shape[-1]
         size = 0.4 + 0.6 * draws[:, 1]  # of the part, as a share of the photograph's height, or of its width if that is less
         sizes = torch.stack([size * min(aspect, 1), size * min(1 / aspect, 1)], 1)
-        return _moved(photos, sizes, (2 * draws[:, 2:4] - 1) * (1 - sizes), self.side)
+        return moved(photos, sizes, (2 * draws[:, 2:4] - 1) * (1 - sizes), self.side)
 
 
 class SceneSet(Dataset):
@@ -158,21 +158,28 @@ class SceneSet(Dataset):
         return self.scenes.compose(torch.tensor(indices), torch.stack(draws))
 
 
-def _moved(images: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, side: int) -> torch.Tensor:
-    """Each image at another scale and place; what lies outside of it is zero.
+def moved(
+    images: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, side: int, *, angle: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Each image at another scale and place, and turned; what lies outside of it is zero.
 
     Args:
         images: (batch, channels, height, width).
         scale: from the result's coordinates in [-1, 1] to the image's, (batch,) or (batch, 2) for x and y.
         shift: what is added to them, (batch, 2).
         side: of the result, in pixels.
+        angle: by which it is turned clockwise, in radians, (batch,); None: not at all.
     """
     scale = scale if scale.dim() == 2 else scale.unsqueeze(1).expand(-1, 2)
     theta = torch.cat([torch.diag_embed(scale), shift.unsqueeze(2)], dim=2)
+    if angle is not None:
+        rows = [torch.stack([angle.cos(), angle.sin()], 1), torch.stack([-angle.sin(), angle.cos()], 1)]
+        theta = torch.stack(rows, 1) @ theta
     grid = F.affine_grid(theta, [len(images), images.shape[1], side, side], align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def _photographs() -> torch.Tensor:
-    """scikit-learn's sample photographs in [0, 1], (2, 3, 427, 640)."""
-    return torch.stack([torch.tensor(image).permute(2, 0, 1).float() / 255 for image in load_sample_images().images])
+def photographs() -> torch.Tensor:
+    """scikit-learn's sample photographs in [0, 1], made smaller: (2, 3, 128, 191)."""
+    images = torch.stack([torch.tensor(image).permute(2, 0, 1).float() / 255 for image in load_sample_images().images])
+    return F.interpolate(images, scale_factor=PHOTO_HEIGHT / images.shape[-2], mode="area")

@@ -1,0 +1,1 @@
+"""Videos: decoded with PyAV, clip by clip."""
