@@ -102,12 +102,16 @@ def _refused(what: str, serves: Iterable[str], task: Task, group: str, serving: 
 
 def _data_for(task: Task) -> list[str]:
     """The options of `data=` that serve a task."""
-    found = []
-    for name in _options("data"):
-        config = OmegaConf.load(CONF / "data" / f"{name}.yaml")
-        if OmegaConf.is_missing(config, "_target_") or task.name in tasks_of_data(config._target_):
-            found.append(name)
-    return found
+    targets = {name: _target(name) for name in _options("data")}
+    return [name for name, target in targets.items() if target is None or task.name in tasks_of_data(target)]
+
+
+def _target(name: str) -> str | None:
+    """The data module of an option of `data=`, its own or that of the option it begins with; None: the user's to name."""
+    config = OmegaConf.load(CONF / "data" / f"{name}.yaml")
+    if OmegaConf.is_missing(config, "_target_"):
+        return None
+    return config["_target_"] if "_target_" in config else _target(config["defaults"][0])
 
 
 def _options(group: str) -> list[str]:

@@ -12,7 +12,7 @@ from experiments.data.emoji import BITMAP_SIZE, SPLIT_SEED, TEST_SHARE, EmojiDat
 
 IGNORED = 255  # the label of pixels that count for nothing, as PASCAL VOC marks the edges of things
 EDGE = (0.25, 0.75)  # opacities between which a pixel is an edge
-SIZES = (0.35, 0.8)  # sides of the emoji, as shares of the picture's
+SIZES = (0.5, 1.0)  # sides of the emoji, as shares of the picture's
 SHOWN = 0.6  # chance of each emoji after the first
 PHOTO_HEIGHT = 128  # the photographs are kept so small that putting pictures together is cheap
 
