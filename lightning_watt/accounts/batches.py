@@ -80,7 +80,7 @@ class BatchEnergy:
         self._batch_from = at
         used = [int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True)]
         edges = math.sqrt(sum(e**2 for e in (*at.edge_uj, *start.edge_uj)))
-        boundary = beyond_uj(edges, sum(used), self._likely_uj(start, at))
+        boundary = beyond_uj(edges, sum(used), self._likely_uj(start, at)) + max(0.0, at.gap_uj - start.gap_uj)
         gain = sum(share * uj for share, uj in zip(gains, used, strict=True))
         row = BatchRow(
             end.account.stage,

@@ -44,7 +44,7 @@ class Usage:
         ns: nanoseconds.
         batches: batches that ended meanwhile.
         samples: samples in those batches; 0 if those of any are not known.
-        edge_variance: squared microjoules that may lie on the wrong side of the edges.
+        edge_variance: squared microjoules that may lie on the wrong side of the edges, or were lost in gaps.
 
     Example:
         >>> (Usage({"gpu0": 3}, ns=1) + Usage({"gpu0": 4, "cpu0": 1})).total_uj
@@ -90,6 +90,7 @@ class Point(NamedTuple):
         edge_uj: how far each may be off at this point, microjoules.
         batches: batches so far.
         samples: samples so far.
+        gap_uj: microjoules of all gaps so far.
     """
 
     t_ns: int
@@ -97,6 +98,7 @@ class Point(NamedTuple):
     edge_uj: Sequence[float]
     batches: int
     samples: int
+    gap_uj: float = 0.0
 
     @property
     def edge_variance(self) -> float:
@@ -122,6 +124,7 @@ class Ledger:
         # Running sums, so that a row of a run of a thousand epochs costs no more than one of the first epoch.
         self._stages: dict[str, Usage] = {}
         self._since: dict[Account, Usage] | None = None  # None while nobody takes it
+        self._lost_uj: dict[str, float] = {}  # gaps by stage
         self._account: Account | None = None
         self._at: Point | None = None
 
@@ -160,7 +163,15 @@ class Ledger:
         pairs = zip(self.labels, at.energy_uj, before.energy_uj, strict=True)
         uj = {label: int(now_uj) - int(was_uj) for label, now_uj, was_uj in pairs}
         batches, samples = at.batches - before.batches, at.samples - before.samples
-        self.add(self._account, Usage(uj, at.t_ns - before.t_ns, batches, samples))
+        self.add(self._account, Usage(uj, at.t_ns - before.t_ns, batches, samples, self._lose(at.gap_uj - before.gap_uj)))
+
+    def _lose(self, uj: float) -> float:
+        """Squared microjoules that some more of a gap adds to the stage's, whose gaps add up before they are squared."""
+        if uj <= 0 or self._account is None:
+            return 0.0
+        before = self._lost_uj.get(self._account.stage, 0.0)
+        self._lost_uj[self._account.stage] = before + uj
+        return (before + uj) ** 2 - before**2
 
     def add(self, account: Account, usage: Usage) -> None:
         """Charge what was used to an account."""

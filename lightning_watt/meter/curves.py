@@ -68,6 +68,7 @@ class Curves:
         self.timelines = [Timeline(device) for device in devices]
         self.started_ns = 0
         self._left_out: set[str] = set()
+        self._found: list[tuple[int, Gap]] = []  # when each gap ended, which a reading told
         self._failed = complaints.failed = {}
 
     def begin(self, t_ns: int) -> None:
@@ -117,6 +118,7 @@ class Curves:
         self._failed.pop(reading.label, None)
         if step is not None and step.gap is not None:
             gap = step.gap
+            self._found.append((reading.t_ns, gap))
             self.complaints.once(
                 f"gap {gap.device}",
                 f"{gap.device}: {gap.why}; {gap.joules:.4g} J were charged for {gap.seconds:.3g} s by the power nearest to "
@@ -147,6 +149,7 @@ class Curves:
             power_w = tick_j / line.tick_s if line.tick_s else line.power_w
             label, joules = line.device.label, unread_s * power_w
             self._gaps.append(Gap(device=label, seconds=unread_s, joules=joules, why=NOT_TO_THE_END))
+            self._found.append((t_ns, self._gaps[-1]))
             if self.answers(line):  # otherwise it has been told that its energy is missing
                 self.complaints.once(
                     f"end {label}",
@@ -194,6 +197,18 @@ class Curves:
             ahead = np.stack([line.ahead_uj_at(times) for line in self.timelines], axis=1)
             energy, edge = energy + ahead, edge + ahead
         return energy, edge
+
+    def gaps_uj(self, marks: Sequence[Mark[Any]]) -> NDArray[np.float64]:
+        """Microjoules of gaps until each of some marks, beside what is in its edge; of one that it lies in, a share."""
+        times = np.asarray([mark.t_ns for mark in marks], dtype=np.int64)
+        lost = np.zeros(len(times))
+        if self._found:
+            standing = frozenset(self._gaps)
+            self._found = [(end_ns, gap) for end_ns, gap in self._found if gap in standing]
+        for end_ns, gap in self._found:
+            left_s = np.maximum(end_ns - times, 0) / NS_PER_S
+            lost += gap.beyond_edges_j * UJ_PER_J * np.clip(1 - left_s / max(gap.seconds, 1 / NS_PER_S), 0, 1)
+        return lost
 
 
 def _patience_ns(line: Timeline) -> int:

@@ -37,6 +37,7 @@ class Mark(msgspec.Struct, Generic[Payload], eq=False):
         event: the device's event whose completion is the moment; None once that is known, and on a host mark.
         energy_uj: microjoules since the meter began, one value a device in the meter's order; None until settled.
         edge_uj: how far off each may be because the moment lies between two known points, microjoules.
+        gap_uj: microjoules of all gaps until the moment, which were charged and are uncertain.
     """
 
     t_ns: int
@@ -44,6 +45,7 @@ class Mark(msgspec.Struct, Generic[Payload], eq=False):
     event: Any = None
     energy_uj: NDArray[np.int64] | None = None
     edge_uj: NDArray[np.float64] | None = None
+    gap_uj: float = 0.0
 
 
 Waiting = deque[Any]

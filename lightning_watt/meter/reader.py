@@ -333,9 +333,10 @@ class Measurement:
             ready.append(Mark(frontier, None))
         if ready:
             energy, edge = self.curves.energies(ready, goes_on=everything and wait)
+            lost = self.curves.gaps_uj(ready)
             with self._settled:
                 for row, mark in enumerate(ready):
-                    mark.edge_uj = edge[row]
+                    mark.edge_uj, mark.gap_uj = edge[row], float(lost[row])
                     mark.energy_uj = energy[row]
                 self._settled.notify_all()
         if self._listener is not None:

@@ -139,7 +139,7 @@ class Window:
     @property
     def by_device(self) -> dict[str, float]:
         """Joules by device label; a device that was never read is not in it, because nothing is known of it."""
-        used, _ = self._settled()
+        used, *_ = self._settled()
         known = {device.label for device in self._meter.answered}
         labels = [device.label for device in self._meter.devices]
         return {label: int(uj) / UJ_PER_J for label, uj in zip(labels, used, strict=True) if label in known}
@@ -147,7 +147,7 @@ class Window:
     @property
     def joules(self) -> float:
         """Joules over all devices."""
-        used, _ = self._settled()
+        used, *_ = self._settled()
         return int(used.sum()) / UJ_PER_J
 
     @property
@@ -157,12 +157,14 @@ class Window:
 
     @property
     def boundary_j(self) -> float:
-        """Joules that may lie on the wrong side of the edges; both edges and all devices in squares.
+        """Joules that may lie on the wrong side of the edges, both edges and all devices in squares; and all gaps between.
 
-        At most what was used: or, in a window that seems to have used less than others, what may have been missed in it.
+        An edge's are at most what was used: or, in a window that seems to have used less than others, what may have been
+        missed in it.
         """
-        used_uj, edge_uj = self._settled()
-        return beyond_uj(math.sqrt(float((edge_uj**2).sum())), float(used_uj.sum()), self._likely_uj()) / UJ_PER_J
+        used_uj, edge_uj, lost_uj = self._settled()
+        edges_uj = beyond_uj(math.sqrt(float((edge_uj**2).sum())), float(used_uj.sum()), self._likely_uj())
+        return (edges_uj + lost_uj) / UJ_PER_J
 
     @property
     def gain_j(self) -> float:
@@ -191,8 +193,8 @@ class Window:
         began_uj = total.start_mark.energy_uj
         return share * float((end.energy_uj - (0 if began_uj is None else began_uj)).sum())
 
-    def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Microjoules used by each device, and both edges' uncertainties; waits until the counters have passed the end."""
+    def _settled(self) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+        """Microjoules used by each device, of both edges, and of gaps; waits until the counters have passed the end."""
         first = self.start_mark
         last = self.end_mark or self._meter.mark()
         for mark in (first, last):
@@ -208,4 +210,5 @@ class Window:
         assert last.energy_uj is not None
         assert first.edge_uj is not None
         assert last.edge_uj is not None
-        return last.energy_uj - first.energy_uj, np.concatenate([first.edge_uj, last.edge_uj])
+        lost_uj = max(0.0, last.gap_uj - first.gap_uj)  # a gap goes when its counter returns
+        return last.energy_uj - first.energy_uj, np.concatenate([first.edge_uj, last.edge_uj]), lost_uj

@@ -9,8 +9,8 @@ from lightning_watt.accounts.ledger import Account, Point
 TRAIN, VALIDATE = Account("train", 2), Account("validate", 2)
 
 
-def at(seconds: float, joules: float, edge_j: float = 0.0) -> Point:
-    return Point(round(seconds * 1e9), [round(joules * 1e6)], [edge_j * 1e6], 0, 0)
+def at(seconds: float, joules: float, edge_j: float = 0.0, gap_j: float = 0.0) -> Point:
+    return Point(round(seconds * 1e9), [round(joules * 1e6)], [edge_j * 1e6], 0, 0, gap_j * 1e6)
 
 
 def test_batches_lie_end_to_end():
@@ -39,6 +39,15 @@ def test_uncertainty_is_edges_and_gain_and_at_most_the_batch(edge_j, gain, state
     book.enter(TRAIN, at(0, 0, edge_j))
     book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(1, 10, edge_j), [gain])
     assert book.take_rows()[0].uncertainty_j == pytest.approx(stated)
+
+
+def test_a_gap_within_a_batch_is_in_its_uncertainty():
+    book = BatchEnergy()
+    book.enter(TRAIN, at(0, 0))
+    book.end_batch(BatchEnd(TRAIN, 0, 1, 8), at(1, 10), [0.0])
+    book.end_batch(BatchEnd(TRAIN, 1, 2, 16), at(2, 20, gap_j=7), [0.0])
+    book.end_batch(BatchEnd(TRAIN, 2, 3, 24), at(3, 30, gap_j=7), [0.0])
+    assert [row.uncertainty_j for row in book.take_rows()] == pytest.approx([0, 7, 0])
 
 
 def test_a_batch_that_seems_to_have_used_nothing_may_have_used_what_others_do():

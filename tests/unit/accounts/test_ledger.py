@@ -254,3 +254,15 @@ def test_the_running_sums_are_the_sums_of_the_accounts():
         assert usage == sum((own for account, own in ledger.accounts.items() if account.stage == stage), Usage())
     assert (ledger.total_uj, ledger.ns) == (2 * 1000, 2 * 100)
     assert ledger.by_device() == {"gpu0": 1800, "gpu1": 100, "gpu9": 100}
+
+
+def test_a_gap_is_in_the_uncertainty_of_the_stages_in_which_it_lies_as_a_sum():
+    """Of 70 µJ that were lost, 40 lie in the training, charged in two parts; what its edges say is beside them, squared."""
+    ledger = Ledger()
+    ledger.open(["gpu0"], Account("train", 0), Point(0, [0], [3.0], 0, 0))
+    ledger.charge(Point(10, [100], [0.0], 0, 0, 10.0))
+    ledger.switch(Account("validate", 0), Point(20, [200], [0.0], 0, 0, 40.0))
+    ledger.switch(Account("train", 1), Point(30, [300], [0.0], 0, 0, 70.0))
+    ledger.close(Point(40, [400], [0.0], 0, 0, 0.0))  # the counter has come back
+    stages = ledger.by_stage()
+    assert (stages["train"].edge_variance, stages["validate"].edge_variance) == (3.0**2 + 40.0**2, 30.0**2)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import pytest
+
 from lightning_watt.meter.curves import Complaints, Curves
+from lightning_watt.meter.marks import Mark
 from lightning_watt.sources.base import Device, Failure, Reading
 
 S = 1_000_000_000
@@ -39,3 +42,22 @@ def test_a_device_that_is_known_to_be_slow_is_waited_for_and_one_that_stands_is_
     assert curves.frontier_ns(29 * S) == 9 * S
     curves.take(Reading("gpu0", 34 * S, 34 * 100_000_000), ["gpu0", "wall0"], nullcontext())
     assert curves.frontier_ns(34 * S) == 34 * S  # three of its periods are over
+
+
+def test_what_a_gap_comes_to_lies_between_its_ends_and_goes_with_it():
+    """A counter of 100 W starts over between the 3rd and the 4th second, and what it had told by then comes back later."""
+    curves = Curves(DEVICES[:1], Complaints(), [])
+
+    def read(second: int, joules: int) -> None:
+        curves.take(Reading("gpu0", second * S, joules * 1_000_000), ["gpu0"], nullcontext())
+
+    def gaps_j(*seconds: float) -> list[float]:
+        return [uj / 1e6 for uj in curves.gaps_uj([Mark(round(second * S), None) for second in seconds])]
+
+    for second in (1, 2, 3):
+        read(second, 1000 + 100 * second)
+    assert gaps_j(1, 3) == [0, 0]
+    read(4, 10)
+    assert gaps_j(2, 3, 3.5, 4, 9) == pytest.approx([0, 0, 50, 100, 100])
+    read(5, 1500)
+    assert gaps_j(3, 4, 5) == [0, 0, 0]

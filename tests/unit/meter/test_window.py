@@ -96,3 +96,21 @@ def test_what_a_board_used_before_the_run_is_not_what_a_short_run_may_have_misse
         clock.run_for(seconds)
     assert abs(meter.joules - 300 * meter.total.seconds) <= meter.total.boundary_j + 0.01 * meter.joules
     assert meter.total.boundary_j <= 1.75 * meter.joules
+
+
+def test_a_gap_within_a_window_is_in_its_uncertainty_and_in_no_other_window():
+    """A counter of 100 W that starts over in the second window, in which nobody knows what was used."""
+    clock = FakeClock()
+    lost_ns = 15 * 1_000_000_000
+    source = ScriptedSource(lambda ns: 10**12 + ns // 10 if ns < lost_ns else (ns - lost_ns) // 10)
+    with EnergyMeter(sources=[source], clock=clock) as meter:
+        windows = []
+        for name in ("before", "meanwhile", "after"):
+            with meter.window(name) as window:
+                clock.sleep(10)
+                windows.append(window)
+            meter.wait_for(window.end_mark)
+        [gap] = meter.gaps
+        assert gap.joules > 50
+        assert [window.boundary_j > gap.joules for window in windows] == [False, True, False]
+        assert windows[1].uncertainty_j > gap.joules
