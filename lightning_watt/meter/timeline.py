@@ -275,7 +275,7 @@ class Timeline:
         # What lies before the run is not the run's own.
         seconds = min(seconds, (int(times[longest + 1]) - (self.began_ns or 0)) / NS_PER_S)
         joules = seconds * float(watts[longest] + watts[longest + 1]) / 2
-        return Gap(device=self.device.label, seconds=seconds, joules=joules, why=SILENT) if seconds > 0 else None
+        return Gap(device=self.device.label, seconds=seconds, joules=joules, why=SILENT) if joules > 0 else None
 
     def _is_asleep(self) -> bool:
         """Whether the device has shown its power since the last reading, and that it draws none."""

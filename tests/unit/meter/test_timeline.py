@@ -188,6 +188,13 @@ def readings(draw) -> list[Reading]:
     return found
 
 
+def test_nothing_that_was_charged_is_no_gap():
+    line = Timeline(Device("gpu0", "a board", "GPU-0", "test", always_draws=False))
+    line.add(Reading("gpu0", 0, 1000))
+    line.add(Reading("gpu0", 5 * S, 1000))
+    assert line.gaps == ()
+
+
 @given(readings(), st.booleans(), st.data())
 def test_the_curve_only_rises_hits_every_reading_and_charges_what_it_says(readings, always_draws, data):
     device = Device("gpu0", "a board", "GPU-0", "test", tick_s=0.1, max_power_w=800, always_draws=always_draws)
