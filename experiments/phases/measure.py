@@ -119,14 +119,17 @@ def repeat(
 ) -> tuple[dict[str, float], int, str]:
     """Go through the test set until the edges weigh little or the time is up; say which."""
     started = time.perf_counter()
-    passes = 1
+    passes, images = 1, 0
     while True:
         metrics = test_once(trainer, module, Repeated(loader, passes))
+        is_longer, images = stopwatch.images > images, stopwatch.images
         share, left = stopwatch.share, goal.max_seconds - (time.perf_counter() - started)
         weight = f"the edges weigh {share:.1%} of {stopwatch.joules:.4g} J in {stopwatch.seconds:.3g} s"
         wanted = passes if math.isinf(share) else goal.passes(passes, share, stopwatch.seconds)
         if wanted <= passes and not math.isinf(share):
             return metrics, passes, f"stopped by precision: {weight}, {goal.boundary_share:.1%} is asked for"
+        if not is_longer:
+            return metrics, passes, f"stopped by trainer.limit_test_batches: {weight}"
         affordable = int(left / (stopwatch.seconds / passes))
         if affordable <= passes:
             return metrics, passes, f"stopped by time, {goal.max_seconds:g} s: {weight}"
