@@ -138,7 +138,7 @@ class Measurement:
     @property
     def answered(self) -> tuple[Device, ...]:
         """The devices that have been read at least once."""
-        return tuple(line.device for line in self.curves.timelines if line.started and not line.is_late)
+        return tuple(line.device for line in self.curves.timelines if line.started and not line.is_late())
 
     def leave_out(self, labels: Collection[str]) -> None:
         """Do not read these devices. A source that has none left is closed."""

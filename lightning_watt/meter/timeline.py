@@ -88,15 +88,16 @@ class Timeline:
         """Whether there was a reading."""
         return bool(self._t)
 
-    @property
-    def is_late(self) -> bool:
-        """Whether there was one reading so far, and it came after the run had begun: nothing is known yet."""
-        return bool(self._t) and not self._stretches and self.began_ns is not None and self._t[0] - self.began_ns > READ_NS
+    def is_late(self, by_s: float = DEFAULT_TICK_S) -> bool:
+        """Whether there was one reading so far, and it came so long after the run had begun that nothing is known yet."""
+        if not self._t or self._stretches or self.began_ns is None:
+            return False
+        return self._t[0] - self.began_ns > nanoseconds(by_s)
 
     @property
     def frontier_ns(self) -> int:
         """The time up to which the energy is known."""
-        if self.is_late:
+        if self.is_late():
             return self.began_ns or 0
         return self._t[-1] if self._t else 0
 
@@ -160,7 +161,7 @@ class Timeline:
             self._evidence.interrupt()
         times, watts = self._shape(start, reading.t_ns)
         self._power_w, hole = step.power_w, self._hole(times, watts)
-        holes = [self._begin_late(start)] if self.is_late else []
+        holes = [self._begin_late(start)] if self.is_late(READ_NS / NS_PER_S) else []
         is_whole = hole is None and step.gap is None and not step.returned and bool(self._samples)
         is_whole = is_whole and reading.t_ns - self._samples[-1][0] < nanoseconds(HOLE_S)
         self._extend(times, watts, step.charge_uj, is_whole=is_whole)

@@ -356,11 +356,21 @@ def test_the_samples_tell_it_where_there_are_some():
 
 def test_nothing_is_known_before_the_second_reading_if_the_first_came_late():
     line = late_line((10.4, 1000))
-    assert line.is_late
+    assert line.is_late()
     assert line.frontier_ns == 10 * S  # nothing is settled yet, as if it had used nothing
     line.add(Reading("gpu0", 11 * S, 1100 * J))
-    assert not line.is_late
+    assert not line.is_late()
     assert line.frontier_ns == 11 * S
+
+
+def test_a_first_reading_that_came_a_little_late_is_known_at_once_and_what_was_before_is_charged():
+    """As of a source whose thread had to wait for the interpreter: what monitors it has a value after the first reading."""
+    line = late_line((10.05, 1000))
+    assert not line.is_late()
+    assert line.frontier_ns == round(10.05 * S)
+    line.add(Reading("gpu0", round(11.05 * S), 1200 * J))
+    assert joules_at(line, 10, 10.05, 11.05) == [0, 10, 210]
+    assert line.gaps == ()
 
 
 def test_a_first_reading_in_time_or_of_before_the_run_leaves_no_gap():
