@@ -12,7 +12,7 @@ def test_the_eight_families_in_the_studys_order() -> None:
     assert list(ZOO) == ["resnet", "efficientnet", "mobilenet", "vit", "swin", "beit", "mae", "clip"]
 
 
-@pytest.mark.parametrize("family", ZOO.values(), ids=str)
+@pytest.mark.parametrize("family", ZOO.values(), ids=list(ZOO))
 def test_every_scale_is_a_timm_model_and_its_licence_is_timms(family: object) -> None:
     for scale in SCALES:
         assert timm.is_model(family.size(scale).timm_name.split(".")[0])
