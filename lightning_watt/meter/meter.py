@@ -81,13 +81,7 @@ class EnergyMeter:
         self.complaints = Complaints()
         self.has_started = False
         self._is_open = False
-        self._new_run = partial(
-            Measurement,
-            interval_s=interval,
-            complaints=self.complaints,
-            gaps=self.gaps,
-            latest=lambda: self._run,
-        )
+        self._new_run = partial(Measurement, interval_s=interval, complaints=self.complaints, gaps=self.gaps)
         self._run: Measurement = self._new_run([], marker=self._marker, clock=EndingClock(clock))
         # The two halves of `mark`: what makes one, and where they wait; for one who notes thousands between start and stop.
         self.noting: tuple[Marker, Waiting] = self._run.noting()

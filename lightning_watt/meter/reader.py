@@ -72,7 +72,6 @@ class Measurement:
         marker: makes the marks.
         clock: the clock that its sources were opened with.
         complaints, gaps: the meter's, which stay over several runs.
-        latest: returns the meter's current measurement, whose sources a late thread of this one must not close.
 
     Attributes:
         curves: what it has read.
@@ -89,11 +88,10 @@ class Measurement:
         clock: EndingClock,
         complaints: Complaints,
         gaps: list[Gap],
-        latest: Callable[[], Measurement],
     ) -> None:
         self._opened = opened
         self.interval_s = min([interval_s, *(source.due_s for source, _ in opened)])
-        self._marker, self._clock, self._latest = marker, clock, latest
+        self._marker, self._clock = marker, clock
         self.curves = Curves([device for _, devices in opened for device in devices], complaints, gaps)
         self.complaints = complaints
         self.total: Window | None = None
@@ -297,12 +295,8 @@ class Measurement:
                     glance_at(source, labels)
 
     def _finish(self, opened: Opened, on_abandoned: Callable[[], None] | None, *, leaves: bool) -> None:
-        latest = self._latest()
-        # A driver that answers only now must not take a source away from the run that has opened it since.
-        held = [] if latest is self else [source for source, _ in latest._opened]
         for source, _ in opened:
-            if not any(source is other for other in held):
-                self._close(source)
+            self._close(source)
         if leaves and not self._given_up:
             try:
                 if on_abandoned is not None:

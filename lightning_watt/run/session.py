@@ -14,6 +14,7 @@ out what is to be logged, and writes the files. Log rows go back to the trainer'
 | `Session._lock` | ledger, other sessions, log spans, epochs, gaps, noted switches; no source is read while it is held |
 | two in `meter/reader.py` | timelines, the news of marks; taken alone or inside `Session._lock`, never around it |
 | one in `sources/discover.py` | whether a source was opened too late; taken alone |
+| two in `sources/door.py` | who holds which source; one of them for each source, while it is closed |
 | none | `ready`, `histograms`: the reader appends, the trainer removes; `news`: either sets it, in one step |
 | none | `tally`, `account`, the meter, `epochs.noted`: only the trainer's thread writes; `tally.is_plain` as `news` |
 

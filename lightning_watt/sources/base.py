@@ -184,8 +184,9 @@ class Failure:
 class EnergySource(Protocol):
     """Where energy readings come from.
 
-    A source is opened, read from one thread only, and closed; it may then be opened again. `open` raises
-    `SourceUnavailable`; `read` never raises for a device that fails, it returns a `Failure` for it.
+    A source is opened, read from one thread only, and closed; it may then be opened again. Where a driver
+    hangs beyond the end of a measurement, the next one opens it before that: `open` begins anew, and `close` comes once.
+    `open` raises `SourceUnavailable`; `read` never raises for a device that fails, it returns a `Failure` for it.
 
     Attributes:
         name: the source's name.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from lightning_watt.errors import ArgumentError, SourceUnavailable, log_safely, shown
 from lightning_watt.sources.base import CPU_SHARE, HOST_CLOCK, Clock, Device, EnergySource
-from lightning_watt.sources.door import AUTHOR, devices_of, let_go
+from lightning_watt.sources.door import AUTHOR, devices_of, let_go, take_up
 from lightning_watt.sources.estimate import EstimateSource
 from lightning_watt.sources.masks import GPU
 from lightning_watt.sources.nvml import NvmlSource
@@ -168,7 +168,7 @@ def _open_in_time(source: EnergySource, clock: Clock) -> list[Device]:
     def work() -> None:
         is_open = False
         try:
-            found = source.open(clock)
+            found = take_up(source, clock)
             is_open = True
             devices.extend(devices_of(source, found))
         except BaseException as error:  # noqa: BLE001 - reported below

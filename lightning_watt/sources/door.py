@@ -7,13 +7,16 @@ stamp its readings with another clock. Each reading is checked; what is no readi
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Real
 from typing import Any
 
 from lightning_watt.errors import SourceUnavailable, shown
+from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.sources.base import Clock, Device, EnergySource, Failure, Reading
 from lightning_watt.units import nanoseconds, seconds
 
@@ -29,6 +32,22 @@ MOST_TICK_S = 86_400.0
 MOST_GAIN = 1e6
 AUTHOR = "Report it to its author."
 CLOCK = "Stamp readings with the clock that `open` is given, `clock.now_ns()`, and not with `time.time_ns()`."
+
+
+def take_up(source: EnergySource, clock: Clock) -> Any:
+    """Open a source for one more measurement, which lets go of it with `let_go`.
+
+    Returns:
+        What its `open` returned.
+    """
+    hold = _holds.take(source)
+    try:
+        found = source.open(clock)
+    except BaseException:
+        let_go(source)  # which closes only what an earlier measurement has left open
+        raise
+    hold.is_open = True
+    return found
 
 
 def devices_of(source: EnergySource, found: Any) -> list[Device]:
@@ -95,14 +114,74 @@ def glance_at(source: EnergySource, labels: Collection[str]) -> None:
 
 
 def let_go(source: EnergySource) -> str:
-    """Close a source. Returns a sentence if that failed, otherwise an empty text."""
+    """Close a source, unless another measurement has it open. Returns a sentence if that failed, otherwise an empty text."""
     try:
-        source.close()
+        _holds.drop(source)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - as above; the others are still to be closed
         return f"{source.name} raised {shown(error)} when it was closed, and may still hold its driver. {AUTHOR}"
     return ""
+
+
+@dataclass
+class _Hold:
+    """A source, and how many measurements have it open or are opening it."""
+
+    source: EnergySource  # so that its `id` is nobody else's meanwhile
+    holders: int = 0
+    is_open: bool = False
+    closing: Any = field(default_factory=threading.RLock)
+
+
+class _Holds:
+    """Who has which source open. Only the last one that lets go of a source closes it.
+
+    A driver that hangs keeps a measurement's thread beyond its end, and the next one may have opened the same source by the
+    time that this thread lets go: a callback with `sources=[source]` in a second Trainer, for instance.
+    """
+
+    def __init__(self) -> None:
+        self._begin_anew()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """In a child: the parent's threads, which would let go, are not here."""
+        keep(self._holds)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may stop a meter in the middle of this
+        self._holds: dict[int, _Hold] = {}
+
+    def take(self, source: EnergySource) -> _Hold:
+        with self._lock:
+            hold = self._holds.setdefault(id(source), _Hold(source))
+            hold.holders += 1
+        with hold.closing:  # who is closing it just now has done so before it is opened again
+            return hold
+
+    def drop(self, source: EnergySource) -> None:
+        with self._lock:
+            hold = self._holds.get(id(source))
+        if hold is None:  # it was not taken up here
+            source.close()
+            return
+        with hold.closing:
+            with self._lock:
+                hold.holders -= 1
+                is_last = hold.holders == 0
+            try:
+                if is_last and hold.is_open:
+                    hold.is_open = False
+                    source.close()
+            finally:
+                with self._lock:
+                    if hold.holders == 0:
+                        self._holds.pop(id(source), None)
+
+
+_holds = _Holds()
 
 
 def _checked(one: Any, name: str, times_ns: tuple[int, int]) -> Reading | Failure:

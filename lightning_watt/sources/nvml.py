@@ -97,24 +97,25 @@ class NvmlSource:
             SourceUnavailable: no driver, no board, or none that could be opened.
             ValueError: `gpus` names a board that is not there; the message lists those that are.
         """
-        self._clock, self.left_out = clock, []
-        nvml = self._nvml = start(self.gpus)
+        self.left_out = []
+        nvml = start(self.gpus)
         try:
             chosen, self.left_out = choose(nvml, self.gpus, required=self.required)
             found = [_Board(nvml, board, clock, note, self.processes) for board, note in chosen]
             self.left_out += [board.reason for board in found if board.reason is not None]
-            self._boards = [board for board in found if board.reason is None]
-            self.due_s = min((board.due_s for board in self._boards), default=DUE_S)
+            boards = [board for board in found if board.reason is None]
+            if not boards:
+                raise self._no_board()
         except nvml.NVMLError as error:
-            self.close()
+            stop(nvml)
             why = f"The boards cannot be listed: {error}.{unmeasured(self.gpus)}"
             raise SourceUnavailable(self.name, why, remedy_for(error)) from error
         except BaseException:
-            self.close()
+            stop(nvml)
             raise
-        if not self._boards:
-            self.close()
-            raise self._no_board()
+        self.close()  # an earlier opening, whose reader hangs in the driver and has not let go of it yet
+        self._clock, self._nvml, self._boards = clock, nvml, boards
+        self.due_s = min(board.due_s for board in boards)
         if self.at_ticks:
             turn = Turn()
             for board in self._boards:

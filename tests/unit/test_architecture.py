@@ -56,7 +56,15 @@ DOORS: dict[str, set[str]] = {
 }
 """The outside libraries, and the rooms or modules that may import them."""
 
-THREADS = {"meter.latch", "meter.reader", "sources.discover", "distributed.nodes", "run.session", "record.remote"}
+THREADS = {
+    "meter.latch",
+    "meter.reader",
+    "sources.discover",
+    "sources.door",
+    "distributed.nodes",
+    "run.session",
+    "record.remote",
+}
 """The only modules with threads and locks; the table at the head of `run/session.py` says what guards what."""
 
 MAX_LINES = 350

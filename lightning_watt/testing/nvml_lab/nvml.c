@@ -109,6 +109,7 @@ static pthread_rwlock_t state_lock = PTHREAD_RWLOCK_INITIALIZER;
 static Scenario *scenario; /* set while `users` is above 0 */
 static unsigned users;
 static atomic_ulong generation; /* a call that slept through a shutdown must not use the old scenario */
+static _Thread_local int slept_through; /* and what its thread shuts down later is not the scenario of others */
 
 static atomic_ullong call_counts[FUNCTION_COUNT];
 static pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -174,7 +175,10 @@ static nvmlReturn_t faults(int function, const Faults *of, int64_t sleep_ns) {
         pthread_rwlock_unlock(&state_lock);
         sleep_for(sleep_ns);
         pthread_rwlock_rdlock(&state_lock);
-        if (!users || before != generation) return UNINITIALIZED;
+        if (!users || before != generation) {
+            slept_through = 1;
+            return UNINITIALIZED;
+        }
     }
     return code;
 }
@@ -263,6 +267,7 @@ static nvmlReturn_t leave_number(unsigned *into, int64_t number) {
 EXPORT nvmlReturn_t nvmlInitWithFlags(unsigned flags) {
     (void)flags;
     count_call(FN_nvmlInitWithFlags);
+    slept_through = 0;
     pthread_rwlock_wrlock(&state_lock);
     const char *path = getenv("NVML_LAB_SCENARIO");
     if (!users) {
@@ -288,7 +293,9 @@ EXPORT nvmlReturn_t nvmlShutdown(void) {
     SYSTEM_CALL(nvmlShutdown);
     leave(SUCCESS);
     pthread_rwlock_wrlock(&state_lock);
-    if (!users) return leave(UNINITIALIZED);
+    int is_over = slept_through;
+    slept_through = 0;
+    if (!users || is_over) return leave(UNINITIALIZED);
     if (--users == 0) {
         scenario_free(scenario);
         scenario = NULL;

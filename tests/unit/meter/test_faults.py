@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pynvml
 import pytest
 
 from lightning_watt import EnergyMeter
@@ -15,9 +16,12 @@ from lightning_watt.errors import WattError
 from lightning_watt.meter.curves import STALE_S
 from lightning_watt.meter.marks import Mark
 from lightning_watt.sources.base import Failure, Reading
+from lightning_watt.sources.nvml import NvmlSource
 from lightning_watt.testing import Board, Fault, constant
 from lightning_watt.testing.doubles import UNIX_NS, FakeClock, S, ScriptedSource
+from tests.unit.lab_boards import machine
 from tests.unit.meter.made import aged, on_all_boards, readers
+from tests.unit.opened_lab import refused
 
 ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 
@@ -106,6 +110,40 @@ def test_a_source_that_blocks_holds_up_neither_marks_nor_the_end(good_reads):
     for reader in readers():
         reader.join(10)
     assert source.closed_count == 1
+
+
+def test_a_reader_that_comes_back_late_takes_the_source_from_no_other_meter():
+    """Two Trainers with `sources=[source]`: the first's driver hangs beyond its end, and answers while the second runs."""
+    free, inside, late = threading.Event(), threading.Event(), []
+
+    class Hangs(NvmlSource):
+        def read(self):
+            if threading.current_thread() in late:
+                inside.set()
+                free.wait(30)
+            return super().read()
+
+    with machine(Board(power=constant(200), counter_ms=10)) as lab:
+        source = Hangs("all")
+        first = EnergyMeter(sources=[source]).start()
+        assert first.wait_for(first.mark())
+        late += readers()
+        first.ask()
+        assert inside.wait(10)
+        assert first.stop(limit_s=0.05) is False
+        with EnergyMeter(sources=[source]) as second:
+            start = second.mark()
+            assert second.wait_for(start)
+            free.set()
+            late[0].join(10)
+            assert not late[0].is_alive()
+            time.sleep(0.3)
+            end = second.mark()
+            assert second.wait_for(end)
+        truth = lab.true_joules(0, start.t_ns, end.t_ns)
+        assert int(end.energy_uj[0] - start.energy_uj[0]) / 1e6 == pytest.approx(truth, rel=0.1)
+        assert (second.gaps, list(second.complaints)) == ([], [])
+        refused(pynvml.NVML_ERROR_UNINITIALIZED, pynvml.nvmlDeviceGetCount)  # each opening has let go of NVML
 
 
 def test_a_restart_after_a_driver_that_hung_is_a_run_of_its_own():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 
 from lightning_watt.errors import SourceUnavailable
 from lightning_watt.sources.base import Device, Failure, Reading
-from lightning_watt.sources.door import BEHIND_NS, devices_of, let_go, readings_of
+from lightning_watt.sources.door import BEHIND_NS, devices_of, let_go, readings_of, take_up
 from lightning_watt.testing.doubles import UNIX_NS, FakeClock, S, ScriptedSource
 from tests.asked import asked_by_us
+from tests.unit.forking import in_a_child
 
 NOW = 5 * 3600 * S
 GOOD = Reading("gpu1", NOW, 7)
@@ -223,6 +225,74 @@ def test_closing_that_fails_is_a_sentence():
 
     assert let_go(ScriptedSource()) == ""
     assert "mine raised SystemExit(3) when it was closed" in let_go(Sticks(name="mine"))
+
+
+def test_the_last_that_lets_go_of_a_source_closes_it():
+    source, clock = ScriptedSource(), FakeClock()
+    for _ in range(2):
+        take_up(source, clock)
+    assert (let_go(source), source.closed_count) == ("", 0)
+    assert (let_go(source), source.closed_count) == ("", 1)
+    take_up(source, clock)
+    assert (let_go(source), source.closed_count) == ("", 2)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_one_that_cannot_be_opened_is_closed_only_if_an_earlier_measurement_left_it_open(held):
+    class Refuses(ScriptedSource):
+        def open(self, clock):
+            if self.open_count == held:
+                if held:
+                    let_go(self)  # the earlier one ends just now
+                raise OSError("no")
+            return super().open(clock)
+
+    source, clock = Refuses(), FakeClock()
+    if held:
+        take_up(source, clock)
+    with pytest.raises(OSError, match="no"):
+        take_up(source, clock)
+    assert source.closed_count == held
+
+
+def test_a_source_is_not_opened_while_another_thread_closes_it():
+    closing, go_on, order = threading.Event(), threading.Event(), []
+
+    class Slow(ScriptedSource):
+        def open(self, clock):
+            order.append("opens")
+            return super().open(clock)
+
+        def close(self):
+            closing.set()
+            go_on.wait(10)
+            order.append("closed")
+
+    source = Slow()
+    take_up(source, FakeClock())
+    threads = [threading.Thread(target=call) for call in (lambda: let_go(source), lambda: take_up(source, FakeClock()))]
+    threads[0].start()
+    assert closing.wait(10)
+    threads[1].start()
+    threads[1].join(0.05)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["opens", "closed", "opens"]
+
+
+def test_in_a_child_nothing_of_the_parents_is_held():
+    source = ScriptedSource()
+    take_up(source, FakeClock())
+
+    def again() -> list[int]:
+        take_up(source, FakeClock())
+        let_go(source)
+        return [source.closed_count]
+
+    assert in_a_child(again) == [1]
+    let_go(source)
+    assert source.closed_count == 1
 
 
 def test_the_users_own_interrupt_passes():

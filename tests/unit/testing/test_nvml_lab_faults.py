@@ -125,6 +125,30 @@ def test_a_call_can_hang_without_holding_up_the_others():
         assert time.monotonic_ns() - began_ns >= 20_000_000
 
 
+def test_who_slept_through_the_end_of_a_lab_shuts_down_no_later_one():
+    """A reader that comes back late closes its source, which was of the lab before."""
+    slow = Board(faults=[Fault("hang", function="nvmlDeviceGetTotalEnergyConsumption", delay_ms=300)])
+    go_on, codes = threading.Event(), []
+
+    def late(handle) -> None:
+        for call in (lambda: ENERGY(handle), lambda: go_on.wait(10), pynvml.nvmlShutdown):
+            try:
+                call()
+            except pynvml.NVMLError as error:
+                codes.append(error.value)
+
+    with opened(slow) as (lab, [h]):
+        thread = threading.Thread(target=late, args=(h,))
+        thread.start()
+        while lab.calls("nvmlDeviceGetTotalEnergyConsumption") == 0:
+            time.sleep(0.001)
+    with opened(Board()) as (_, [h]):
+        go_on.set()
+        thread.join(10)
+        assert codes == [pynvml.NVML_ERROR_UNINITIALIZED] * 2
+        assert ENERGY(h)
+
+
 def test_an_old_driver_lacks_functions():
     with opened(Board(), missing=["nvmlDeviceGetSamples", "nvmlDeviceGetFieldValues"]) as (_, [h]):
         refused(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND, pynvml.nvmlDeviceGetSamples, h, 0, 0)
