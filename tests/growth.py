@@ -36,6 +36,7 @@ from lightning_watt.run.totals import Place, node_report
 from lightning_watt.sam.score import Scoring
 from lightning_watt.sources import Device
 from lightning_watt.sources.estimate import EstimateSource
+from lightning_watt.units import UJ_PER_J
 
 SCORING = Scoring(5.0, 5.0, "kWh")
 DAY_S = 86_400
@@ -58,12 +59,12 @@ class Filled:
         self._t_ns, self._uj, self._batches, self._epoch = 0, [0] * boards, 0, 0
         self.session.ledger.open(list(self.session.devices), Account("train", 0), self._point())
 
-    def epochs(self, count: int) -> Filled:
-        """Go through some more epochs, a second for each stage."""
+    def epochs(self, count: int, stage_j: float = 300.0) -> Filled:
+        """Go through some more epochs, a second for each stage, in which each board uses `stage_j` joules."""
         for _ in range(count):
             for stage, then in (("train", ("validate", 0)), ("validate", ("train", 1))):
                 self._t_ns, self._batches = self._t_ns + 10**9, self._batches + 100
-                self._uj = [uj + 300_000_000 for uj in self._uj]
+                self._uj = [uj + round(stage_j * UJ_PER_J) for uj in self._uj]
                 account = Account(stage, self._epoch)
                 self.session.epochs.note(account, 0.5)
                 self.session.ledger.charge(self._point())
@@ -111,13 +112,23 @@ def _record(session: Session) -> bytes:
 
 
 def journal_bytes() -> list[str]:
-    """Bytes of a month's journal, one line a second, two boards, an epoch a minute."""
-    filled, writer, size = Filled(boards=2), LineWriter(), 0
-    for second in range(DAY_S):
-        if second % 60 == 0:
-            filled.epochs(1)
-        size += len(writer.to_line(filled.session.line()))
-    return [f"{size / 1e6:.1f} MB", f"{30 * size / 1e6:.0f} MB"]
+    """Bytes of the journal: a line a second, two boards of 300 W, an epoch a minute. Totals grow longer, and so do days."""
+    filled, writer = Filled(boards=2), LineWriter()
+
+    def day() -> int:
+        size = 0
+        for second in range(DAY_S):
+            if second % 60 == 0:
+                filled.epochs(1, stage_j=9_000.0)
+            line = filled.session.line()
+            line.interval_s = 1.0  # this session has no meter to say so
+            size += len(writer.to_line(line))
+        return size
+
+    first = day()
+    filled.epochs(28 * DAY_S // 60, stage_j=9_000.0)
+    last = day()
+    return [f"{first / 1e6:.1f} MB", f"{last / 1e6:.1f} MB", f"{(first + 29 * last) / 1e6:.0f} MB"]
 
 
 def nodes(count: int, epochs: int = 5) -> list[str]:
@@ -150,7 +161,7 @@ def nodes(count: int, epochs: int = 5) -> list[str]:
 
 
 def children(count: int, seconds: float = 20.0) -> list[str]:
-    """The reader's share of a CPU while the estimate looks at child processes."""
+    """The reader's share of a CPU while the estimate looks at child processes, at 400 of them every 15 seconds or so."""
     processes = [subprocess.Popen(["sleep", "1000"]) for _ in range(count)]
     try:
         with EnergyMeter(sources=[EstimateSource()]):
@@ -180,7 +191,12 @@ def main() -> None:
             tablefmt="github",
             disable_numparse=True,
         ),
-        tabulate([journal_bytes()], headers=["journal a day", "in 30 days"], tablefmt="github", disable_numparse=True),
+        tabulate(
+            [journal_bytes()],
+            headers=["journal, the first day", "the 30th", "at most in 30 days"],
+            tablefmt="github",
+            disable_numparse=True,
+        ),
         tabulate(
             [nodes(count) for count in (64, 256, 1024)],
             headers=[
@@ -194,7 +210,7 @@ def main() -> None:
             disable_numparse=True,
         ),
         tabulate(
-            [children(count) for count in (0, 400)],
+            [children(0), children(400, seconds=60.0)],
             headers=["child processes", "reader, estimate"],
             tablefmt="github",
             disable_numparse=True,
