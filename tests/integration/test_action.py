@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,16 @@ def test_a_clip_is_the_frames_that_were_asked_for(motions: Path) -> None:
     held = read_clip(file, Clip(12, 3), lambda places: places - 1)  # longer than the video
     assert torch.equal(held[:6], every[::3])
     assert torch.equal(held[6:], every[-1:].expand(6, -1, -1, -1))
+
+
+def test_decoding_starts_no_threads_of_its_own(motions: Path) -> None:
+    """The loader's workers are the threads; PyAV's default is a converter a frame, with a thread a core."""
+    file = motions / "train" / "left" / "000.mp4"
+    own, whole = time.thread_time(), time.process_time()
+    for _ in range(50):
+        read_clip(file, CLIP, lambda places: 0)
+    own, whole = time.thread_time() - own, time.process_time() - whole
+    assert whole < 1.05 * own
 
 
 def test_a_training_takes_a_random_clip_and_a_test_even_ones(motions: Path) -> None:

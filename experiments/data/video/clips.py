@@ -9,6 +9,7 @@ from typing import NamedTuple
 import av
 import torch
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from torch.utils.data import Dataset
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov")
@@ -88,10 +89,11 @@ def read_clip(file: Path, clip: Clip, start: Callable[[int], int]) -> torch.Tens
             if first:
                 container.seek(begins + int(first / rate / stream.time_base), stream=stream)
             found: dict[int, torch.Tensor] = {}
+            convert = VideoReformatter().reformat  # one for all frames: making one costs more than decoding a small frame
             for frame in container.decode(stream):
                 index = round((frame.pts - begins) * stream.time_base * rate) if frame.pts is not None else len(found)
                 if index in wanted:
-                    found[index] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                    found[index] = torch.from_numpy(convert(frame, format="rgb24", threads=1).to_ndarray())
                 if index >= wanted[-1]:
                     break
     except (FFmpegError, OSError, IndexError) as error:
