@@ -12,15 +12,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import center_crop
 
 Augment = Callable[[torch.Tensor], torch.Tensor]
+DIGITS = "data=digits needs nothing: it ships with scikit-learn."
 
 
 class DataMissingError(FileNotFoundError):
-    """The data is not on this machine; the message says where to get it and what needs nothing."""
+    """The data is not on this machine; the message says where to get it and what to take instead."""
 
-    def __init__(self, name: str, looked: str, remedy: str) -> None:
-        super().__init__(
-            f"data={name} was not found: looked in {looked}. {remedy} data=digits needs nothing: it ships with scikit-learn."
-        )
+    def __init__(self, name: str, looked: str, remedy: str, instead: str = DIGITS) -> None:
+        super().__init__(f"data={name} was not found: looked in {looked}. {remedy} {instead}")
 
 
 class ImageData(pl.LightningDataModule):

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import center_crop
 
-from experiments.data.base import Augment, DataMissingError, ImageData, stratified_split
+from experiments.data.base import DIGITS, Augment, DataMissingError, ImageData, stratified_split
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")  # Debian's fonts-noto-color-emoji
 NAMES = Path("/usr/share/unicode/emoji/emoji-test.txt")  # Debian's unicode-data
@@ -140,6 +140,7 @@ class EmojiData(ImageData):
     """
 
     name = "emoji"
+    instead = DIGITS  # what to take where there are no emoji
     in_chans = 3
     # Mean and deviation a channel of all 3,655 pictures of Noto Color Emoji 2.042, scaled to [0, 1], 32 px on white.
     default_mean = (0.8210, 0.7775, 0.7403)
@@ -204,9 +205,9 @@ class EmojiData(ImageData):
         """
         for path in (self.names_path, self.font_path):
             if not path.is_file():
-                raise DataMissingError(self.name, str(path), REMEDY)
+                raise DataMissingError(self.name, str(path), REMEDY, self.instead)
         if not (features.check("raqm") and features.check("fribidi")):
-            raise DataMissingError(self.name, "Pillow, for the text layout Raqm with FriBiDi", REMEDY)
+            raise DataMissingError(self.name, "Pillow, for the text layout Raqm with FriBiDi", REMEDY, self.instead)
         emoji = self._emoji()
         index = {name: label for label, name in enumerate(dict.fromkeys(map(self._class_of, emoji)))}
         pictures = draw_emoji([item.text for item in emoji], self.font_path, side).float() / 255

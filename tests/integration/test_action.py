@@ -165,6 +165,21 @@ def _write_one_frame(file: Path) -> None:
     _write(file, torch.zeros(1, 36, 36, 3, dtype=torch.uint8))
 
 
+def test_videos_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
+    make_motions(tmp_path / "videos", "digits", {"train": 1, "val": 1})
+    for number, file in enumerate(sorted((tmp_path / "videos" / "train").rglob("*.mp4"))):
+        if number:
+            _write_one_frame(file)
+        else:
+            file.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match=r"no video can be used.*: the file is empty; it has one frame only") as refused,
+    ):
+        folder(tmp_path / "videos")
+    assert users_error(refused.value)
+
+
 def test_a_video_that_breaks_later_gives_its_place_to_the_next(tmp_path: Path) -> None:
     make_motions(tmp_path / "videos", "digits", {"train": 3, "val": 1})
     data = folder(tmp_path / "videos")

@@ -220,6 +220,14 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path) -> None:
         "a file is no picture": 1,
     }
     assert len(data.train_set) + len(data.val_set) == 6
+    for mask in masks.iterdir():
+        Image.new("L", (80, 80), 1).save(mask)
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match=r"no picture with a mask can be used.*another size than its picture") as refused,
+    ):
+        folder(tmp_path)
+    assert users_error(refused.value)
 
 
 def test_labels_beyond_the_classes_are_refused_before_training(tmp_path: Path) -> None:

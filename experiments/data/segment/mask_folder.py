@@ -69,8 +69,8 @@ class MaskFolders(ImageData):
         **options: as for `ImageData`.
 
     Raises:
-        DataMissingError: if there is no such layout, or no pair that can be used.
-        ValueError: if there are labels beyond the classes.
+        DataMissingError: if there is no such layout, or nothing in it.
+        ValueError: if no pair can be used, or there are labels beyond the classes.
     """
 
     name = "mask_folder"
@@ -132,6 +132,11 @@ class MaskFolders(ImageData):
         for why, names in wrong.items():
             self.left_out[why] = self.left_out.get(why, 0) + len(names)
             warnings.warn(f"{self.name}, {part}: {len(names)} left out: {why} ({_listed(names)}).", stacklevel=2)
+        if wrong and not found:
+            raise ValueError(
+                f"Of {self.root}, {part}, no picture with a mask can be used, for these reasons: {'; '.join(wrong)}. The "
+                "warnings above say how many there are of each."
+            )
         if not found:
             raise self._missing(self.root / self.layout.folder / part)
         masks = self._set(found, self._plain())
@@ -185,6 +190,7 @@ class MaskFolders(ImageData):
             str(looked),
             "It needs the layout of PASCAL VOC (JPEGImages, SegmentationClass, ImageSets/Segmentation/train.txt, val.txt) "
             "or of ADE20K (images and annotations, each with training and validation), with data.root=FOLDER.",
+            "data=scenes makes pictures with masks of its own.",
         )
 
 

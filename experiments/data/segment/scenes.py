@@ -32,6 +32,7 @@ class EmojiScenes(EmojiData):
 
     name = "scenes"
     tasks = frozenset({"segment"})
+    instead = "data=mask_folder reads pictures with masks of your own."
     ignore_index = IGNORED
 
     def __init__(self, *, things: int = 2, **options: Any) -> None:

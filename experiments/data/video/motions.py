@@ -100,7 +100,9 @@ def make_motions(folder: Path, things: str, videos: dict[str, int] | None = None
 def _pictures(things: str) -> Iterator[torch.Tensor]:
     """Red, green, blue and opacity, (count, 4, side, side), to train on and to test on."""
     if things == "emoji":
-        _, pictures, labels = EmojiData(image_size=SIDE, batch_size=1, skin_tones=False).read(SIDE)
+        emoji = EmojiData(image_size=SIDE, batch_size=1, skin_tones=False)
+        emoji.instead = "data=motions_of_digits needs nothing."
+        _, pictures, labels = emoji.read(SIDE)
     else:
         bunch = load_digits()
         ink = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16

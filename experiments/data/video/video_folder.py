@@ -110,6 +110,11 @@ class VideoFolders(ImageData):
             self._count(part, why, names, "left out")
         if short:
             self._count(part, f"shorter than a clip of {self.clip.span} frames", short, "hold their last frame", kept=True)
+        if wrong and not found:
+            raise ValueError(
+                f"Of {folder} no video can be used, for these reasons: {'; '.join(wrong)}. The warnings above say how many "
+                "there are of each."
+            )
         if not found:
             raise self._missing(folder)
         return found
@@ -132,6 +137,6 @@ class VideoFolders(ImageData):
         return DataMissingError(
             self.name,
             str(folder),
-            f"It needs root/train/CLASS/VIDEO and root/val/CLASS/VIDEO ({', '.join(SUFFIXES)}), with data.root=FOLDER. "
+            f"It needs root/train/CLASS/VIDEO and root/val/CLASS/VIDEO ({', '.join(SUFFIXES)}), with data.root=FOLDER.",
             "data=motions makes videos of its own.",
         )
