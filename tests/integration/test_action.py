@@ -165,8 +165,12 @@ def _write_one_frame(file: Path) -> None:
     _write(file, torch.zeros(1, 36, 36, 3, dtype=torch.uint8))
 
 
-def test_videos_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
+def test_a_class_without_a_video_that_can_be_used_is_refused(tmp_path: Path) -> None:
     make_motions(tmp_path / "videos", "digits", {"train": 1, "val": 1})
+    (tmp_path / "videos" / "train" / "left" / "000.mp4").unlink()
+    with pytest.raises(ValueError, match="no video that can be used of 1 of the 8 classes: left") as refused:
+        folder(tmp_path / "videos")
+    assert users_error(refused.value)
     for number, file in enumerate(sorted((tmp_path / "videos" / "train").rglob("*.mp4"))):
         if number:
             _write_one_frame(file)
@@ -174,10 +178,9 @@ def test_videos_of_which_none_can_be_used_are_refused(tmp_path: Path) -> None:
             file.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="left out"),
-        pytest.raises(ValueError, match=r"no video can be used.*: the file is empty; it has one frame only") as refused,
+        pytest.raises(ValueError, match=r"used \(the file is empty; it has one frame only.*\) of 8 of the 8 classes: anti"),
     ):
         folder(tmp_path / "videos")
-    assert users_error(refused.value)
 
 
 def test_a_video_that_breaks_later_gives_its_place_to_the_next(tmp_path: Path) -> None:

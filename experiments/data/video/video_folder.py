@@ -36,8 +36,8 @@ class VideoFolders(ImageData):
         **options: as for `ImageData`.
 
     Raises:
-        DataMissingError: if a folder is not there, or has no video that can be used.
-        ValueError: if the two hold different classes.
+        DataMissingError: if a folder is not there, or has no video.
+        ValueError: if the two hold different classes, or a class has no video that can be used.
     """
 
     name = "video_folder"
@@ -95,7 +95,10 @@ class VideoFolders(ImageData):
     def _usable(self, part: str) -> list[Video]:
         """The videos of a part that can be used, as far as their heads tell."""
         folder = self.folders[part]
-        listed = [Video(Path(file), label) for file, label in make_dataset(str(folder), find_classes(folder)[1], SUFFIXES)]
+        files = make_dataset(str(folder), find_classes(folder)[1], SUFFIXES, allow_empty=True)
+        if not files:
+            raise self._missing(folder)
+        listed = [Video(Path(file), label) for file, label in files]
         wrong: dict[str, list[str]] = {}
         short, found = [], []
         every = -(-len(listed) // LOOKED_INTO) or 1
@@ -110,14 +113,23 @@ class VideoFolders(ImageData):
             self._count(part, why, names, "left out")
         if short:
             self._count(part, f"shorter than a clip of {self.clip.span} frames", short, "hold their last frame", kept=True)
-        if wrong and not found:
-            raise ValueError(
-                f"Of {folder} no video can be used, for these reasons: {'; '.join(wrong)}. The warnings above say how many "
-                "there are of each."
-            )
-        if not found:
-            raise self._missing(folder)
+        self._need_classes(folder, found, list(wrong))
         return found
+
+    def _need_classes(self, folder: Path, found: Sequence[Video], wrong: Sequence[str]) -> None:
+        """Refuse a part in which a class has no video that can be used.
+
+        Raises:
+            ValueError: if there is such a class.
+        """
+        there = {video.label for video in found}
+        without = [name for label, name in enumerate(self.class_names) if label not in there]
+        if without:
+            more, why = ", ..." if len(without) > NAMED else "", f" ({'; '.join(wrong)})" if wrong else ""
+            raise ValueError(
+                f"{folder} has no video that can be used{why} of {len(without)} of the {self.num_classes} classes: "
+                f"{', '.join(without[:NAMED])}{more}. Give each at least one, or remove the class from both parts."
+            )
 
     def _count(self, part: str, why: str, names: Sequence[str], what: str, *, kept: bool = False) -> None:
         if not kept:
