@@ -32,7 +32,7 @@ study: install ## all eight families through their whole life at tiny, then the 
 	$(PY) -m experiments.run -m study=scratch hydra.sweep.dir=$(DIR)/scratch
 	$(PY) -m experiments.report $(DIR) --unit J
 
-bench: install ## what the callback costs, how true a batch's joules are, and both beside the peers
+bench: install ## what the callback costs, how true a batch's joules are, both beside the peers, and whether steps wait for videos
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip install --quiet -e ".[bench]"
 	@# Zeus brings it and does without; where there is no AMD driver it keeps Ray from being imported.
 	VIRTUAL_ENV=$(abspath $(VENV)) $(UV) pip uninstall --quiet amdsmi
@@ -40,6 +40,7 @@ bench: install ## what the callback costs, how true a batch's joules are, and bo
 	$(PY) -m tests.growth
 	$(PY) -m experiments.bench.fidelity
 	$(PY) -m experiments.bench.peers
+	$(PY) -m experiments.bench.decoding
 
 gpu-evidence: install ## on a machine with a GPU: what it says about the rules of measuring (8 minutes)
 	$(PY) -m experiments.bench.gpu_evidence --parts latency,tick,timestamp,samples,lag,bias,sum,sync,fidelity,overhead

@@ -1,0 +1,1 @@
+"""Whether decoding and augmentation of video keep up with the training step."""
