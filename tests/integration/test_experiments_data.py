@@ -65,6 +65,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {"fashion_mnist": write_fashion, "i
 
 
 PAIRS: dict[str, Callable[[Path], None]] = {"image_text": write_pairs, "webdataset": write_shards}
+OF_OTHER_TASKS = ("scenes", "mask_folder", "motions", "motions_of_digits", "video_folder")  # they have tests of their own
 
 
 def data_of(option: str, directory: Path, *overrides: str, **settings: object) -> ImageData:
@@ -73,7 +74,7 @@ def data_of(option: str, directory: Path, *overrides: str, **settings: object) -
     return job.data(Recipe(batch_size=4), "pretrain", **settings)
 
 
-@pytest.mark.parametrize("option", [option for option in options("data") if option not in ("own", *PAIRS)])
+@pytest.mark.parametrize("option", [option for option in options("data") if option not in ("own", *PAIRS, *OF_OTHER_TASKS)])
 def test_data_builds_and_gives_batches(option: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     overrides: list[str] = []
     if option == "cifar10":
