@@ -28,6 +28,7 @@ TICK_DIGITS = 3
 """A device says its period to a millisecond: what is seen of it changes with each reading, and that is sent to others."""
 READ_NS = 1_000_000
 """A reading's own time is good to this."""
+LATE_S = 0.25  # a first reading that is later leaves a gap; the thread of a busy machine may be somewhat late
 STANDSTILL_S = 3.0
 """A counter that should move and has not for this long counts as standing still."""
 STILL_TICKS = 3
@@ -88,11 +89,10 @@ class Timeline:
         """Whether there was a reading."""
         return bool(self._t)
 
-    def is_late(self, by_s: float = DEFAULT_TICK_S) -> bool:
+    def is_late(self, by_s: float = LATE_S) -> bool:
         """Whether there was one reading so far, and it came so long after the run had begun that nothing is known yet."""
-        if not self._t or self._stretches or self.began_ns is None:
-            return False
-        return self._t[0] - self.began_ns > nanoseconds(by_s)
+        late_ns = self._t[0] - self.began_ns if self._t and self.began_ns is not None else 0
+        return late_ns > nanoseconds(by_s) and not self._stretches
 
     @property
     def frontier_ns(self) -> int:
@@ -258,7 +258,7 @@ class Timeline:
         self._t, self._e, self._unsure = [self.began_ns, first_ns], [0, unread_uj], [0.0, 0.0]
         self._unread = self.began_ns, first_ns, unread_uj
         seconds = (first_ns - self.began_ns) / NS_PER_S
-        long = seconds > DEFAULT_TICK_S
+        long = seconds > LATE_S
         return Gap(device=self.device.label, seconds=seconds, joules=unread_uj / UJ_PER_J, why=UNREAD) if long else None
 
     def _learn(self, opened: Device) -> None:

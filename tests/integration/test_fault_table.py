@@ -195,8 +195,8 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path):
-    """Its counters wrap every 0.4 and 0.8 seconds."""
-    machine = Machine(tmp_path / "powercap", (100.0, 50.0), range_uj=40_000_000)
+    """Its counters wrap every 0.8 and 1.6 seconds."""
+    machine = Machine(tmp_path / "powercap", (100.0, 50.0), range_uj=80_000_000)
     yield machine
     machine.stop()
 
