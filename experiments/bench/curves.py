@@ -14,6 +14,7 @@ RECORDED = Path(__file__).parents[3] / "shared" / "reference" / "boards"
 LENGTH_S = 40.0
 """A made curve repeats after about this long."""
 ALTERNATING = "alternating 52 ms"
+IN_STEP = "in step with the reads"
 
 
 def recorded(folder: Path = RECORDED) -> dict[str, Curve]:
@@ -29,10 +30,11 @@ def recorded(folder: Path = RECORDED) -> dict[str, Curve]:
 
 
 def made(seed: int = 0) -> Mapping[str, Curve]:
-    """Curves like those, made: alternating in 52 ms, a step, a training, and bursts."""
+    """Curves like those, made: alternating in 52 ms, in step with reads once a second, a step, a training, and bursts."""
     chance = random.Random(seed)
     return {
         ALTERNATING: _alternating(chance),
+        IN_STEP: steps([(0.501, 290), (0.501, 120)]),
         "step": _step(chance),
         "training": _training(chance),
         "bursts": _bursts(chance),

@@ -23,6 +23,8 @@ SOME = 0.1
 """A minute of many reads may have so much of few, and one of few so much of many."""
 SILENT_S = 5.0
 """A minute of few reads without samples for this long will not come."""
+SURE = 0.01
+"""A difference between them is known to this: a load changes between two samples."""
 TINY, MOST_OFF = 1e-3, 10.0
 OFTEN = 2
 """After so many minutes of many reads comes one of few; after twice as many, if that was not alike."""
@@ -151,7 +153,7 @@ class Agreement:
         why = f"its counter and its power samples differ by {off:.1%}"
         return device.but(
             counter_over_samples=ratio,
-            gain=max(device.gain, off),
+            gain=off + SURE if off > device.gain else device.gain,
             typical_gain=max(device.typical_gain, off) if device.typical_gain else 0.0,
             gain_source=why if off > device.gain else device.gain_source,
         )

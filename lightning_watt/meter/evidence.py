@@ -28,8 +28,11 @@ LONGEST_S = 3.0
 MISSED, FINE, UNSEEN, JUMP = 2.5, 0.6, 0.2, 0.25
 BELIEVED, ENOUGH = 0.9, 4
 """Samples that are trusted less than this, by so many tests, leave too much between two readings a second apart."""
-MISSES = 1.0
-"""Nor do they if what they miss is no more than what is expected of good ones: closer readings would show no more."""
+MISSES, MISSES_MUCH = 1.0, 8.0
+"""They do not if what they miss is no more than what is expected of good ones: closer readings would show no more. Flat
+samples foretell nothing that is wrong; so whoever misses much more than that leaves too much too."""
+SLOW_S = 0.25
+"""What is missed by so much may go the same way for longer than the tests, as where a load alternates once a second."""
 UNIT_S = 0.8
 """Stretches of about a second together, beside those of a tick: what is missed adds up over a second, or it does not."""
 UNEVEN_S = 0.012
@@ -42,6 +45,10 @@ BEAT_S, COARSE_S = 3.0, 0.1
 """The longest beat of a load with a sensor that is thought of where no counter is beside it, for samples this far apart; the
 denser they are, the fewer loads beat with them."""
 TINY_J2 = 1e-12
+MOST_LAG_S = 0.1
+"""Samples that are older than this were seen through a long window, and moving them does not make them sharper."""
+SLOWLY, FEWEST, CAREFUL = 0.99, 6.0, 4.0
+"""A sensor's lag does not change: about 100 stretches count, so many at least, and its doubt (s^2) so many times."""
 
 
 class Stretch(NamedTuple):
@@ -144,11 +151,11 @@ class Evidence:
     """Tests of one device's samples by its counter: by its single ticks, and over about a second; old tests fade."""
 
     def __init__(self) -> None:
-        self._near, self._far = _Tests(), _Tests()
+        self._near, self._far, self._lag = _Tests(), _Tests(), Lag()
         self._unit = _Part(0.0, 0.0, 0.0, 0.0)
         self._counter_j = self._samples_j = 0.0
 
-    def take(self, seconds: float, joules: float, by_samples_j: float, spread_j2: float) -> None:
+    def take(self, seconds: float, joules: float, by_samples_j: float, spread_j2: float, change_w: float = 0.0) -> None:
         """Test the samples by a stretch and those before it.
 
         Args:
@@ -156,7 +163,10 @@ class Evidence:
             joules: what the counter says of it.
             by_samples_j: what the samples say; 0 without any.
             spread_j2: how uncertain that is because of when the samples changed, J^2.
+            change_w: by how much their power changes from its begin to its end; 0 also where they do not tell.
         """
+        if change_w and joules > 0 and self.ratio > 0:
+            self._lag.take(change_w, joules / self.ratio - by_samples_j)
         part = _Part(seconds, joules, by_samples_j, spread_j2)
         if by_samples_j > 0:
             fade = 0.5 ** (seconds / HALF_S)
@@ -180,6 +190,11 @@ class Evidence:
         return self._counter_j / self._samples_j if self._samples_j else 1.0
 
     @property
+    def lag_s(self) -> float:
+        """By how much the samples are older than their stamps, seconds."""
+        return self._lag.seconds
+
+    @property
     def trust(self) -> float:
         """The share of the samples' shape that the counter confirms, 0 to 1; 1 before the first test."""
         return self._near.trust
@@ -193,9 +208,10 @@ class Evidence:
     def is_short(self) -> bool:
         """Whether the tests have shown that the samples miss what is between them."""
         foretold = self._near.foretold
-        if self._near.count < ENOUGH or foretold >= BELIEVED:
+        if self._near.count < ENOUGH:
             return False
-        return max(self._near.excess(foretold), self._far.excess(foretold) if self._far.count else 1.0) > MISSES
+        misses = max(self._near.excess(foretold), self._far.excess(foretold) if self._far.count else 1.0)
+        return misses > (MISSES if foretold < BELIEVED else MISSES_MUCH)
 
     def missed_j(self, seconds: float, power_w: float, spread_j2: float) -> float:
         """Joules by which a point in the middle of a stretch is typically missed."""
@@ -203,8 +219,44 @@ class Evidence:
         near, far = self._near.excess(foretold), self._far.excess(foretold) if self._far.count else 1.0
         # By the tests as they were: a part of `seconds`, beside others like it.
         expected_j2 = spread_j2 + (EXPECTED * power_w * seconds / 2) ** 2
-        tick_j2 = expected_j2 * min(1.0, 2 * self.scale_s / seconds)
+        scale_s = self.scale_s if near < MISSES_MUCH else max(self.scale_s, SLOW_S)
+        tick_j2 = expected_j2 * min(1.0, 2 * scale_s / seconds)
         return math.sqrt(max(near * tick_j2, far * expected_j2)) / 2
+
+
+class Lag:
+    """By how much power samples are older than their stamps, by a counter beside them.
+
+    A sensor shows what it saw up to its stamp, often a mean over its window, so that a step of the load comes late in the
+    samples. Then the counter has already risen by more than they say where their power is rising, and by less where it
+    falls: by the lag times the change. That is a line through the origin, and its slope is the lag.
+
+    Attributes:
+        seconds: the lag, as far as it is sure; 0 before that.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._xx = self._xy = self._yy = self._count = 0.0
+
+    def take(self, change_w: float, ahead_j: float) -> None:
+        """Learn from a stretch between two readings.
+
+        Args:
+            change_w: by how much the samples' power changes from its begin to its end.
+            ahead_j: by how much the counter rose more than they say, moved by the lag that was known so far, on their scale.
+        """
+        y = ahead_j + self.seconds * change_w
+        self._xx = SLOWLY * self._xx + change_w**2
+        self._xy = SLOWLY * self._xy + change_w * y
+        self._yy = SLOWLY * self._yy + y**2
+        self._count = SLOWLY * self._count + 1
+        if self._count < FEWEST or not self._xx:
+            return
+        slope_s = self._xy / self._xx
+        doubt_s2 = max(0.0, self._yy - slope_s * self._xy) / self._count / self._xx
+        sure = slope_s**2 / (slope_s**2 + CAREFUL * doubt_s2) if slope_s else 0.0
+        self.seconds = min(MOST_LAG_S, max(0.0, sure * slope_s))
 
 
 class Timing:

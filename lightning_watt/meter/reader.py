@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from random import Random
 from time import monotonic
 from typing import Any
 
@@ -28,6 +29,8 @@ MIN_READ_GAP_S = 0.1
 """No source is read more often than this, even if a caller asks: the counters of some boards under-read when polled fast."""
 GLANCE_S = 0.2
 """Between two glances at a counter of which once a second is too seldom."""
+SPREAD = 0.25
+"""By chance, the time between reads, and glances, varies by this share: of a load in step with them one side would show."""
 AT_ONCE_S = 1e-6
 END_LIMIT_S = 5.0
 """How long the end of a measurement waits for a driver."""
@@ -68,7 +71,7 @@ class Measurement:
 
     Args:
         opened: the opened sources, each with its devices.
-        interval_s: seconds between two reads; less if a source needs that.
+        interval_s: seconds between two reads, on average; less if a source needs that.
         marker: makes the marks.
         clock: the clock that its sources were opened with.
         complaints, gaps: the meter's, which stay over several runs.
@@ -90,7 +93,9 @@ class Measurement:
         gaps: list[Gap],
     ) -> None:
         self._opened = opened
-        self.interval_s = min([interval_s, *(source.due_s for source, _ in opened)])
+        self._longest_s = min((source.due_s for source, _ in opened), default=interval_s)
+        self.interval_s = min(interval_s, self._longest_s)
+        self._chance = Random(0)  # its own, so that a program's random numbers stay what they are
         self._marker, self._clock = marker, clock
         self.curves = Curves([device for _, devices in opened for device in devices], complaints, gaps)
         self.complaints = complaints
@@ -277,8 +282,8 @@ class Measurement:
                     self._end_total(end)
                     self._stop.set()
                     continue
-                if read_s >= due_s:  # a reading that was asked for does not put off the next that is due
-                    due_s = read_s + self.interval_s
+                if read_s >= due_s - AT_ONCE_S:  # a reading that was asked for does not put off the next that is due
+                    due_s = read_s + self._about(self.interval_s, self._longest_s)
                 self._rest(opened, due_s)
                 self._stop.wait(max(0.0, read_s + MIN_READ_GAP_S - steady_s()))
         finally:
@@ -289,10 +294,14 @@ class Measurement:
         steady_s = self._clock.steady_s
         while not self._wake.is_set() and (left_s := due_s - steady_s()) > AT_ONCE_S:
             labels = self.curves.worth_a_glance()
-            glances = bool(labels) and left_s > GLANCE_S + MIN_READ_GAP_S / 2
-            if not self._wake.wait(GLANCE_S if glances else left_s) and glances:
+            glance_s = self._about(GLANCE_S, self._longest_s)
+            glances = bool(labels) and left_s > glance_s + MIN_READ_GAP_S / 2
+            if not self._wake.wait(glance_s if glances else left_s) and glances:
                 for source, _ in opened:
                     glance_at(source, labels)
+
+    def _about(self, seconds: float, most_s: float) -> float:
+        return self._chance.uniform((1 - SPREAD) * seconds, min((1 + SPREAD) * seconds, most_s))
 
     def _finish(self, opened: Opened, on_abandoned: Callable[[], None] | None, *, leaves: bool) -> None:
         for source, _ in opened:

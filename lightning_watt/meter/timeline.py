@@ -137,7 +137,8 @@ class Timeline:
             self._learn(self._opened)
         # Garbage ends here: what nothing draws has no say, and so little that a sum of it has no digits left is nothing.
         most_w = min(self.device.max_power_w, MOST_W)
-        self._samples.extend((t_ns, w if w > LEAST_W else 0.0) for t_ns, w in reading.power if 0 <= w <= most_w)
+        lag_ns = nanoseconds(self._evidence.lag_s)
+        self._samples.extend((t_ns - lag_ns, w if w > LEAST_W else 0.0) for t_ns, w in reading.power if 0 <= w <= most_w)
         del self._samples[:-MAX_SAMPLES]
         if not self._t:
             self._t, self._e, self._unsure = [reading.t_ns], [0], [0.0]
@@ -239,12 +240,8 @@ class Timeline:
     def _timed(self, reading: Reading) -> Reading:
         """A reading at the time when its tick was: where looks lie apart, the samples tell that too."""
         start, rise_j = self._t[-1], self._counter.rise_uj(reading.energy_uj) / UJ_PER_J
-        if (
-            not self._timing.looked(reading.blur_s)
-            or rise_j <= 0
-            or reading.t_ns <= start
-            or self._evidence.trust < BELIEVED
-        ):
+        is_apart = self._timing.looked(reading.blur_s)
+        if not is_apart or rise_j <= 0 or reading.t_ns <= start or self._evidence.trust < BELIEVED:
             return reading
         times, watts = self._shape(start, reading.t_ns)
         t_s = (times - start) / NS_PER_S
@@ -310,7 +307,8 @@ class Timeline:
         # A counter that says to the microjoule what the samples do is their own sum, and tests nothing.
         self._is_their_sum &= abs(joules - told_j) <= len(t_s) / UJ_PER_J + 1e-9 * told_j
         if not self._is_their_sum:
-            self._evidence.take(seconds, joules, told_j, spread)
+            change_w = float(watts[-1] - watts[0]) if is_whole and len(t_s) > 2 else 0.0
+            self._evidence.take(seconds, joules, told_j, spread, change_w)
             if self._agreement.take(seconds, joules, told_j if is_whole else 0.0, often=self.worth_a_glance):
                 self._learn(self._opened)
         steps_w = steps(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)

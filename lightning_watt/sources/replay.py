@@ -29,7 +29,7 @@ class ReplaySource:
     """
 
     name = "replay"
-    due_s = 1.0
+    due_s = 1.25
 
     def __init__(
         self,

@@ -9,12 +9,10 @@ cannot be expected: such a counter is looked at a few times in a read until it h
 quarter of its period.
 
 A call takes microseconds on an idle driver and milliseconds on a busy one, and nobody knows at which moment of it the value
-was taken. So how long a call takes is watched too: it says how close two looks can lie, how far a tick is known, and when a
-counter ticks too fast for such a driver. A watch that failed is tried again later, one board at a time.
-
-What was found is remembered in this process by the board, so that the next run need not watch again, for as long as the
-period is known well enough to say where the ticks are. Where a measurement ends, nobody waits for a tick that comes later
-than its clock allows (`end_of`): the counter then shows its value at the last tick, whose time is known.
+was taken: so its length is watched too, and says how close two looks can lie, how far a tick is known, and when a counter
+ticks too fast for such a driver. A watch that failed is tried again later, one board at a time. What was found is remembered
+by the board in this process, for as long as the period says where the ticks are. Where a measurement ends, nobody waits for
+a tick beyond what its clock allows (`end_of`): the counter then shows its value at the last tick.
 """
 
 from __future__ import annotations
@@ -39,10 +37,8 @@ from lightning_watt.sources.nvidia.looks import (
 )
 from lightning_watt.units import NS_PER_S
 
-WATCH_NS = 600_000_000
-"""How long the counter is watched at first; one that shows no two sharp ticks meanwhile is read as it is."""
-LONGEST_WATCH_NS = 2_000_000_000
-"""The same where calls take long."""
+WATCH_NS, LONGEST_WATCH_NS = 600_000_000, 2_000_000_000
+"""How long a counter is watched at first, and where calls take long; without two sharp ticks it is read as it is."""
 AGAIN_NS, SELDOMEST_NS = 5_000_000_000, 300_000_000_000
 """A watch that failed is tried again after this time, then after twice as much, up to the second."""
 MISSES = 3
@@ -72,8 +68,9 @@ class TickReader:
         blur_s: by how much the times of the last readings may be off because of how the counter was read, seconds.
 
     Example:
-        >>> from lightning_watt.sources.base import HOST_CLOCK
-        >>> reader = TickReader(lambda: HOST_CLOCK.now_ns() // 20_000_000, HOST_CLOCK)  # ticks every 20 ms
+        >>> from lightning_watt.testing import ReplayClock
+        >>> clock = ReplayClock()  # which tells the same on a busy machine
+        >>> reader = TickReader(lambda: clock.now_ns() // 20_000_000, clock)  # ticks every 20 ms
         >>> first, *_ = reader.read()
         >>> round(reader.period_s, 2)
         0.02
@@ -136,13 +133,12 @@ class TickReader:
     def glance(self) -> Looks[None]:
         """Look once between two reads; what it shows is handed over with the next of these.
 
-        The counter shows its value at the last tick, and when that was is known, except close to a tick: then it waits until
-        that is over.
+        The counter shows its value at the last tick, and when that was is known; close to a tick, it waits for its end.
         """
         if not self._is_at_ticks() or self._off_ns > sharp_ns(self.call_ns) or not self._knows_where():
             return
         began_ns = self._clock.now_ns()
-        near_ns = MARGIN_NS + self.call_ns
+        near_ns = self._near_ns() + self.call_ns
         if self._is_at_a_tick(began_ns, began_ns + self.call_ns):
             due_ns = self._tick_before(began_ns + near_ns) + 2 * near_ns
             if self._is_over_by(due_ns):
@@ -155,20 +151,25 @@ class TickReader:
                 self._glanced.append((tick_ns, look.value))
 
     def _is_at_a_tick(self, early_ns: int, late_ns: int) -> bool:
-        return self._tick_before(early_ns - MARGIN_NS) != self._tick_before(late_ns + MARGIN_NS)
+        near_ns = self._near_ns()
+        return self._tick_before(early_ns - near_ns) != self._tick_before(late_ns + near_ns)
+
+    def _near_ns(self) -> int:
+        """How far from where it is expected a tick may be: the last was seen to a margin, and the period may be off."""
+        since_ns = self._clock.now_ns() - self._seen_ns
+        return MARGIN_NS + sharp_ns(self.call_ns) * since_ns // max(1, self._seen_ns - self._anchor_ns)
 
     def _knows_where(self) -> bool:
         """Whether the last ticks that were seen tell where the present ones are."""
-        now_ns, limit_ns = self._clock.now_ns(), sharp_ns(self.call_ns)
-        drift_ns = limit_ns * (now_ns - self._tick_ns) / max(1, self._tick_ns - self._anchor_ns)
-        has_room = 4 * limit_ns <= self._period_ns  # between two ticks, for a look that is near neither
-        return has_room and now_ns - self._seen_ns < TRUSTED_NS and drift_ns <= MARGIN_NS
+        has_room = 4 * sharp_ns(self.call_ns) <= self._period_ns  # between two ticks, for a look that is near neither
+        return has_room and self._clock.now_ns() - self._seen_ns < TRUSTED_NS and self._near_ns() <= 2 * MARGIN_NS
 
     def _by_the_clock(self) -> Looks[list[tuple[int, int]]]:
         """The next tick and the one before it with a look at each, because it is known where they are."""
         if not self._glanced:
             yield from self.glance()  # so that there is a stretch of one tick to test the samples by
-        due_ns = self._tick_before(self._clock.now_ns() + MARGIN_NS) + int(self._period_ns) + 2 * MARGIN_NS + self.call_ns
+        due_ns = self._tick_before(self._clock.now_ns() + MARGIN_NS + int(self._period_ns)) + self._near_ns()
+        due_ns += MARGIN_NS + self.call_ns
         if self._is_over_by(due_ns):
             return (yield from self._last_look())
         yield due_ns
@@ -326,7 +327,7 @@ class TickReader:
 
     def _last_look(self) -> Looks[list[tuple[int, int]]]:
         """The counter as it is, which is what it was at the last tick."""
-        now, margin = self._clock.now_ns(), MARGIN_NS + self.call_ns
+        now, margin = self._clock.now_ns(), min(self._near_ns() + self.call_ns, int(self._period_ns / 2))
         nearest = self._tick_ns + int(round((now - self._tick_ns) / self._period_ns) * self._period_ns)
         if abs(now - nearest) <= margin:
             yield nearest + margin  # only then it is clear which tick it shows
@@ -337,8 +338,7 @@ class TickReader:
         return self._tick_ns + int((t_ns - self._tick_ns) // self._period_ns * self._period_ns)
 
     def _is_over_by(self, t_ns: int) -> bool:
-        end = end_of(self._clock)
-        return end is not None and t_ns > end
+        return (end := end_of(self._clock)) is not None and t_ns > end
 
     def _remember(self, value: int) -> None:
         if self._board:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from itertools import chain, repeat
 
@@ -112,10 +113,21 @@ def test_it_costs_a_few_looks_a_read():
     assert (counter.looks - watched) / 20 < 12
 
 
+def test_a_tick_that_the_clock_does_not_know_well_enough_is_not_taken_for_another():
+    """Read at any moment, some looks come so close to a tick that the drift of where it is expected decides."""
+    rng = random.Random(0)
+    for _ in range(60):
+        reader, counter, clock = a_reader(20, phase_ms=20 * rng.random(), late_ns=lambda: rng.randrange(MS))
+        reader.read()
+        for _ in range(40):
+            clock.sleep(rng.uniform(0.75, 1.25))
+            assert np.abs(errors_ns(reader.read(), counter)).max() <= 10 * MS  # half a tick
+
+
 def test_a_thread_that_is_woken_late_still_knows_when_the_tick_was():
-    """After the first watch, every sleep takes up to 40 ms longer than asked for."""
+    """After the first reads, every sleep takes up to 40 ms longer than asked for."""
     rng = np.random.default_rng(0)
-    late = chain(repeat(0, 230), (int(n) for n in rng.integers(0, 40 * MS, size=100_000)))
+    late = chain(repeat(0, 300), (int(n) for n in rng.integers(0, 40 * MS, size=100_000)))
     reader, counter, clock = a_reader(100, late_ns=lambda: next(late))
     reader.read()
     for _ in range(40):
