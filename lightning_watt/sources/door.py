@@ -206,13 +206,32 @@ def _checked(one: Any, name: str, times_ns: tuple[int, int]) -> Reading | Failur
     if blur_s is None or not 0 <= blur_s <= MOST_TICK_S:
         return Failure(one.label, f"{name} returned {shown(one.blur_s)} for how far its times may be off.", AUTHOR)
     try:
-        samples = [(_whole(at_ns), _number(watts)) for at_ns, watts in islice(one.power, MAX_READINGS)]
+        power = _plain_samples(one.power, times_ns)
     except Exception as error:  # noqa: BLE001 - it may hold anything
         return Failure(one.label, f"{name} returned power samples that are none ({shown(error)}).", AUTHOR)
-    # They give the curve its shape and no energy, so that one which is none is only left out.
-    power = tuple((at, w) for at, w in samples if at is not None and w is not None and oldest_ns <= at <= latest_ns)
     clock = one.samples_clock if type(one.samples_clock) is str else ""  # a word for the record, and no more
     return Reading(one.label, t_ns, energy_uj, power, tick_s, blur_s, clock)
+
+
+def _plain_samples(power: Any, times_ns: tuple[int, int]) -> tuple[tuple[int, float], ...]:
+    """Samples in whole nanoseconds and finite watts. They give the curve its shape and no energy: others are left out."""
+    oldest_ns, latest_ns = times_ns
+    if type(power) is tuple and len(power) < MAX_READINGS:
+        # Nearly always nothing is wrong with them; there are fifty in a second of some boards, so they are kept as they are.
+        fine = [
+            one
+            for one in power
+            if type(one) is tuple
+            and len(one) == 2
+            and type(one[0]) is int
+            and type(one[1]) is float
+            and oldest_ns <= one[0] <= latest_ns
+            and -math.inf < one[1] < math.inf
+        ]
+        if len(fine) == len(power):
+            return power
+    samples = [(_whole(at_ns), _number(watts)) for at_ns, watts in islice(power, MAX_READINGS)]
+    return tuple((at, w) for at, w in samples if at is not None and w is not None and oldest_ns <= at <= latest_ns)
 
 
 def _what_is_wrong_with(device: Device) -> str:

@@ -11,8 +11,10 @@ Sources: nvml.h (units, return codes, the counter's "since the driver was last r
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from types import ModuleType
 from typing import Any
 
@@ -243,8 +245,8 @@ class _Board:
         readings: list[Reading | Failure] = []
         for position, (t_ns, uj) in enumerate(values):
             last = position == len(values) - 1
-            mine = tuple(s for s in samples if last or s[0] <= t_ns)
-            samples = samples[len(mine) :]
+            cut = len(samples) if last else bisect_right(samples, t_ns, key=itemgetter(0))
+            mine, samples = samples[:cut], samples[cut:]
             readings.append(Reading(self.device.label, t_ns, uj, mine, tick_s, blur_s, self._power.clock_name))
         return readings
 

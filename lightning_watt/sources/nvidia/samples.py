@@ -29,6 +29,8 @@ FRESH_NS = 5 * NS_PER_S
 HISTORY_NS = NS_PER_S
 """What was sampled longer than this before the first look is nobody's business here."""
 
+STAMP = itemgetter(0)
+UNLIKELY_MW = 1000 * UNLIKELY_W
 SAMPLE = Struct("=QI4x")
 """`nvmlSample_t` of nvml.h, whose value is a union of eight bytes."""
 REALTIME, BOOTTIME, MONOTONIC = "realtime", "boottime", "monotonic"
@@ -91,25 +93,29 @@ class PowerSamples:
         offset_ns = offsets[self.clock_name]
         # One of the future was stamped before the clock was set back, or by a driver that is confused.
         latest_us = _latest_us(now_ns + offset_ns)
-        found = [(us, w) for us, w in stamped if self._last_us < us <= latest_us and w <= UNLIKELY_W]
+        last_us = self._last_us
+        found = [
+            (us * NS_PER_US - offset_ns, mw / 1000) for us, mw in stamped if last_us < us <= latest_us and mw <= UNLIKELY_MW
+        ]
         if found:
-            self._last_us = found[-1][0]
-        return tuple((us * NS_PER_US - offset_ns, w) for us, w in found)
+            self._last_us = (found[-1][0] + offset_ns) // NS_PER_US
+        return tuple(found)
 
     def _look(self) -> tuple[int, dict[str, int]]:
         """Now, and how far each clock is ahead of the steady one."""
         now_ns = self._now_ns()
         return now_ns, {name: tell() - now_ns for name, tell in self._clocks.items()}
 
-    def _newer(self) -> list[tuple[int, float]]:
-        """The driver's samples that are younger than the last, as `(stamp in µs, watts)`; without those of no time."""
+    def _newer(self) -> list[tuple[int, ...]]:
+        """The driver's samples that are younger than the last, as `(stamp in µs, milliwatts)`; without those of no time."""
         try:
             _, raw = self._nvml.nvmlDeviceGetSamples(self._handle, self._nvml.NVML_TOTAL_POWER_SAMPLES, self._last_us)
         except self._nvml.NVMLError_NotFound:
             return []
-        return sorted((us, mw / 1000) for us, mw in plain(raw) if us)
+        stamped = sorted(plain(raw))
+        return stamped[bisect_right(stamped, 0, key=STAMP) :]
 
-    def _learn(self, stamped: list[tuple[int, float]], now_ns: int, offsets: dict[str, int]) -> None:
+    def _learn(self, stamped: list[tuple[int, ...]], now_ns: int, offsets: dict[str, int]) -> None:
         """Take the clock by which the fewest samples are of the future and the newest is the freshest, if fresh by any."""
         new = [one for one in stamped if one[0] > self._last_us]
         fitting: dict[str, tuple[int, int]] = {}
@@ -145,9 +151,9 @@ def _latest_us(now_ns: int) -> int:
     return (now_ns + STEP_NS) // NS_PER_US
 
 
-def _past(stamped: Sequence[tuple[int, float]], latest_us: int) -> int:
+def _past(stamped: Sequence[tuple[int, ...]], latest_us: int) -> int:
     """How many of these samples, oldest first, are not of the future."""
-    return bisect_right(stamped, latest_us, key=itemgetter(0))
+    return bisect_right(stamped, latest_us, key=STAMP)
 
 
 def plain(raw: Sequence[Any]) -> list[tuple[int, ...]]:

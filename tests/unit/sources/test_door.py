@@ -144,6 +144,13 @@ def test_power_samples_that_are_none_are_left_out_and_the_energy_stays():
     assert reading == Reading("gpu0", NOW, 7, ((NOW - S, 5.0), (NOW, 6.0)))
 
 
+def test_power_samples_that_are_right_are_not_copied():
+    samples = ((NOW - S, 5.0), (NOW, 6.0))
+    [reading, _] = read([Reading("gpu0", NOW, 7, samples), GOOD])
+    assert isinstance(reading, Reading)
+    assert reading.power is samples
+
+
 @pytest.mark.parametrize("power", [None, 5, ((1,),), "ab", [3.0]])
 def test_power_that_is_no_list_of_samples_is_a_failure(power):
     failure, good = read([Reading("gpu0", NOW, 7, power), GOOD])
