@@ -191,20 +191,24 @@ class Curves:
         times = np.asarray([mark.t_ns for mark in marks], dtype=np.int64)
         if not self.timelines:  # the rank that leads a run may have nothing to read
             return np.zeros((len(times), 0), dtype=np.int64), np.zeros((len(times), 0))
-        energy = np.stack([line.energy_uj_at(times) for line in self.timelines], axis=1)
-        edge = np.stack([line.edge_uj_at(times) for line in self.timelines], axis=1)
-        if goes_on:
-            ahead = np.stack([line.ahead_uj_at(times) for line in self.timelines], axis=1)
-            energy, edge = energy + ahead, edge + ahead
+        energy = np.empty((len(times), len(self.timelines)), dtype=np.int64)
+        edge = np.empty((len(times), len(self.timelines)))
+        for column, line in enumerate(self.timelines):
+            energy[:, column], edge[:, column] = line.energy_uj_at(times), line.edge_uj_at(times)
+            if goes_on:
+                ahead = line.ahead_uj_at(times)
+                energy[:, column] += ahead
+                edge[:, column] += ahead
         return energy, edge
 
     def gaps_uj(self, marks: Sequence[Mark[Any]]) -> NDArray[np.float64]:
         """Microjoules of gaps until each of some marks, beside what is in its edge; of one that it lies in, a share."""
+        lost = np.zeros(len(marks))
+        if not self._found:
+            return lost
         times = np.asarray([mark.t_ns for mark in marks], dtype=np.int64)
-        lost = np.zeros(len(times))
-        if self._found:
-            standing = frozenset(self._gaps)
-            self._found = [(end_ns, gap) for end_ns, gap in self._found if gap in standing]
+        standing = frozenset(self._gaps)
+        self._found = [(end_ns, gap) for end_ns, gap in self._found if gap in standing]
         for end_ns, gap in self._found:
             left_s = np.maximum(end_ns - times, 0) / NS_PER_S
             lost += gap.beyond_edges_j * UJ_PER_J * np.clip(1 - left_s / max(gap.seconds, 1 / NS_PER_S), 0, 1)

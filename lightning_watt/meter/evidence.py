@@ -332,12 +332,13 @@ def edge_j(
     """
     rows = np.asarray(stretches, dtype=np.float64)
     start = np.asarray([one.start_ns for one in stretches], dtype=np.int64)
-    at = np.clip(np.searchsorted(start, t_ns, side="right") - 1, 0, len(start) - 1)
-    step_w = np.abs(np.diff(rows[:, 2], prepend=rows[0, 2], append=rows[-1, 2]))
+    at = np.maximum(start.searchsorted(t_ns, side="right") - 1, 0)
+    step_w = np.zeros(len(rows) + 1)
+    step_w[1:-1] = np.abs(rows[1:, 2] - rows[:-1, 2])
     jump_w = np.maximum(step_w[:-1], step_w[1:])[at]
-    end_ns, power_w, missed_j, fine_j, spacing_s, trust, blind_j = (rows[at, k] for k in range(1, 8))
-    length_s = (end_ns - rows[at, 0]) / NS_PER_S
-    x_s = np.clip((t_ns - start[at]) / NS_PER_S, 0, length_s)
+    start_ns, end_ns, power_w, missed_j, fine_j, spacing_s, trust, blind_j = rows[at].T
+    length_s = (end_ns - start_ns) / NS_PER_S
+    x_s = np.minimum(np.maximum((t_ns - start[at]) / NS_PER_S, 0), length_s)
     shape = (MISSED * missed_j) ** 2 * np.sqrt(4 * before * (1 - before))
     inside = 4 * x_s * (length_s - x_s) / length_s**2
     jump = (1 - trust) * inside * (JUMP * jump_w * np.minimum(spacing_s, length_s)) ** 2

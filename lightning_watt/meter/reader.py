@@ -335,7 +335,8 @@ class Measurement:
         if frontier and not everything:
             ready.append(Mark(frontier, None))
         if ready:
-            energy, edge = self.curves.energies(ready, goes_on=everything and wait)
+            with self._lock:  # what is asked for is laid out only now
+                energy, edge = self.curves.energies(ready, goes_on=everything and wait)
             lost = self.curves.gaps_uj(ready)
             with self._settled:
                 for row, mark in enumerate(ready):

@@ -8,9 +8,11 @@ faster than the device can draw, `counter.py` knows.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from lightning_watt.meter.agreement import Agreement
 from lightning_watt.meter.counter import MOST_GAPS, Counter, Step
 from lightning_watt.meter.evidence import BELIEVED, Blind, Evidence, Stretch, Timing, edge_j
-from lightning_watt.meter.shape import Laid, lay_out, spread_j2, steps
+from lightning_watt.meter.shape import Folded, Laid, between, lay_out, steps, unfold, whole_spread_j2
 from lightning_watt.sources.base import UNREAD, Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
@@ -83,6 +85,7 @@ class Timeline:
         self._holes: list[Gap] = []
         # At each knot: the number of the stretch, and the share of what is uncertain in it that lies before.
         self._unsure: list[float] = []
+        self._folded: dict[int, Folded] = {}  # by their starts, the stretches of which only the ends are knots yet
 
     @property
     def started(self) -> bool:
@@ -160,7 +163,7 @@ class Timeline:
         step = self._counter.take(reading.t_ns, reading.energy_uj, self.tick_s, lambda: self._bridge_uj(start, reading.t_ns))
         if step.gap is not None or step.returned:
             self._evidence.interrupt()
-        times, watts = self._shape(start, reading.t_ns)
+        times, watts = between(self._samples, start, reading.t_ns)
         self._power_w, hole = step.power_w, self._hole(times, watts)
         holes = [self._begin_late(start)] if self.is_late(READ_NS / NS_PER_S) else []
         is_whole = hole is None and step.gap is None and not step.returned and bool(self._samples)
@@ -177,6 +180,7 @@ class Timeline:
         times = np.asarray(t_ns, dtype=np.int64)
         if not self._t:
             return np.zeros(times.shape, dtype=np.int64)
+        unfold(self._folded, times, self._t, self._e, self._unsure)
         t0, e0 = self._t[0], self._e[0]
         # Relative to the oldest knot, so that float64 is exact to far below a microjoule.
         t = np.asarray(self._t, dtype=np.int64) - t0
@@ -199,6 +203,7 @@ class Timeline:
         times = np.asarray(t_ns, dtype=np.int64)
         if not self._stretches:
             return np.zeros(times.shape)
+        unfold(self._folded, times, self._t, self._e, self._unsure)
         t = np.asarray(self._t, dtype=np.int64)
         unsure = np.interp(times - t[0], t - t[0], self._unsure)
         edge, power_w = edge_j(self._stretches, times, unsure - np.floor(unsure))
@@ -228,12 +233,12 @@ class Timeline:
             del self._t[:cut], self._e[:cut], self._unsure[:cut]
             old = sum(one.end_ns < self._t[0] for one in self._stretches)
             del self._stretches[: max(0, old - 1)]
+            self._folded = {start_ns: one for start_ns, one in self._folded.items() if start_ns >= self._t[0]}
 
     def ended(self) -> Timeline:
         """A curve that ends at the present point of this one, even if a thread that is gone was changing this one."""
         other = Timeline(self.device)
-        known = min(len(self._t), len(self._e))
-        other._t, other._e, other._counter = self._t[known - 1 : known], self._e[known - 1 : known], self._counter
+        other._t, other._e, other._counter = self._t[-1:], self._e[-1:], self._counter
         other._unsure = [0.0]
         return other
 
@@ -243,7 +248,7 @@ class Timeline:
         is_apart = self._timing.looked(reading.blur_s)
         if not is_apart or rise_j <= 0 or reading.t_ns <= start or self._evidence.trust < BELIEVED:
             return reading
-        times, watts = self._shape(start, reading.t_ns)
+        times, watts = between(self._samples, start, reading.t_ns)
         t_s = (times - start) / NS_PER_S
         late_s = self._timing.late_s(t_s, watts * self._evidence.ratio, rise_j, self._spacing_s or self.tick_s)
         return replace(reading, t_ns=reading.t_ns + nanoseconds(late_s))
@@ -265,9 +270,9 @@ class Timeline:
 
     def _hole(self, times: NDArray[np.int64], watts: NDArray[np.float64]) -> Gap | None:
         """The longest time without a sample, if it is much longer than the others: what is charged for it is a guess."""
-        apart_s = steps(times) / NS_PER_S
-        longest = int(np.argmax(apart_s))
-        seconds = float(apart_s[longest])
+        apart_ns = steps(times)
+        longest = int(apart_ns.argmax())
+        seconds = int(apart_ns[longest]) / NS_PER_S
         if seconds <= max(HOLE_S, HOLE_SAMPLES * self._spacing_s):
             return None
         # What lies before the run is not the run's own.
@@ -281,29 +286,30 @@ class Timeline:
         return bool(newer) and max(newer) <= ASLEEP_W
 
     def _extend(self, times: NDArray[np.int64], watts: NDArray[np.float64], rise_uj: int, *, is_whole: bool) -> None:
-        """Lay `rise_uj` out over `times` in the shape of the samples, exactly; compare the two if nothing was lost."""
-        t0, t_ns, e0, before = self._t[-1], int(times[-1]), self._e[-1], round(self._unsure[-1])
-        laid = self._laid_out((times - t0) / NS_PER_S, watts, rise_uj / UJ_PER_J, t0, is_whole=is_whole)
-        inner = np.minimum(np.rint(laid.joules[1:-1] * UJ_PER_J).astype(np.int64), rise_uj)
-        self._t.extend([*times[1:-1].tolist(), t_ns])
-        self._e.extend([*(e0 + inner).tolist(), e0 + rise_uj])
-        self._unsure.extend([*(before + laid.before[1:-1]).tolist(), before + 1.0])
+        """Charge `rise_uj` over `times`; compare it with the samples if nothing was lost."""
+        t0, t_ns = self._t[-1], int(times[-1])
+        lay = self._laid_out((times - t0) / NS_PER_S, watts, rise_uj / UJ_PER_J, t0, is_whole=is_whole)
+        if len(times) > 2:
+            self._folded[t0] = Folded(times[1:-1], t_ns, rise_uj, lay)
+        self._e.append(self._e[-1] + rise_uj)
+        self._unsure.append(round(self._unsure[-1]) + 1.0)
+        self._t.append(t_ns)
         # The last sample before the frontier is where the next segment's shape begins.
         older = [s for s in self._samples if s[0] <= t_ns]
         self._samples = older[-1:] + [s for s in self._samples if s[0] > t_ns]
 
     def _laid_out(
         self, t_s: NDArray[np.float64], watts: NDArray[np.float64], joules: float, start_ns: int, *, is_whole: bool
-    ) -> Laid:
-        """The samples' shape as far as the counter confirms it; notes what is known of this stretch."""
-        seconds = float(t_s[-1])
-        told_j = float(np.sum(steps(t_s) * (watts[1:] + watts[:-1]) / 2))
+    ) -> Callable[[], Laid]:
+        """What lays out the samples' shape as far as the counter confirms it; notes what is known of this stretch."""
+        seconds, dt, dw = float(t_s[-1]), steps(t_s), steps(watts)
+        told_j = float(dt @ (watts[1:] + watts[:-1])) / 2
         if len(t_s) > 3:
             spacing_s = seconds / (len(t_s) - 2)
             self._spacing_s = self._spacing_s + 0.1 * (spacing_s - self._spacing_s) if self._spacing_s else spacing_s
         spacing_s = (self._spacing_s if told_j > 0 else 0.0) or self.tick_s or seconds
         power_w, here = joules / seconds, joules / told_j if told_j > 0 else 1.0
-        spread = float(spread_j2(t_s, watts * here, power_w, spacing_s).sum())
+        spread = whole_spread_j2(dt, dw * here, power_w, spacing_s)
         # A counter that says to the microjoule what the samples do is their own sum, and tests nothing.
         self._is_their_sum &= abs(joules - told_j) <= len(t_s) / UJ_PER_J + 1e-9 * told_j
         if not self._is_their_sum:
@@ -311,7 +317,7 @@ class Timeline:
             self._evidence.take(seconds, joules, told_j, spread, change_w)
             if self._agreement.take(seconds, joules, told_j if is_whole else 0.0, often=self.worth_a_glance):
                 self._learn(self._opened)
-        steps_w = steps(watts[1:-1]) if len(t_s) > 3 else np.zeros(1)
+        fine_w = math.sqrt(float(dw[1:-1] @ dw[1:-1]) / (len(dw) - 2)) if len(dw) > 2 else 0.0
         trust = self._evidence.trust
         self._stretches.append(
             Stretch(
@@ -319,30 +325,18 @@ class Timeline:
                 end_ns=start_ns + round(seconds * NS_PER_S),
                 power_w=power_w,
                 missed_j=self._evidence.missed_j(seconds, power_w, spread),
-                fine_j=float(np.sqrt(np.mean(steps_w**2))) * spacing_s * here,
+                fine_j=fine_w * spacing_s * here,
                 spacing_s=spacing_s,
                 trust=trust if told_j > 0 else 0.0,
                 blind_j=self._blind.take(t_s, watts, spacing_s) if self._is_their_sum else 0.0,
             )
         )
         ratio = self._evidence.ratio
-        return lay_out(t_s, watts, joules, trust=trust, ratio=ratio, dense_s=self.tick_s / 2, spacing_s=spacing_s)
-
-    def _shape(self, start_ns: int, end_ns: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Times and watts from `start_ns` to `end_ns`, both included, by the samples; held flat beyond the last."""
-        known = sorted(s for s in self._samples if 0 <= s[1] <= self.device.max_power_w)
-        inside = {s[0] for s in known if start_ns < s[0] < end_ns}
-        # Not np.unique: its first call imports numpy.ma, 50 ms of CPU in the middle of a training.
-        times = np.asarray(sorted({start_ns, *inside, end_ns}), dtype=np.int64)
-        if not known:
-            return times, np.zeros(len(times))
-        at = np.asarray([s[0] for s in known], dtype=np.int64)
-        watts = np.asarray([s[1] for s in known])
-        return times, np.interp(times, at, watts)
+        return partial(lay_out, t_s, watts, joules, trust=trust, ratio=ratio, dense_s=self.tick_s / 2, spacing_s=spacing_s)
 
     def _bridge_uj(self, start_ns: int, end_ns: int) -> int:
         """Energy of a lost time: by the power samples in it, or else by the last known power."""
-        times, watts = self._shape(start_ns, end_ns)
+        times, watts = between(self._samples, start_ns, end_ns)
         if len(times) > 2:
             return int(np.sum(steps(times) * (watts[1:] + watts[:-1]) / 2) / NS_PER_S * UJ_PER_J)
         return int(self._power_w * (end_ns - start_ns) / NS_PER_S * UJ_PER_J)

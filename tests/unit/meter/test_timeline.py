@@ -7,6 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lightning_watt.meter import timeline
+from lightning_watt.meter.shape import lay_out
 from lightning_watt.meter.timeline import MAX_SAMPLES, STANDSTILL_S, Timeline
 from lightning_watt.sources.base import UNREAD, Device, Gap, Reading
 
@@ -73,6 +75,23 @@ def test_the_last_sample_before_a_reading_shapes_what_follows_it():
 def test_samples_of_garbage_have_no_say(watts):
     samples = [(0.25, 100), (0.5, watts), (0.75, 100)]
     np.testing.assert_allclose(joules_at(line_of((0, 0), (1, 80), samples=samples), 0.5), [40], rtol=1e-6)
+
+
+def test_what_is_between_two_readings_is_laid_out_only_for_who_asks(monkeypatch):
+    laid = []
+    monkeypatch.setattr(timeline, "lay_out", lambda *a, **k: laid.append(a[2]) or lay_out(*a, **k))
+    samples = [(0.25, 100.0), (0.5, 300.0), (0.75, 100.0)]
+    late, at_once = line_of((0, 0), (1, 200), samples=samples), line_of((0, 0), (1, 200), samples=samples)
+    assert joules_at(late, 0, 1) == [0, 200]
+    assert laid == []
+    early = joules_at(at_once, 0.3, 0.7)
+    for line in (late, at_once):
+        line.add(Reading("gpu0", 2 * S, 250 * J))
+    assert joules_at(late, 0.3, 0.7) == early
+    assert laid == [200, 200]
+    assert joules_at(late, 0, 0.3, 0.7, 1, 2) == joules_at(at_once, 0, 0.3, 0.7, 1, 2)
+    assert late.edge_uj_at([S // 3, S, 2 * S]).tolist() == at_once.edge_uj_at([S // 3, S, 2 * S]).tolist()
+    assert laid == [200, 200]
 
 
 def test_samples_of_nothing_leave_a_straight_line():
