@@ -230,7 +230,7 @@ class MeasuredRun:
                         self.publisher.budget.end_check_batch(trainer, session, self.state.warn_once)
                 if session.news:
                     self._catch_up(trainer)
-                if trains and self._is_row_due(tally):
+                if trains and self._is_row_due(tally) and self._is_row_wanted(trainer):
                     metrics = facts.computed_metrics(trainer)
                     look_for_accuracy(self.state, metrics, self.settings.accuracy, "train", may_wait=False)
                     session.note(self.log_point(trainer))
@@ -268,7 +268,7 @@ class MeasuredRun:
         )
 
     def _is_row_wanted(self, trainer: Any) -> bool:
-        """Whether an epoch's end is one; where no logger keeps it, only the first after each reading is."""
+        """Whether a row that is due is noted; where no logger keeps it, only the first after each reading is."""
         waits, self._row_waits = self._row_waits, True
         return not waits or bool(trainer.loggers) or self.nodes is not None or self.publisher.budget is not None
 

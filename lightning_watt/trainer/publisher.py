@@ -20,7 +20,7 @@ from lightning_watt.trainer.loggers import log_histogram, log_record, log_snapsh
 from lightning_watt.trainer.tags import tags
 from lightning_watt.units import Shown, digits, human_energy
 
-FIRST_VALUES, VALUES_SHARE = 100, 0.001
+FIRST_VALUES, VALUES_SHARE = 10, 0.001
 """The values of the moment are given at the first so many ends of epochs, and later so that it takes no more than this share
 of the time; always if somebody needs them: a callback that decides by one, a budget, other ranks."""
 

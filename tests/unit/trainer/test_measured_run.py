@@ -244,6 +244,23 @@ def test_without_a_logger_the_ends_of_epochs_between_two_readings_are_one_row(ru
     assert len(rows) == 10 if has_logger else 2 <= len(rows) <= 4
 
 
+@pytest.mark.parametrize("has_logger", [False, True])
+def test_without_a_logger_the_rows_of_a_training_between_two_readings_are_one(run, has_logger):
+    trainer = a_trainer()
+    trainer.loggers = [SimpleNamespace(log_metrics=lambda **_: None, save=lambda: None)] * has_logger
+    run.start_training(trainer)
+    run.every, rows, note = 2, list[LogPoint](), run.session.note
+    run.session.note = lambda payload, **asks: (
+        rows.append(payload) if isinstance(payload, LogPoint) else None,
+        note(payload, **asks),
+    )
+    for _ in range(2):
+        for index in range(10):
+            run.end_batch(trainer, torch.zeros(8, 3), index, trains=True)
+        settle(run.meter)
+    assert len(rows) == 10 if has_logger else 2 <= len(rows) <= 3
+
+
 def test_a_row_and_the_values_of_its_moment_ask_the_trainer_once(run, monkeypatch):
     asked: list[str] = []
     monkeypatch.setattr(measured_run.facts, "batches_ahead", lambda *_: asked.append("ahead"))
