@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -93,7 +93,13 @@ def _read_link(path: str) -> str:
         return ""
 
 
-def living_children() -> list[psutil.Process]:
+class Seen(NamedTuple):
+    """A process by its number. To make one of psutil's takes a look at it more, and there may be hundreds."""
+
+    pid: int
+
+
+def living_children() -> Sequence[Seen | psutil.Process]:
     """This process's living descendants (data-loader workers).
 
     Beside a busy Python thread each step of the search waits for the interpreter, so it can take seconds.
@@ -101,15 +107,11 @@ def living_children() -> list[psutil.Process]:
     return _below(psutil.Process())
 
 
-def _below(process: psutil.Process) -> list[psutil.Process]:
+def _below(process: psutil.Process) -> Sequence[Seen | psutil.Process]:
     """A process's living descendants. Without the kernel's lists, this looks at every process of the machine."""
     if not _has_lists_of_children():
         return list(process.children(recursive=True))
-    found = []
-    for pid in descendants(process.pid):
-        with suppress(psutil.Error):
-            found.append(psutil.Process(pid))
-    return found
+    return [Seen(pid) for pid in descendants(process.pid)]
 
 
 @cache
@@ -133,7 +135,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def busy_seconds(children: Collection[psutil.Process] | None = None) -> float:
+def busy_seconds(children: Collection[Seen | psutil.Process] | None = None) -> float:
     """CPU seconds of this process, its ended children, and its living ones.
 
     Args:
@@ -145,14 +147,14 @@ def busy_seconds(children: Collection[psutil.Process] | None = None) -> float:
     return total + sum(_seconds_of(child) for child in living)
 
 
-def trees_of(pids: Collection[int], children: Collection[psutil.Process]) -> dict[int, list[psutil.Process]]:
+def trees_of(pids: Collection[int], children: Collection[Seen | psutil.Process]) -> dict[int, list[Seen | psutil.Process]]:
     """Other processes with their living descendants; without those that have ended and those of this process's own tree.
 
     Args:
         pids: the numbers of the processes.
         children: this process's living descendants.
     """
-    trees: dict[int, list[psutil.Process]] = {}
+    trees: dict[int, list[Seen | psutil.Process]] = {}
     below = {os.getpid(), *(child.pid for child in children)}
     for pid in set(pids) - below:
         with suppress(psutil.Error):
@@ -161,7 +163,7 @@ def trees_of(pids: Collection[int], children: Collection[psutil.Process]) -> dic
     return trees
 
 
-def busy_seconds_of(tree: Collection[psutil.Process]) -> float:
+def busy_seconds_of(tree: Collection[Seen | psutil.Process]) -> float:
     """CPU seconds of these processes and of their ended children."""
     return sum(_seconds_of(one) for one in tree)
 
@@ -173,18 +175,28 @@ def _seconds_of_ended_children() -> float:
     return float(used.ru_utime + used.ru_stime)
 
 
-def _seconds_of(process: psutil.Process) -> float:
+def _seconds_of(one: Seen | psutil.Process) -> float:
     """CPU seconds of one process and its ended children; 0 of one that has ended since it was found."""
     try:
-        times = process.cpu_times()
-    except psutil.Error:
+        own_s, ended_s = _listed_seconds(one.pid)
+    except (OSError, ValueError, psutil.Error):
         return 0.0
-    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    own = times.user + times.system  # in steps of 10 ms, each rounded down
     if sys.platform == "linux":
-        with suppress(OSError):
-            own = clock_gettime(~process.pid << 3 | 2)  # clock_getcpuclockid(3), as the C library works it out
-    return float(own + ended)
+        with suppress(OSError):  # it counts in steps of 10 ms, each rounded down
+            own_s = clock_gettime(~one.pid << 3 | 2)  # clock_getcpuclockid(3), as the C library works it out
+    return own_s + ended_s
+
+
+def _listed_seconds(pid: int) -> tuple[float, float]:
+    """CPU seconds of a process, and of its ended children, as the system lists them."""
+    if _has_lists_of_children():
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            # Behind the name, which may hold anything, the third field of proc(5) is the first.
+            fields = file.read().rpartition(b")")[2].split(maxsplit=15)
+        user, system, ended_user, ended_system = (int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields[11:15])
+        return user + system, ended_user + ended_system
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system, getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
 
 
 def machine_busy_seconds() -> float:

@@ -7,9 +7,9 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from time import process_time
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -88,7 +88,7 @@ def slow_search(monkeypatch) -> FakeClock:
 
 @pytest.mark.parametrize("processes", [(), (1,)], ids=["alone", "with another rank"])
 def test_a_reading_has_the_time_at_which_the_cpu_times_were_read(slow_search, monkeypatch, processes):
-    monkeypatch.setattr(psutil.Process, "cpu_times", lambda process: SimpleNamespace(user=0.0, system=0.0))
+    monkeypatch.setattr(host, "_listed_seconds", lambda pid: (0.0, 0.0))
     monkeypatch.setattr(host, "clock_gettime", lambda clock: slow_search.t_ns / S)
     source = EstimateSource(watts_per_core=1.0, processes=processes)
     source.open(slow_search)
@@ -180,12 +180,32 @@ def test_the_other_ranks_of_a_node_are_in_it_once():
 
 
 def test_a_child_that_ends_between_two_looks_does_no_harm(monkeypatch):
-    class Gone:
-        def cpu_times(self):
-            raise psutil.NoSuchProcess(1)
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    for lists in (True, False):
+        monkeypatch.setattr(host, "_has_lists_of_children", lambda lists=lists: lists)
+        assert busy_seconds_of([host.Seen(gone.pid)]) == 0.0
 
-    monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [Gone()])
-    assert busy_seconds() > 0
+
+@pytest.mark.skipif(not Path("/proc/thread-self/children").exists(), reason="the kernel has no lists of children")
+def test_both_ways_to_look_at_a_process_tell_the_same_and_one_makes_no_object_of_it(monkeypatch):
+    code = "import os, subprocess\nsubprocess.run(['sh', '-c', 'i=0; while [ $i -lt 99999 ]; do i=$((i+1)); done'])\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True) as child:
+
+        def ended_s() -> float:
+            return host._listed_seconds(child.pid)[1]
+
+        while not ended_s():
+            time.sleep(0.01)
+        told = {}
+        for lists in (True, False):
+            monkeypatch.setattr(host, "_has_lists_of_children", lambda lists=lists: lists)
+            told[lists] = host._listed_seconds(child.pid)
+        assert told[True] == pytest.approx(told[False], abs=0.03)
+        monkeypatch.setattr(host, "_has_lists_of_children", lambda: True)
+        monkeypatch.setattr(psutil, "Process", lambda *_: pytest.fail("an object of a process"))
+        assert busy_seconds_of([host.Seen(child.pid)]) == pytest.approx(sum(told[True]), abs=0.03)
+        child.communicate("\n")
 
 
 @pytest.mark.parametrize("watts", [0, -1.0, float("nan")])
@@ -246,7 +266,7 @@ def test_children_and_their_children_are_found_with_and_without_the_kernels_list
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        found = {process.pid: process.ppid() for process in host.living_children()}
+        found = {process.pid: psutil.Process(process.pid).ppid() for process in host.living_children()}
         assert child.pid in found
         assert child.pid in found.values()
         child.communicate("\n")
