@@ -298,13 +298,14 @@ class MeasuredRun:
         # At the end of a training epoch that has just validated, the values are those of that validation.
         given = (session.tally.batches, self.state.metric.last) if session is not None else ()
         is_new = given != self._given or self.nodes is not None or self.publisher.budget is not None
-        self._given = given
-        point, self._point = self._point, None
-        needed = self.nodes is not None or self.publisher.budget is not None or self.monitors.decide(trainer)
+        self._given, point, self._point = given, self._point, None
+        is_monitored = self.monitors.decide(trainer)
+        needed = is_monitored or self.nodes is not None or self.publisher.budget is not None
         if is_new and self.publisher.are_values_due(needed=needed):
             with self.publisher.values_turn:
                 self.publisher.publish(trainer, session, self.state, lambda: point or self.log_point(trainer), self.nodes)
-        self.monitors.fill(trainer, self.state.warn_once)
+        if is_monitored:
+            self.monitors.fill(trainer, self.state.warn_once)
 
     # -- the meter's thread -------------------------------------------------------------------------------------------
 

@@ -225,6 +225,18 @@ def test_values_that_nobody_decides_by_take_no_more_than_their_share_of_a_long_t
     assert len(given) == (300 if is_monitored else pytest.approx(6, abs=2))
 
 
+@pytest.mark.parametrize("is_monitored", [False, True])
+def test_who_monitors_us_is_looked_for_once_at_an_epoch_s_end_if_nobody_does(run, monkeypatch, is_monitored):
+    trainer, looked, filled = a_trainer(), list[bool](), list[bool]()
+    trainer.callbacks = [SimpleNamespace(monitor="watt/energy_kwh")] * is_monitored
+    run.start_training(trainer)
+    decide, fill = run.monitors.decide, run.monitors.fill
+    monkeypatch.setattr(run.monitors, "decide", lambda *a: looked.append(True) or decide(*a), raising=False)
+    monkeypatch.setattr(run.monitors, "fill", lambda *a: filled.append(True) or fill(*a))
+    run.end_epoch(trainer, "validate", then="train")
+    assert (len(looked), len(filled)) == (1, int(is_monitored))
+
+
 @pytest.mark.parametrize("has_logger", [False, True])
 def test_without_a_logger_the_ends_of_epochs_between_two_readings_are_one_row(run, has_logger):
     trainer = a_trainer()
