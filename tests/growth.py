@@ -147,9 +147,11 @@ def nodes(count: int, epochs: int = 5) -> list[str]:
     readers = [Nodes(SharedStore(store, f"bench{count}"), rank, arrangement, agreement) for rank in range(count)]
     filled[0].session.spans.expect_others(True)
     sizes, taken = [], []
-    for _ in range(epochs):
+    for meeting in range(epochs):
         for one in filled:
-            one.epochs(20)  # also with a history behind them
+            one.epochs(
+                1 if meeting else 20
+            )  # a history behind them, and then one more between two meetings, as in a training
         for rank in range(1, count):
             meet_readers(readers[rank], filled[rank].session, RunState(), measures=True)
         sizes.append(len(store.get(f"bench{count}/part/1/{readers[1]._meetings}")))
