@@ -293,8 +293,7 @@ class Measurement:
         """Wait until the next read is due or asked for; meanwhile glance at the devices of which more has to be known."""
         steady_s = self._clock.steady_s
         while not self._wake.is_set() and (left_s := due_s - steady_s()) > AT_ONCE_S:
-            labels = self.curves.worth_a_glance()
-            glance_s = self._about(GLANCE_S, self._longest_s)
+            labels, glance_s = self.curves.worth_a_glance(), self._about(GLANCE_S, self._longest_s)
             glances = bool(labels) and left_s > glance_s + MIN_READ_GAP_S / 2
             if not self._wake.wait(glance_s if glances else left_s) and glances:
                 for source, _ in opened:
