@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.tuner import Tuner
 
 from experiments.data.base import ImageData
+from experiments.data.held_out import test_on
 from experiments.models import size_of
 from experiments.modules.batches import BatchError, Split, largest_fitting, split_batch
 from experiments.modules.recipe import Recipe
@@ -95,6 +96,8 @@ class Job:
     ) -> ImageData:
         """Build the data module, the user's own too, at the model's image size, and read the data.
 
+        It tests on the part that `test_on` names.
+
         Args:
             recipe: gives the batch size; None: `eval_batch_size`.
             phase: whose augmentation is used; None: none.
@@ -104,7 +107,14 @@ class Job:
         Raises:
             DataMissingError: if the data is not on this machine.
         """
-        settings = dict(self.cfg.data)
+        data = self._data(dict(self.cfg.data), recipe, phase, captions=captions, **options)
+        test_on(data, self.cfg.test_on)
+        return data
+
+    def _data(
+        self, settings: dict[str, Any], recipe: Recipe | None, phase: str | None, *, captions: bool, **options: Any
+    ) -> ImageData:
+        """Build the data module, which tests on its test part."""
         batch_size = self.split(recipe).micro if recipe else self.cfg.eval_batch_size
         if not issubclass(get_class(settings["_target_"]), ImageData):
             return self._own_data(settings, batch_size)

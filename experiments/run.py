@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from experiments.boards import claim_boards, cuda_name
 from experiments.command_line import CONF, check_names, name_boards, users_error
+from experiments.data.held_out import TEST, VALIDATION
 from experiments.job import Job, Outcome, prepare_torch, wants_boards
 from experiments.outcome import describe, energy_tables, read_outcome, save_outcome
 from experiments.restart.resume import FITS, read_resume, resume_in
@@ -48,7 +49,10 @@ def _main(cfg: DictConfig, directory: Path) -> float:
     if is_same and earlier["status"] == "completed":
         print(f"skipped      {directory}: it is complete")
         return _result(cfg, earlier.get("metrics", {}))
-    save = partial(save_outcome, directory, hydra_cfg.runtime.choices, overrides=hydra_cfg.overrides.task, config=key)
+    choices = dict(hydra_cfg.runtime.choices)
+    if cfg.test_on != TEST:
+        choices["data"] = f"{choices['data']}, {cfg.test_on} part"
+    save = partial(save_outcome, directory, choices, overrides=hydra_cfg.overrides.task, config=key)
     if rank_zero_only.rank == 0:
         OmegaConf.save(cfg, directory / "config.yaml")
         save()
@@ -70,11 +74,18 @@ def _main(cfg: DictConfig, directory: Path) -> float:
         save(outcome)
         tables = energy_tables(outcome) if hydra_cfg.mode != RunMode.MULTIRUN else []  # a sweep has a table of its own
         print(*tables, describe(outcome), sep="\n")
+        if cfg.test_on != TEST:
+            print(f"tested on    the {cfg.test_on} part: to choose by, not to report")
     return _result(cfg, outcome.metrics)
 
 
 def _result(cfg: DictConfig, metrics: Mapping[str, float | None]) -> float:
-    """What Hydra's sweepers compare: the task's accuracy."""
+    """What Hydra's sweepers compare: the task's accuracy, of the validation part only.
+
+    A sweeper that looks for the best recipe must not look at the part that is reported.
+    """
+    if cfg.test_on != VALIDATION:
+        return math.nan
     accuracy = metrics.get(task_of(cfg).logged)
     return math.nan if accuracy is None else float(accuracy)
 

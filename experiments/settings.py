@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.data.held_out import TEST
 from experiments.modules.recipe import Recipe
 from experiments.tasks import CLASSIFY
 
@@ -66,6 +67,8 @@ def settings_of(cfg: DictConfig, phase: str) -> dict[str, Any]:
     options = {what: options_of(cfg, what) for what in ("pretraining", "tokenizer") if what in cfg.model}
     data = {key: value for key, value in _plain(cfg.data).items() if key not in A_PATH}
     rest = {key: _plain(cfg[key]) for key in OF_THE_CONFIG if key in cfg} | {"world_size": world_size(cfg)}
+    if cfg.test_on != TEST:
+        rest["test_on"] = cfg.test_on
     if cfg.task.name != CLASSIFY:
         rest["task"] = {key: value for key, value in _plain(cfg.task).items() if key not in OF_OTHER_PHASES}
         rest["decoder"] = decoder_options(cfg) if "decoder" in cfg.task else {}

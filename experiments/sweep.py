@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from experiments.outcome import NAME
 from experiments.report.cells import Table as Tabulated
-from experiments.report.cells import in_units
+from experiments.report.cells import filled, in_units
 from experiments.report.inputs.run import SCRATCH
 from experiments.report.output import shown, to_markdown
 from experiments.tasks.base import TASKS, Task
@@ -105,14 +105,14 @@ def sweep_table(outcomes: list[dict[str, Any]]) -> Table:
     """
     phases = {outcome["phase"] for outcome in outcomes}
     known = {"inference": OF_INFERENCE, "project": OF_PROJECTIONS}.get(phases.pop() if len(phases) == 1 else "", COLUMNS)
-    swept = _swept(outcomes)
+    changed = swept(outcomes)
     tasks = list(dict.fromkeys(_task(outcome) for outcome in outcomes))
-    columns = [*known[:2], *swept, *dict.fromkeys(name for column in known[2:] for name in _named(column, tasks))]
+    columns = [*known[:2], *changed, *dict.fromkeys(name for column in known[2:] for name in _named(column, tasks))]
     table = Table(*(Column(column, no_wrap=column == "model", overflow="fold") for column in columns), title="The sweep")
     for outcome in outcomes:
-        given = _overrides(outcome)
+        given = overrides_of(outcome)
         about = {"model": _model(outcome), "on": f"{outcome['data']}, {outcome['scale']}", "status": outcome["status"]}
-        about |= {key: given.get(key, "-") for key in swept}
+        about |= {key: given.get(key, "-") for key in changed}
         for phase, run in _runs(outcome["phase"], outcome):
             row = about | {"phase": phase} | _figures(run, _task(outcome))
             table.add_row(*(row.get(column, "-") for column in columns))
@@ -141,17 +141,17 @@ def _model(outcome: dict[str, Any]) -> str:
     """A job's model: timm's name of it where `model=timm`, also of one that failed."""
     if outcome["model"] != ANY:
         return str(outcome["model"])
-    return str(outcome.get("timm_name") or _overrides(outcome).get("model.timm_name", ANY))
+    return str(outcome.get("timm_name") or overrides_of(outcome).get("model.timm_name", ANY))
 
 
-def _swept(outcomes: list[dict[str, Any]]) -> list[str]:
+def swept(outcomes: list[dict[str, Any]]) -> list[str]:
     """What the command line changed from job to job, besides what the table has columns for."""
-    given = [_overrides(outcome) for outcome in outcomes]
+    given = [overrides_of(outcome) for outcome in outcomes]
     keys = dict.fromkeys(key for one in given for key in one)
     return [key for key in keys if key not in SHOWN and len({one.get(key) for one in given}) > 1]
 
 
-def _overrides(outcome: dict[str, Any]) -> dict[str, str]:
+def overrides_of(outcome: dict[str, Any]) -> dict[str, str]:
     """A job's overrides by their key, without the signs for adding."""
     pairs = (text.partition("=") for text in outcome.get("overrides", ()))
     return {key.lstrip("+"): value for key, _, value in pairs}
@@ -192,7 +192,7 @@ def _print(what: Table | str) -> None:
 
 
 def _printed(table: Tabulated) -> Table:
-    table = in_units(table)
+    table = filled(in_units(table))
     made = Table(*(Column(column, overflow="fold") for column in table.columns), title=table.title)
     for row in table.rows:
         made.add_row(*(shown(cell, column) for cell, column in zip(row, table.columns, strict=True)))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from experiments.data.held_out import VALIDATION
 from experiments.job import Job
 from experiments.models import input_of
 from experiments.report.inputs.run import SCRATCH
@@ -24,7 +25,8 @@ def read_start(job: Job, purpose: str) -> Weights | None:
         The weights of the checkpoint; None if timm brings them, or nothing is wanted.
 
     Raises:
-        WeightsError: if nothing is named, or two things are, or what is named cannot be read.
+        WeightsError: if nothing is named, or two things are, or what is named cannot be read; or it has been trained on what
+            is to be tested on.
     """
     if job.start is not None and job.cfg.pretrained:
         raise WeightsError("checkpoint= and pretrained=true name two starts; give one of them.")
@@ -33,7 +35,16 @@ def read_start(job: Job, purpose: str) -> Weights | None:
             f"{purpose}: checkpoint=RUN_DIRECTORY (or a .ckpt, or a file of weights), pretrained=true for timm's published "
             f"ones, or checkpoint={SCRATCH} for random weights."
         )
-    return None if job.start in (None, SCRATCH) else read_weights(job.start)
+    if job.start in (None, SCRATCH):
+        return None
+    weights = read_weights(job.start)
+    seed = weights.info.get("seed", job.cfg.seed)
+    if job.cfg.test_on == VALIDATION and seed != job.cfg.seed:
+        raise WeightsError(
+            f"The weights in {weights.file} were trained with seed={seed}, whose validation part is not that of "
+            f"seed={job.cfg.seed}: they have seen pictures that test_on={VALIDATION} would test on. Give seed={seed}."
+        )
+    return weights
 
 
 def start_name(job: Job, weights: Weights | None) -> str:

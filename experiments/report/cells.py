@@ -71,6 +71,20 @@ def in_units(table: Table, unit: EnergyUnit | None = None) -> Table:
     return replace(table, columns=columns, rows=list(zip(*cells, strict=True)) if table.rows else [])
 
 
+def filled(table: Table) -> Table:
+    """The table without the columns that are empty in every row: a report of inferences has no training's.
+
+    Example:
+        >>> filled(Table("t", "T", ("model", "year"), [("a", None)])).columns
+        ['model']
+    """
+    if not table.rows:
+        return table
+    kept = [n for n in range(len(table.columns)) if any(row[n] not in (None, "") for row in table.rows)]
+    rows = [[row[n] for n in kept] for row in table.rows]
+    return replace(table, columns=[table.columns[n] for n in kept], rows=rows)
+
+
 def _quantity(column: str) -> str:
     """What a column measures: its heading up to a colon or a comma."""
     return re.split(r"[:,](?!\d)", column)[0]

@@ -58,6 +58,16 @@ def plus_minus_of_difference(first: Estimate, second: Estimate) -> float:
     return math.hypot(measured[0].of_difference(measured[1]), _of_means(first.repeats, second.repeats))
 
 
+def plus_minus_of_mean(repeats: Sequence[float]) -> float | None:
+    """Plus or minus of the mean of some repetitions (Student's t, 95 %); None of a single one.
+
+    Example:
+        >>> plus_minus_of_mean([0.9, 0.9, 0.9]), plus_minus_of_mean([0.9])
+        (0.0, None)
+    """
+    return _of_means(repeats, ()) if len(repeats) > 1 else None
+
+
 def measured_with_all(parts: Iterable[frozenset[str]]) -> frozenset[str]:
     """What a sum or a mean was measured with; empty if any part of it is estimated."""
     parts = list(parts)

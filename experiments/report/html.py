@@ -10,7 +10,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from experiments.report.cells import Table, in_units
+from experiments.report.cells import Table, filled, in_units
 from experiments.report.output import MOST_ROWS_SHOWN, shown
 
 TEMPLATE: Final = "page.html.jinja"
@@ -77,6 +77,6 @@ def page(heading: str, facts: Sequence[str], sections: Sequence[Section], closin
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["shown"] = shown
-    environment.filters["in_units"] = in_units
+    environment.filters["in_units"] = lambda table: filled(in_units(table))
     template = environment.get_template(TEMPLATE)
     return template.render(heading=heading, facts=facts, sections=sections, closing=closing, most=MOST_ROWS_SHOWN)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.report.cells import FILES_UNIT, Cell, Table, in_units
+from experiments.report.cells import FILES_UNIT, Cell, Table, filled, in_units
 from experiments.report.metrics import Amount
 
 MOST_ROWS_SHOWN = 200
@@ -159,8 +159,8 @@ def escaped(text: str) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A table in Markdown, with its heading and note; long ones are cut, and the CSV has the rest."""
-    table = in_units(table)
+    """A table in Markdown, with its heading and note; long ones are cut, and the CSV has the rest, empty columns too."""
+    table = filled(in_units(table))
     lines = [f"### {escaped(table.title)}", ""]
     if not table.rows:
         return "\n".join([*lines, "Nothing to show.", ""])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 import tarfile
 import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
@@ -77,3 +80,28 @@ def write_shards(root: Path) -> None:
                     shard.addfile(member, BytesIO(said))
                 else:
                     shard.add(file, name)
+
+
+def write_fashion(root: Path) -> None:
+    """idx files, as Debian packs them, of forty training and twenty test pictures."""
+    root.mkdir()
+    for part, count in (("train", 40), ("t10k", 20)):
+        images = struct.pack(">IIII", 0x803, count, 28, 28) + np.random.default_rng(count).bytes(28 * 28 * count)
+        labels = struct.pack(">II", 0x801, count) + bytes(index % 10 for index in range(count))
+        (root / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (root / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+
+
+def write_ade20k(root: Path, side: int = 40) -> None:
+    """Red squares of class 2 on black of class 1, unlabelled along the border, in ADE20K's layout."""
+    for part, count in (("training", 10), ("validation", 4)):
+        for kind in ("images", "annotations"):
+            (root / kind / part).mkdir(parents=True)
+        for index in range(count):
+            labels = np.ones((side, side), np.uint8)
+            labels[index : index + 16, 8:24] = 2
+            labels[0] = 0
+            image = np.zeros((side, side, 3), np.uint8)
+            image[labels == 2, 0] = 255
+            Image.fromarray(image).save(root / "images" / part / f"{index:03}.jpg")
+            Image.fromarray(labels).save(root / "annotations" / part / f"{index:03}.png")

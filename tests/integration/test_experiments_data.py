@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,20 +17,9 @@ from experiments.data.base import DataMissingError, ImageData
 from experiments.job import Job
 from experiments.modules.recipe import Recipe
 from experiments.run import run
-from tests.integration.study import composed, options, write_images, write_pairs, write_shards
+from tests.integration.study import composed, options, write_fashion, write_images, write_pairs, write_shards
 
 CIFAR_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
-
-
-def write_fashion(root: Path) -> None:
-    """idx files, as Debian packs them, of forty training and twenty test pictures."""
-    root.mkdir()
-    for part, count in (("train", 40), ("t10k", 20)):
-        pixels = bytes(range(256)) * (28 * 28 * count // 256 + 1)
-        images = struct.pack(">IIII", 0x803, count, 28, 28) + pixels[: 28 * 28 * count]
-        labels = struct.pack(">II", 0x801, count) + bytes(index % 10 for index in range(count))
-        (root / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
-        (root / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
 
 
 def write_cifar(root: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +23,7 @@ from experiments.weights import Weights, WeightsError
 from experiments.zoo import ZOO
 from lightning_watt import energy_of, read_record
 from tests.integration.conftest import Words
-from tests.integration.study import composed
+from tests.integration.study import composed, write_ade20k
 
 pytestmark = pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
 FEW = (
@@ -44,21 +43,6 @@ FEW = (
 def _few_words(words: Words) -> None:
     """What the callback says about a run of a second is its own tests' matter."""
     words.left = list  # type: ignore[method-assign]
-
-
-def write_ade20k(root: Path, side: int = 40) -> None:
-    """Red squares of class 2 on black of class 1, unlabelled along the border, in ADE20K's layout."""
-    for part, count in (("training", 10), ("validation", 4)):
-        for kind in ("images", "annotations"):
-            (root / kind / part).mkdir(parents=True)
-        for index in range(count):
-            labels = np.ones((side, side), np.uint8)
-            labels[index : index + 16, 8:24] = 2
-            labels[0] = 0
-            image = np.zeros((side, side, 3), np.uint8)
-            image[labels == 2, 0] = 255
-            Image.fromarray(image).save(root / "images" / part / f"{index:03}.jpg")
-            Image.fromarray(labels).save(root / "annotations" / part / f"{index:03}.png")
 
 
 def folder(root: Path, **options: object) -> MaskFolders:

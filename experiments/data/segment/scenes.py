@@ -7,8 +7,7 @@ from sklearn.datasets import load_sample_images
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 from torch.utils.data import Dataset
 
-from experiments.data.base import stratified_split
-from experiments.data.emoji import BITMAP_SIZE, SPLIT_SEED, TEST_SHARE, EmojiData
+from experiments.data.emoji import BITMAP_SIZE, EmojiData
 
 IGNORED = 255  # the label of pixels that count for nothing, as PASCAL VOC marks the edges of things
 EDGE = (0.25, 0.75)  # opacities between which a pixel is an edge
@@ -44,8 +43,7 @@ class EmojiScenes(EmojiData):
         if self.train_set is not None:
             return
         _, pictures, labels = self.read(min(self.resized, BITMAP_SIZE))
-        known, test = stratified_split(labels, TEST_SHARE, SPLIT_SEED)
-        kept, held_out = (known[part] for part in stratified_split(labels[known], self.val_share, self.seed))
+        kept, held_out, test = self.split(pictures, labels)
         photos = photographs()
 
         def part(rows: torch.Tensor, *, fixed: bool) -> SceneSet:

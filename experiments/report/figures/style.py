@@ -17,10 +17,12 @@ import textalloc
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
@@ -289,9 +291,9 @@ class Spot:
 
 
 def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
-    """Write names next to points, where they cover neither each other nor a point; a name without room is left out.
+    """Write names next to points, where they cover neither each other nor a point, and no line if there is room.
 
-    Call it last: the axes' limits and the figure's layout must be final.
+    A name without room is left out. Call it last: the axes' limits and the figure's layout must be final.
 
     Args:
         axes: where.
@@ -302,8 +304,25 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
         return
     axes.figure.canvas.draw()
     ordered = [*named, *(spot for spot in spots if spot not in named)]
+    texts, pointers = _allocate(axes, named, ordered, _lines(axes))
+    if None in texts:  # rather across a line than not at all
+        for drawn in (*texts, *pointers):
+            if drawn is not None:
+                drawn.remove()
+        texts, _ = _allocate(axes, named, ordered, [])
+    for text in texts:
+        if text is not None:
+            text.set_in_layout(False)  # the layout is final
+            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable over a line
+
+
+def _allocate(
+    axes: Axes, named: Sequence[Spot], ordered: Sequence[Spot], lines: Sequence[NDArray[np.float64]]
+) -> tuple[list[Text | None], list[Line2D | None]]:
+    """Write the names clear of all points and of some lines; returns each name's text and the line from it to its point."""
+    along = {"x_lines": [line[:, 0] for line in lines], "y_lines": [line[:, 1] for line in lines]} if lines else {}
     with redirect_stdout(None):  # it prints if a name has no room
-        texts = textalloc.allocate(
+        _, _, texts, pointers = textalloc.allocate(
             axes,
             [spot.x for spot in named],
             [spot.y for spot in named],
@@ -317,8 +336,14 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
             max_distance=0.25,
             draw_all=False,
             zorder=6,
-        )[2]
-    for text in texts:
-        if text is not None:
-            text.set_in_layout(False)  # the layout is final
-            text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable over a line
+            **along,
+        )
+    return texts, pointers
+
+
+def _lines(axes: Axes) -> list[NDArray[np.float64]]:
+    """The corners of what is drawn as lines in the axes' own coordinates: fronts, curves and whiskers."""
+    drawn = [line for line in axes.get_lines() if line.get_transform() == axes.transData and line.get_linestyle() != "None"]
+    whiskers = [one for one in axes.collections if isinstance(one, LineCollection)]
+    found = [line.get_xydata() for line in drawn] + [segment for one in whiskers for segment in one.get_segments()]
+    return [np.asarray(line, dtype=float) for line in found if len(line) > 1 and np.isfinite(line).all()]

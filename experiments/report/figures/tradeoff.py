@@ -6,6 +6,7 @@ import math
 from typing import Final, Literal
 
 from matplotlib.axes import Axes
+from matplotlib.cbook import STEP_LOOKUP_MAP
 
 from experiments.report.comparison import Comparison
 from experiments.report.figures.style import (
@@ -165,8 +166,8 @@ def _front(axes: list[Axes], comparison: Comparison, known: list[ModelResult]) -
 
 
 def _stairs(axes: Axes, spots: list[tuple[float, float]], style: Literal["steps-pre", "steps-post"]) -> None:
-    x, y = zip(*spots, strict=True)
-    axes.plot(x, y, color=GREY, lw=1.2, ls=(0, (4, 2)), drawstyle=style, zorder=2)
+    x, y = STEP_LOOKUP_MAP[style](*zip(*spots, strict=True))  # as corners, which names keep clear of
+    axes.plot(x, y, color=GREY, lw=1.2, ls=(0, (4, 2)), zorder=2)
 
 
 def _name(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from experiments.history import published_facts
 from experiments.report.inputs import clean
 from experiments.report.inputs.records import Broken
 from lightning_watt.units import J_PER_KWH, kwh
@@ -29,21 +30,19 @@ PROVENANCES: Final = ("measured", "mixed", "estimated")
 NOT_TOLD: Final = "mixed"
 """What an energy counts as if nobody says how it was found: it may be measured, but is not ranked with what surely is."""
 FIRST_PUBLISHED: Final = {
-    "vgg": ("VGG", 2014),  # arXiv 1409.1556
-    "resnet": ("ResNet", 2015),  # arXiv 1512.03385
-    "densenet": ("DenseNet", 2016),  # arXiv 1608.06993
+    **dict.fromkeys(("vgg16", "vgg19"), ("VGG", 2014)),  # arXiv 1409.1556
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), ("ResNet", 2015)),  # arXiv 1512.03385
+    **dict.fromkeys(("densenet121", "densenet169", "densenet201"), ("DenseNet", 2016)),  # arXiv 1608.06993
     "inceptionresnetv2": ("Inception-ResNet", 2016),  # arXiv 1602.07261
     "xception": ("Xception", 2016),  # arXiv 1610.02357
-    "nasnet": ("NASNet", 2017),  # arXiv 1707.07012
+    **dict.fromkeys(("nasnetmobile", "nasnetlarge"), ("NASNet", 2017)),  # arXiv 1707.07012
     "mobilenetv2": ("MobileNetV2", 2018),  # arXiv 1801.04381
-    "mobilenetv3": ("MobileNetV3", 2019),  # arXiv 1905.02244
-    "efficientnet": ("EfficientNet", 2019),  # arXiv 1905.11946
-    "quicknet": ("QuickNet", 2020),  # arXiv 2011.09398
-    "vit": ("ViT", 2020),  # arXiv 2010.11929
-    "swin": ("Swin", 2021),  # arXiv 2103.14030
+    **dict.fromkeys(("mobilenetv3small", "mobilenetv3large"), ("MobileNetV3", 2019)),  # arXiv 1905.02244
+    **dict.fromkeys((f"efficientnetb{size}" for size in range(8)), ("EfficientNet", 2019)),  # arXiv 1905.11946
+    **dict.fromkeys(("quicknet", "quicknetsmall", "quicknetlarge"), ("QuickNet", 2020)),  # arXiv 2011.09398
 }
-"""Family and year of the first version of the paper, by how the model's name begins."""
-
+"""Family, and year of the first version of the paper, of the models that Keras and torchvision call so. Nothing is told by a
+part of a name: a project called "resnet" may be anything."""
 SHORT: Final = {"tensorflow": "TF", "pytorch": "PyTorch"}
 Row = Mapping[str, str]
 
@@ -54,8 +53,8 @@ class Training:
 
     Attributes:
         name: the model, and the framework if it is known.
-        family: the model's family.
-        year: of the family's paper; None if unknown.
+        family: the model's family, as the file has it or as the model's whole name says; else that name.
+        year: of the model's paper, from there too; None if neither says it.
         device: what was measured.
         joules: as the file has them; of Fischer's, the GPUs' energy without the CPU's, which was not read for all.
         accuracy: in [0, 1]; None if the file has none.
@@ -105,7 +104,7 @@ def read_reference(path: Path) -> tuple[list[Training], list[Broken]]:
         except csv.Error as error:
             broken.append(Broken(f"{clean.text(path.name)}, line {rows.line_num}", clean.text(str(error))))
         for number, row in translate(lines) if translate else lines:
-            training = _training(row)
+            training = _training(row, is_model=translate is None)
             if isinstance(training, str):
                 broken.append(Broken(f"{clean.text(path.name)}, line {number}", training))
             else:
@@ -123,8 +122,13 @@ def _check_schema(path: Path, columns: set[str]) -> None:
         )
 
 
-def _training(row: Row) -> Training | str:
-    """One row of the schema, or why it cannot be used."""
+def _training(row: Row, *, is_model: bool) -> Training | str:
+    """One row of the schema, or why it cannot be used.
+
+    Args:
+        row: the row.
+        is_model: whether `model` names a model; other tools have the name of a project, a window or a run there.
+    """
     column = next((name for name in ENERGY_COLUMNS if row.get(name)), next((n for n in ENERGY_COLUMNS if n in row), ""))
     energy = _number(row, column)
     joules = None if energy is None else clean.energy(energy if column == "energy_j" else energy * J_PER_KWH)
@@ -138,7 +142,7 @@ def _training(row: Row) -> Training | str:
     if provenance not in PROVENANCES:
         return f"provenance is {clean.text(provenance, 20)}: not one of {', '.join(PROVENANCES)}"
     model = clean.text(row.get("model"), 40) or "unnamed model"
-    known = next((known for name, known in FIRST_PUBLISHED.items() if model.lower().startswith(name)), (model, None))
+    known = _published(model) if is_model else (model, None)
     told_year = clean.number(_number(row, "year"), 1950, 2100)
     backend = clean.text(row.get("backend"), 20)
     backend = SHORT.get(backend, backend)
@@ -155,6 +159,18 @@ def _training(row: Row) -> Training | str:
         uncertainty_j=None if uncertainty is None else clean.energy(uncertainty * J_PER_KWH),
         status="completed" if row.get("status", "") in ("", "completed") else "failed",
     )
+
+
+def _published(model: str) -> tuple[str, int | None]:
+    """Family and year of a model by its whole name, as Keras, torchvision or timm have it; else the name and None.
+
+    Example:
+        >>> _published("ResNet50"), _published("resnet"), _published("vit_base_patch16_224.orig_in21k_ft_in1k")
+        (('ResNet', 2015), ('resnet', None), ('vit_base_patch16_224.orig_in21k_ft_in1k', 2020))
+    """
+    known = FIRST_PUBLISHED.get(re.sub(r"[ _-]", "", model.lower()))
+    year = published_facts(model).get("year")
+    return known or (model, year if isinstance(year, int) else None)
 
 
 def _device(row: Row) -> str:

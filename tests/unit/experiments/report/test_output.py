@@ -103,3 +103,11 @@ def test_energies_have_a_unit_that_fits_one_for_each_quantity_and_kwh_in_files()
     head, first, _ = csv.reader(io.StringIO(to_csv([("", table(*rows, columns=columns))]).decode()))
     assert head[1:4] == ["train: a (kWh)", "train: a (kWh): plus or minus", "train: b (kWh)"]
     assert float(first[1]) == pytest.approx(0.002)
+
+
+def test_a_column_that_is_empty_in_every_row_is_not_shown():
+    """An inference's Table 1 had the columns of a training, all empty; its CSV still has them."""
+    table = Table("t", "T", ("model", "year", "SAM"), [("a", None, ""), ("b", None, "x")])
+    shown_columns = to_markdown(table).splitlines()[2]
+    assert shown_columns == "| model | SAM |"
+    assert b"year" in to_csv([("", table)])

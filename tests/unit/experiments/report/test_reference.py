@@ -88,6 +88,35 @@ def test_codecarbons_oldest_file_is_read_too(tmp_path):
     assert (training.name, training.joules, broken) == ("codecarbon 0c8ca9ea", pytest.approx(0.088 * 3.6e6), [])
 
 
+@pytest.mark.parametrize("project", ["resnet", "resnet50", "vit", "ResNet50"])
+def test_a_projects_name_tells_no_year(tmp_path, project):
+    """It had: a project called "resnet" was the paper of 2015."""
+    trainings, _ = read(tmp_path, CODECARBON.replace(",vit,", f",{project},"))
+    assert {(one.family, one.year) for one in trainings} == {(project, None)}
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "year"),
+    [
+        ("ResNet101", "ResNet", 2015),
+        ("EfficientNetB4", "EfficientNet", 2019),
+        ("mobilenet_v3_large", "MobileNetV3", 2019),  # torchvision's way of writing it
+        ("resnet50.tv_in1k", "resnet50.tv_in1k", 2015),  # timm's
+        ("resnet", "resnet", None),
+        ("ResNet-like net of ours", "ResNet-like net of ours", None),
+        ("vitamin", "vitamin", None),
+    ],
+)
+def test_a_year_is_that_of_a_whole_name(tmp_path, model, family, year):
+    (training,), _ = read(tmp_path, f"model,kwh\n{model},1\n")
+    assert (training.family, training.year) == (family, year)
+
+
+def test_a_year_that_the_file_gives_is_taken(tmp_path):
+    (training,), _ = read(tmp_path, "model,kwh,year,family\nresnet,1,2019,ours\n")
+    assert (training.family, training.year) == ("ours", 2019)
+
+
 def test_a_log_of_zeus_is_added_up_by_window(tmp_path):
     log = "start_time,window_name,elapsed_time,gpu0_energy,gpu3_energy\n"
     log += "1.0,epoch,10.0,100.0,50.0\n2.0,step,1.0,10.0,5.0\n3.0,epoch,10.0,200.0,50.0\n"
