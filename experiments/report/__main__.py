@@ -33,8 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = load(asked.runs)
         trainings: list[Training] = []
         unread: list[Broken] = []
-        if asked.reference:
-            trainings, unread = read_reference(asked.reference)
+        for file in asked.reference:
+            read, broken_rows = read_reference(file)
+            trainings += read
+            unread += broken_rows
         for broken in [*found.broken, *unread][:MOST_PRINTED]:
             print(f"not read: {broken.path}: {broken.why}", file=sys.stderr)
         if not found.runs and not found.failed and not trainings:
@@ -61,7 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Tables, figures and one page from all run records (watt.json) below a directory.",
     )
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="where the runs are")
-    parser.add_argument("--reference", type=Path, metavar="CSV", help="trainings that others measured, for comparison")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CSV",
+        help="trainings that others measured, for comparison; may be given several times",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes; default: RUNS_DIR/report")
     parser.add_argument("--alpha", type=_finite, help="SAM's alpha; default: as the records say")
     parser.add_argument("--beta", type=_finite, help="SAM's beta; default: as the records say")

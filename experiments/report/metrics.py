@@ -39,6 +39,15 @@ class Amount:
     plus_minus: float | None = None
 
 
+def scaled(largest_j: float) -> tuple[float, EnergyUnit]:
+    """The unit that suits an axis, and how many joules it has."""
+    units: tuple[EnergyUnit, ...] = ("kWh", "Wh")
+    for unit in units:
+        if largest_j >= 0.5 * J_PER[unit]:
+            return J_PER[unit], unit
+    return 1.0, "J"
+
+
 def sam(accuracy: float | None, joules: float | None, settings: SamSettings, *, shifted: bool = False) -> float | None:
     """SAM of an accuracy and an energy; None if it is undefined or something is missing.
 

@@ -20,10 +20,9 @@ from experiments.report.figures.style import (
     log_axis,
     new_figure,
     safe,
-    scaled,
     whisker,
 )
-from experiments.report.metrics import Amount
+from experiments.report.metrics import Amount, scaled
 
 PANELS = {"train": "train_j", "inference": "per_sample_j"}
 """The two halves of the figure, and the energy that each shows."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from experiments.report.breakeven import complete, repayments
 from experiments.report.comparison import Comparison
-from experiments.report.figures.style import MOST_CURVES, Picture, line_looks, log_axis, new_figure, safe, scaled
+from experiments.report.figures.style import MOST_CURVES, Picture, line_looks, log_axis, new_figure, safe
+from experiments.report.metrics import scaled
 from experiments.report.results import ModelResult
 
 

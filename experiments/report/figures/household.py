@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.lines import Line2D
 
 from experiments.report.comparison import Comparison
-from experiments.report.figures.style import GREY, MOST_ROWS, Picture, log_axis, looks, new_figure, safe
+from experiments.report.figures.style import GREY, MOST_ROWS, SHORTEST, Picture, log_axis, looks, new_figure, safe, whisker
 from experiments.report.household import marks
 from lightning_watt.units import kwh
 
@@ -26,14 +26,16 @@ def draw(comparison: Comparison) -> Picture:
         colour = look.colour if result.ranked else GREY
         filled = result.provenance == "measured"
         if result.train_uncertainty_j:
-            off = min(kwh(result.train_uncertainty_j), energy_kwh * 0.999)
-            axes.errorbar(energy_kwh, row, xerr=[[off], [kwh(result.train_uncertainty_j)]], color=colour, lw=1, capsize=2)
+            off = whisker(energy_kwh, kwh(result.train_uncertainty_j))
+            axes.errorbar(energy_kwh, row, xerr=off, color=colour, lw=1, capsize=2)
         face = colour if filled else "white"
         axes.plot(energy_kwh, row, look.marker if result.ranked else "X", color=colour, mfc=face, mew=1.4, ms=6)
     axes.set_yticks(range(len(shown)), [safe(result.label, 44) for result, _ in shown])
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.set_xlabel("training energy, inherited energy included (kWh, log scale)")
-    smallest = min(shown[0][1], kwh(marks()[0].joules)) if shown[-1][1] < 1e-2 else min(shown[0][1], 0.2)
+    # Down to where the whiskers end; a whisker to zero would reach down forever.
+    lowest = min(max(value - kwh(result.train_uncertainty_j or 0.0), value * SHORTEST) for result, value in shown)
+    smallest = min(lowest, kwh(marks()[0].joules)) if shown[-1][1] < 1e-2 else min(lowest, 0.2)
     axes.set_xlim(smallest / 3, max(shown[-1][1], 2500) * 3)
     log_axis(axes, "x")
     for mark in marks():
@@ -72,5 +74,7 @@ def _legend(comparison: Comparison) -> list[Line2D]:
     if any(result.provenance != "measured" and result.ranked for result in results):
         handles.append(Line2D([], [], ls="", marker="o", color=GREY, mfc="white", mew=1.4, label="estimated or mixed"))
     if any(not result.ranked for result in results):
-        handles.append(Line2D([], [], ls="", marker="X", color=GREY, label="did not learn or finish"))
+        handles.append(
+            Line2D([], [], ls="", marker="X", color=GREY, label="not ranked: no accuracy, did not learn or finish")
+        )
     return [*handles, Line2D([], [], color="black", lw=1, ls="--", label="household use")]

@@ -14,9 +14,9 @@ from experiments.report.figures.style import (
     new_figure,
     percent_axis,
     safe,
-    scaled,
 )
 from experiments.report.inputs.run import Run
+from experiments.report.metrics import scaled
 
 
 def draw(comparison: Comparison) -> Picture:
@@ -46,7 +46,7 @@ def draw(comparison: Comparison) -> Picture:
     left.set_ylabel("accuracy after the epoch (%)")
     percent_axis(left, "y")
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=4)
     left_out = (
         f" Shown: the {len(shown)} of {len(known)} trainings with the highest last accuracy."
         if len(known) > len(shown)

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from experiments.report.comparison import Comparison
-from experiments.report.figures.style import HATCHES, MOST_ROWS, Picture, edge, new_figure, safe, scaled
+from experiments.report.figures.style import HATCHES, MOST_ROWS, Picture, edge, new_figure, safe
+from experiments.report.metrics import scaled
 from experiments.report.results import ModelResult
 
 PHASES: Final = {

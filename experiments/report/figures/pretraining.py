@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from experiments.report.comparison import Comparison
-from experiments.report.figures.style import Picture, edge, new_figure, percent_axis, safe, scaled
+from experiments.report.figures.style import Picture, edge, new_figure, percent_axis, safe
 from experiments.report.inputs.run import SCRATCH
+from experiments.report.metrics import scaled
 from experiments.report.results import ModelResult
 
 FAMILIES: Final = ("swin", "vit")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Final
+
 import pandas as pd
 
 from experiments.report.figures.style import (
@@ -9,6 +12,7 @@ from experiments.report.figures.style import (
     GREY,
     MARKERS,
     MOST_ROWS,
+    SHORTEST,
     Picture,
     Spot,
     log_axis,
@@ -19,8 +23,11 @@ from experiments.report.figures.style import (
     whisker,
 )
 from experiments.report.figures.years import draw_line, said_exponential, said_linear
+from experiments.report.inputs.frames import SETUP
 from experiments.report.metrics import fit
 from lightning_watt.units import J_PER, unit_that_fits
+
+MOST_CHARACTERS: Final = 100  # of a row's name
 
 
 def draw(frame: pd.DataFrame) -> Picture:
@@ -33,23 +40,22 @@ def draw(frame: pd.DataFrame) -> Picture:
     shown = frame[frame["projected_energy_j"] > 0].head(MOST_ROWS)
     if shown.empty:
         return Picture("projected", title, "", why="No projection has an energy above zero.")
+    shown = shown.assign(name=row_names(shown)).sort_values("name", kind="stable")
     unit = unit_that_fits(shown["projected_energy_j"].median())
-    figure = new_figure(8.0, 1.6 + 0.32 * len(shown))
+    figure = new_figure(10.0, 1.6 + 0.32 * len(shown))
     axes = figure.subplots()
     for row, (_, one) in enumerate(shown.iterrows()):
         value, low, high, same, truth = (
             one[name] / J_PER[unit]
             for name in ("projected_energy_j", "projected_low_j", "projected_high_j", "projected_plus_minus_j", "truth_j")
         )
-        axes.plot([max(low, value / 1000), high], [row, row], color=GREY, lw=1.2, solid_capstyle="butt")
-        axes.plot([max(value - same, value / 1000), value + same], [row, row], color=COLOURS[0], lw=4, solid_capstyle="butt")
+        shortest = SHORTEST * value
+        axes.plot([max(low, shortest), high], [row, row], color=GREY, lw=1.2, solid_capstyle="butt")
+        axes.plot([max(value - same, shortest), value + same], [row, row], color=COLOURS[0], lw=4, solid_capstyle="butt")
         axes.plot(value, row, marker=MARKERS[0], color=COLOURS[0], mfc="white", ms=8, zorder=3)
         if not pd.isna(truth):
             axes.plot(truth, row, marker=MARKERS[3], color=COLOURS[1], zorder=4)
-    names = [
-        safe(f"{one['timm_name'] or one['model']}, {one['data']}, {one['projects']}", 48) for _, one in shown.iterrows()
-    ]
-    axes.set_yticks(range(len(shown)), names)
+    axes.set_yticks(range(len(shown)), [safe(name, MOST_CHARACTERS) for name in shown["name"]], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(f"projected energy of the whole training, {unit} (log scale)")
     axes.grid(visible=False, axis="y")
@@ -57,9 +63,27 @@ def draw(frame: pd.DataFrame) -> Picture:
     caption = (
         "Each circle is projected from a part of a training; hollow, because the whole was not measured. Thick line: 95 % "
         "interval by the same devices' reckoning. Thin line: with the devices' errors of scale. Diamond: what the training "
-        "took when it was run with the same settings, by the same devices."
+        "took when it was run with the same settings, by the same devices. Rows of one training are named by what differs. "
+        f"A line that would reach zero ends at {SHORTEST:g} of the value."
     )
     return Picture("projected", title, caption, figure)
+
+
+def row_names(frame: pd.DataFrame) -> list[str]:
+    """What each projection is of; those of one training also by the settings in which they differ, and by their round."""
+    base = (frame["timm_name"].fillna(frame["model"]) + ", " + frame["data"] + ", " + frame["projects"]).tolist()
+    names = list(base)
+    for setting in SETUP:
+        values = frame[setting.replace(".", "_")].astype(str)
+        varies = (values.groupby(base).transform("nunique") > 1).tolist()
+        for n, value in enumerate(values):
+            names[n] += f", {setting.rpartition('.')[2]}={value}" if varies[n] else ""
+    seen = Counter(names)
+    rounds = frame["round"].tolist()
+    return [
+        name if seen[name] == 1 or pd.isna(turn) else f"{name}, round {turn:.0f}"
+        for name, turn in zip(names, rounds, strict=True)
+    ]
 
 
 def draw_years(frame: pd.DataFrame) -> Picture:

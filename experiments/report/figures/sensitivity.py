@@ -181,7 +181,7 @@ def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[ModelResult], b
 def _rank_axis(axes: Axes, paths: list[list[Setting]], bumps: list[int]) -> None:
     """Number the ranks from 1 downwards."""
     worst = max(((setting.places[n] or (1, 1))[1] for path in paths for setting in path for n in bumps), default=1)
-    step = max(1, -(-worst // 8))
+    step = max(1, -(-worst // 12))
     axes.set_yticks(sorted({1, *range(step, worst + 1, step)} - ({2} if step > 2 else set())))
     axes.set_ylim(worst + 0.6, 0.4)
     axes.set_ylabel("rank (1 is best)")

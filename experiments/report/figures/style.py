@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,7 +27,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from experiments.report.results import ModelResult
-from lightning_watt.units import J_PER, EnergyUnit
 
 FONT: Final = "DejaVu Sans"  # comes with matplotlib, so a figure looks the same everywhere
 # Okabe and Ito's colours, which colour-blind readers can distinguish (jfly.uni-koeln.de/color), without the pale yellow.
@@ -156,15 +155,6 @@ def percent_axis(axes: Axes, which: Literal["x", "y"]) -> None:
     """Label an accuracy axis in percent."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.10g}"))
-
-
-def scaled(largest_j: float) -> tuple[float, EnergyUnit]:
-    """The unit that suits an axis, and how many joules it has."""
-    units: tuple[EnergyUnit, ...] = ("kWh", "Wh")
-    for unit in units:
-        if largest_j >= 0.5 * J_PER[unit]:
-            return J_PER[unit], unit
-    return 1.0, "J"
 
 
 @dataclass(frozen=True)
@@ -304,23 +294,30 @@ def name_spots(axes: Axes, spots: Sequence[Spot]) -> None:
         return
     axes.figure.canvas.draw()
     ordered = [*named, *(spot for spot in spots if spot not in named)]
-    texts, pointers = _allocate(axes, named, ordered, _lines(axes))
-    if None in texts:  # rather across a line than not at all
+    lines = _lines(axes)
+    for tries, along in enumerate(({**lines, **APART}, lines, {}), 1):  # rather across a line than not at all
+        texts, pointers = _allocate(axes, named, ordered, along)
+        if None not in texts or tries == 3:
+            break
         for drawn in (*texts, *pointers):
             if drawn is not None:
                 drawn.remove()
-        texts, _ = _allocate(axes, named, ordered, [])
     for text in texts:
         if text is not None:
             text.set_in_layout(False)  # the layout is final
             text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable over a line
 
 
+APART: Final = {"avoid_label_lines_overlap": True, "avoid_crossing_label_lines": True}  # of names and points
+INSET: Final = 4.0  # points that names keep away from the frame
+
+
 def _allocate(
-    axes: Axes, named: Sequence[Spot], ordered: Sequence[Spot], lines: Sequence[NDArray[np.float64]]
+    axes: Axes, named: Sequence[Spot], ordered: Sequence[Spot], along: Mapping[str, Any]
 ) -> tuple[list[Text | None], list[Line2D | None]]:
-    """Write the names clear of all points and of some lines; returns each name's text and the line from it to its point."""
-    along = {"x_lines": [line[:, 0] for line in lines], "y_lines": [line[:, 1] for line in lines]} if lines else {}
+    """Write the names clear of all points and of `along`; returns each name's text and the line from it to its point."""
+    frame = axes.get_window_extent().padded(-INSET * axes.figure.dpi / 72)
+    (left, bottom), (right, top) = axes.transData.inverted().transform(frame.get_points())
     with redirect_stdout(None):  # it prints if a name has no room
         _, _, texts, pointers = textalloc.allocate(
             axes,
@@ -335,15 +332,18 @@ def _allocate(
             linewidth=0.6,
             max_distance=0.25,
             draw_all=False,
+            xlims=(left, right),
+            ylims=(bottom, top),
             zorder=6,
             **along,
         )
     return texts, pointers
 
 
-def _lines(axes: Axes) -> list[NDArray[np.float64]]:
+def _lines(axes: Axes) -> dict[str, list[NDArray[np.float64]]]:
     """The corners of what is drawn as lines in the axes' own coordinates: fronts, curves and whiskers."""
     drawn = [line for line in axes.get_lines() if line.get_transform() == axes.transData and line.get_linestyle() != "None"]
     whiskers = [one for one in axes.collections if isinstance(one, LineCollection)]
     found = [line.get_xydata() for line in drawn] + [segment for one in whiskers for segment in one.get_segments()]
-    return [np.asarray(line, dtype=float) for line in found if len(line) > 1 and np.isfinite(line).all()]
+    lines = [corners for one in found if len(corners := np.asarray(one, float)) > 1 and np.isfinite(corners).all()]
+    return {"x_lines": [line[:, 0] for line in lines], "y_lines": [line[:, 1] for line in lines]} if lines else {}

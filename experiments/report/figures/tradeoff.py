@@ -23,9 +23,8 @@ from experiments.report.figures.style import (
     new_figure,
     percent_axis,
     result_legend,
-    scaled,
 )
-from experiments.report.metrics import pareto_ranks
+from experiments.report.metrics import pareto_ranks, scaled
 from experiments.report.results import ModelResult
 
 MANY: Final = 100

@@ -24,10 +24,9 @@ from experiments.report.figures.style import (
     percent_axis,
     result_legend,
     safe,
-    scaled,
     whisker,
 )
-from experiments.report.metrics import Fit, fit
+from experiments.report.metrics import Fit, fit, scaled
 from experiments.report.results import ModelResult
 
 YEAR_WIDTH: Final = 0.7
@@ -46,15 +45,15 @@ def draw(comparison: Comparison) -> Picture:
     if not known:
         return Picture("years", title, "", why="No run has a model year, an accuracy and an energy.")
     families = looks(comparison.families)
-    fitted = _peers(comparison, [result for result in known if result.ranked])
+    ranked = [result for result in known if result.ranked]
+    fitted = _peers(comparison, ranked)
     accuracy = [Dot(result.year or 0, result.accuracy or 0.0, result, y_off=_off(result, "accuracy")) for result in known]
     energy = [Dot(result.year or 0, result.train_j or 0.0, result, y_off=_off(result, "train_j")) for result in known]
     energy, unit = _in_unit(energy)
     labels = (f"{comparison.metric} (%)", f"training energy ({unit}, log scale)")
     figure = _figure(accuracy, energy, fitted, labels, families)
     figure.legend(handles=result_legend(known, families), loc="outside lower center", ncols=6)
-    held = {result.provenance for result in known if result.ranked}
-    alone = f" The fits use {fitted[0].provenance} energies only." if len(held) > 1 and fitted else ""
+    alone = f" The fits use {fitted[0].provenance} energies of {fitted[0].device} only." if len(fitted) < len(ranked) else ""
     return Picture("years", title, f"{_HOW} Runs that did not learn or finish are not fitted.{alone}", figure)
 
 
@@ -180,9 +179,12 @@ def _fit(dots: list[Dot], *, exponential: bool) -> Fit | None:
 
 
 def _peers(comparison: Comparison, usable: list[ModelResult]) -> list[ModelResult]:
-    """Those of the provenance that most of them have."""
-    peers = [[result for result in usable if result.provenance == kind] for kind in comparison.provenances()]
-    return max(peers, key=len, default=[])
+    """Those of the provenance and the devices that most of them have: two boards are no development over the years."""
+    alike: dict[tuple[str, str], list[ModelResult]] = {}
+    for result in usable:
+        if result.provenance in comparison.provenances():
+            alike.setdefault((result.provenance, result.device or result.inference_device), []).append(result)
+    return max(alike.values(), key=len, default=[])
 
 
 def draw_line(axes: Axes, line: Fit | None, years: list[float]) -> None:

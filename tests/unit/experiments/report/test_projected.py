@@ -16,7 +16,7 @@ from experiments.projection.order import counterbalanced
 from experiments.projection.tables import held_against, projected
 from experiments.report.__main__ import main
 from experiments.report.cells import Table
-from experiments.report.figures.projected import draw_years
+from experiments.report.figures.projected import draw_years, row_names
 from experiments.report.inputs.projected import read_projection
 from tests.unit.experiments.report.made import made, write
 
@@ -84,6 +84,21 @@ def test_projected_trainings_are_drawn_by_year(tmp_path: Path):
     assert {text.get_text() for text in right.texts} == {"vgg16", "convnext_base"}
     few = load_runs(tmp_path).head(2)
     assert "`study=years_training`" in draw_years(held_against(few, load_runs(tmp_path, "stages"))).why
+
+
+def test_rows_of_one_training_are_told_apart(tmp_path: Path):
+    """Sixteen rows of a study=advice had one name."""
+    for number in range(2):
+        for size in (32, 64):
+            project(
+                tmp_path / f"{number}-{size}", number=number, setup={"recipe.batch_size": size}, facts={"timm_name": "vit"}
+            )
+    project(tmp_path / "alone", facts={"timm_name": "resnet"})
+    names = row_names(load_runs(tmp_path))
+    assert sorted(name.removeprefix("vit, digits, pretrain, ") for name in names if name.startswith("vit")) == [
+        "batch_size=32, round 0", "batch_size=32, round 1", "batch_size=64, round 0", "batch_size=64, round 1"
+    ]  # fmt: skip
+    assert [name for name in names if name.startswith("resnet")] == ["resnet, digits, pretrain"]
 
 
 def test_a_projection_is_held_against_the_training_with_its_settings(tmp_path: Path):

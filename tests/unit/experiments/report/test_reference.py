@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from experiments.report.__main__ import main
 from experiments.report.inputs.reference import read_reference
 from tests.unit.experiments.report.made import REFERENCE
 
@@ -159,3 +160,14 @@ def test_mlflows_own_export_is_read(tmp_path, monkeypatch):
         mlflow.set_tracking_uri(None)
     (training,), _ = read(tmp_path, content)
     assert (training.name, training.joules, training.accuracy) == ("vit", 0.5 * 3.6e6, 0.9)
+
+
+def test_several_references_are_all_read(tmp_path, capsys):
+    """Of two, the first was dropped without a word."""
+    files = []
+    for name, content in (("a", "model,kwh\none,1\ntwo,2\n"), ("b", CODECARBON)):
+        files.append(tmp_path / f"{name}.csv")
+        files[-1].write_text(content)
+    assert main([str(tmp_path), *(word for file in files for word in ("--reference", str(file)))]) == 0
+    table = (tmp_path / "report/tables/table1_models.csv").read_text()
+    assert all(name in table for name in ("one", "two", "vit 01234567", "vit fedcba98"))

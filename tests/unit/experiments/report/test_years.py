@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 
 from experiments.report.comparison import compare
 from experiments.report.figures.style import Picture
-from experiments.report.figures.years import draw_inference
+from experiments.report.figures.years import draw, draw_inference
 from experiments.report.inputs.frames import runs_frame
 from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import load
+from experiments.report.inputs.reference import read_reference
 from experiments.report.tables import models
 from tests.unit.experiments.report.made import made, write
 
@@ -75,3 +76,15 @@ def test_two_years_are_no_development(tmp_path: Path) -> None:
     picture = drawn(tmp_path, MODELS[:2])
     assert picture.figure is None
     assert "`study=years`" in picture.why
+
+
+def test_a_line_is_of_one_device(tmp_path: Path) -> None:
+    """It went through trainings on eight boards and on one, which differ for other reasons than their year."""
+    rows = [f"ResNet50,{2010 + n},{2**n},0.5,A" for n in range(4)] + [f"VGG16,{2010 + n},{40 - n},0.5,B" for n in range(3)]
+    file = tmp_path / "reference.csv"
+    file.write_text("model,year,kwh,accuracy,device\n" + "\n".join(rows) + "\n")
+    (comparison,) = compare([], trainings=read_reference(file)[0])
+    picture = draw(comparison)
+    assert picture.figure is not None
+    assert picture.figure.axes[1].get_title() == "energy: doubles every 1 years, R² = 1.00"  # as those on A do
+    assert "The fits use mixed energies of A only." in picture.caption
