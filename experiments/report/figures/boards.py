@@ -31,7 +31,7 @@ PANELS = {"train": "train_j", "inference": "per_sample_j"}
 def draw(comparison: Comparison) -> Picture:
     """Draw the ratio between devices (above, a row a recipe) and each recipe's energy by device (below, a line a recipe).
 
-    Training is on the left, inference on the right.
+    Training is on the left, inference on the right, as far as there are any.
     """
     title = "The same recipes on each device"
     recipes = side_by_side(comparison)
@@ -43,11 +43,13 @@ def draw(comparison: Comparison) -> Picture:
         why = "No recipe was run on two devices. `study=boards` runs the same jobs on each board of a machine."
         return Picture("boards", title, "", why=why)
     rows = 0.4 * len(shown)
+    halves = [which for which in PANELS if any(kind == which for _, ratios in shown for kind, _ in ratios)]
     figure = new_figure(9.5, 5.4 + rows)
-    above, below = figure.subplots(2, 2, height_ratios=(1.2 + rows, 2.6))
-    above[1].sharey(above[0])
-    above[1].tick_params(labelleft=False)
-    for which, axes in zip(PANELS, above, strict=True):
+    above, below = figure.subplots(2, len(halves), height_ratios=(1.2 + rows, 2.6), squeeze=False)
+    for axes in above[1:]:
+        axes.sharey(above[0])
+        axes.tick_params(labelleft=False)
+    for which, axes in zip(halves, above, strict=True):
         _panel(axes, which, [ratios for _, ratios in shown], names)
         axes.set_xlabel(f"energy by that on {safe(short(base), 30)} (log scale)")
     above[0].set_yticks(range(len(shown)), [safe(recipe.label) for recipe, _ in shown])
@@ -55,13 +57,13 @@ def draw(comparison: Comparison) -> Picture:
     figure.legend(handles=_devices_legend(names), loc="outside upper center", ncols=4)
     drawn = [recipe for recipe, _ in shown]
     of_lines = line_looks(comparison.families, [_family(recipe) for recipe in drawn])
-    for which, axes in zip(PANELS, below, strict=True):
+    for which, axes in zip(halves, below, strict=True):
         _lines(axes, which, drawn, devices, of_lines)
     handles = [
         Line2D([], [], color=look.colour, marker=look.marker, ls=look.dash, label=safe(recipe.label))
         for recipe, look in zip(drawn, of_lines, strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=4)
     caption = (
         f"Each recipe is the same on each device but for the seed. Above: its energy by that on {base}. Whiskers: the "
         "ratio's ±, with both devices' gain errors and the spread over seeds. A row whose whisker crosses 1 shows no "
@@ -115,8 +117,6 @@ def _panel(axes: Axes, which: str, rows: list[dict[tuple[str, str], tuple[Amount
     axes.axvline(1, color="black", lw=1, ls="--", zorder=1)
     axes.set_title(which)
     axes.grid(visible=False, axis="y")
-    if not any((which, name) in ratios for ratios in rows for name in names):
-        axes.text(0.5, 0.5, "no run on two devices", transform=axes.transAxes, ha="center")
     log_axis(axes, "x")
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.8), max(high, 1.25))
@@ -133,11 +133,7 @@ def _lines(axes: Axes, which: str, recipes: list[Recipe], devices: list[str], of
     axes.set_title(f"{which}, by device")
     axes.set_xticks(range(len(devices)), [safe(short(name), 22) for name in devices])
     axes.set_xlim(-0.4, len(devices) - 0.6)
-    largest = max((one.value for line in known for _, one in line), default=0.0)
-    if not largest:
-        axes.text(0.5, 0.5, "no run", transform=axes.transAxes, ha="center")
-        return
-    size, unit = scaled(largest)
+    size, unit = scaled(max(one.value for line in known for _, one in line))
     for n, (recipe, line, look) in enumerate(zip(recipes, known, of_lines, strict=True)):
         aside = 0.15 * ((n + 1) / (len(recipes) + 1) - 0.5)
         axes.errorbar(

@@ -175,7 +175,7 @@ def _name_ends(axes: Axes, x: float, last: Setting, ranked: list[ModelResult], b
     for place, n in ends:
         at = max(place, at + line)
         name = safe(ranked[n].label)
-        axes.annotate(name, (x, at), xytext=(6, 0), textcoords="offset points", va="center", fontsize=7)
+        axes.annotate(name, (x, at), xytext=(10, 0), textcoords="offset points", va="center", fontsize=7)
 
 
 def _rank_axis(axes: Axes, paths: list[list[Setting]], bumps: list[int]) -> None:

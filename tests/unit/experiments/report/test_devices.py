@@ -123,3 +123,10 @@ def test_boards_of_one_name_stand_apart_if_each_recipe_ran_on_each(tmp_path: Pat
     write(tmp_path / "free" / "other", run(110, "vit", uuid="GPU-cccc3333-3", seed=2))
     assert [list(recipe.trained) for recipe in by_recipe(compared(tmp_path / "free"))] == [[A]] * 2
     assert by_device(free).rows == []
+
+
+def test_trainings_alone_are_drawn_without_an_empty_half(tmp_path: Path) -> None:
+    """Beside them stood two panels from 0 to 1 with "no run"."""
+    picture = draw(grid(tmp_path, {("vit", A): 100, ("vit", B): 50}))
+    assert picture.figure is not None
+    assert [axes.get_title() for axes in picture.figure.axes] == ["train", "train, by device"]
