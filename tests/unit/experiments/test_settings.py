@@ -46,4 +46,4 @@ def test_a_lifecycles_phase_equals_the_phase_by_itself() -> None:
     assert settings_of(composed("model=vit", "phase=lifecycle"), "finetune") == alone
     probe = settings_of(composed("model=vit", "phase=finetune", "phase.linear_probe=true"), "finetune")
     assert probe["settings"] != alone["settings"]
-    assert {key: alone[key] for key in ("epochs", "batch_size", "lr")} == {"epochs": 6, "batch_size": 32, "lr": 0.05}
+    assert {key: alone[key] for key in ("epochs", "batch_size", "lr")} == {"epochs": 6, "batch_size": 32, "lr": 0.1}
