@@ -102,14 +102,14 @@ def test_what_a_slow_source_used_before_its_first_reading_is_charged_and_is_a_ga
     slow = Steady(300, "soc0", on_read=lambda: time.sleep(0.4))
     with lab_of(board(100)).running():
         record = fit(ptl, tmp_path, watt(sources=[slow, NvmlSource()]), max_epochs=1, num_sanity_val_steps=0)
-    assert record.energy.by_device["soc0"].joules == pytest.approx(300 * seconds(record), rel=0.02)
-    assert record.energy.by_device["gpu0"].joules == pytest.approx(100 * seconds(record), rel=0.02)
+    assert record.energy.by_device["soc0"].joules == pytest.approx(300 * seconds(record), rel=0.05)
+    assert record.energy.by_device["gpu0"].joules == pytest.approx(100 * seconds(record), rel=0.05)
     [gap] = record.gaps
     assert (gap.device, gap.why) == ("soc0", UNREAD)
     assert gap.joules == pytest.approx(300 * gap.seconds, rel=0.02)
     assert 0.4 <= gap.seconds < 0.4 + seconds(record)
     # All of it is uncertain, once.
-    assert gap.joules < record.energy.boundary_j < 1.1 * gap.joules
+    assert gap.joules < record.energy.boundary_j < 1.3 * gap.joules
     assert record.energy.by_stage["train"].uncertainty_j > 0.9 * gap.joules
     words.take("soc0: it had not been read yet")
 
