@@ -43,7 +43,7 @@ def draw(comparison: Comparison) -> Picture:
         axes.set_xlabel(f"{words} ({unit}, log scale)")
         axes.set_title(words)
         log_axis(axes, "x")
-    left.set_ylabel("accuracy after the epoch (%)")
+    left.set_ylabel(f"{comparison.metric} after the epoch (%)")
     percent_axis(left, "y")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=4)
@@ -53,8 +53,9 @@ def draw(comparison: Comparison) -> Picture:
         else ""
     )
     caption = (
-        "Each line is one training. Each mark is an epoch: the energy of training and validation so far, and the validation "
-        "accuracy. Long runs show only some epochs. Hollow: the energy is estimated or mixed." + left_out
+        "Each line is one training. Each mark is an epoch: the energy of training and validation so far, and the "
+        f"validation's {comparison.metric}. Long runs show only some epochs. Hollow: the energy is estimated or mixed."
+        + left_out
     )
     return Picture("learning", title, caption, figure)
 

@@ -10,6 +10,7 @@ import pytest
 from experiments.report.comparison import compare
 from experiments.report.devices.recipes import by_recipe
 from experiments.report.devices.tables import by_device
+from experiments.report.figures import learning, tradeoff
 from experiments.report.figures.pretraining import pairs
 from experiments.report.inputs.lineage import lineages
 from experiments.report.inputs.records import load
@@ -270,6 +271,15 @@ def test_tasks_share_no_ranking(tmp_path):
         ("segment: digits", "mean IoU", (0.4,)),
         ("action: digits", "clip top-1", (0.7,)),
     }
+
+
+def test_figures_of_accuracy_say_which_one_it_is(tmp_path):
+    write(tmp_path, made(100, 0.4, task="segment", metric="mean IoU"))
+    (comparison,) = compare(lineages(load(tmp_path).runs))
+    for draw in (learning.draw, tradeoff.draw):
+        picture = draw(comparison)
+        assert picture.figure.axes[0].get_ylabel().startswith("mean IoU")
+    assert "validation's mean IoU" in learning.draw(comparison).caption
 
 
 def test_a_segmentation_without_accuracy_does_not_take_its_encoders(tmp_path):
