@@ -48,6 +48,37 @@ class RandomAffine:
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+@dataclass(frozen=True)
+class RandomColours:
+    """Give each image of a batch other colours and mirror it, so that a few pictures stand for many.
+
+    The channels are exchanged at random, and each is stretched about its middle and shifted by a random amount of its own.
+    The image is mirrored left to right, top to bottom and about its diagonal, each half of the time.
+
+    Args:
+        contrast: largest relative change of contrast either way.
+        brightness: largest shift either way, for values in [0, 1].
+
+    Example:
+        >>> RandomColours(contrast=0.5)(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    contrast: float = 0.0
+    brightness: float = 0.0
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """The changed batch in [0, 1]; `images` is float in [0, 1], (batch, channels, side, side)."""
+        count, channels = images.shape[:2]
+        order = torch.rand(count, channels).argsort(1)
+        images = images[torch.arange(count).unsqueeze(1), order]
+        for mirrored in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-1, -2)):
+            images = torch.where(torch.rand(count, 1, 1, 1) < 0.5, mirrored(images), images)
+        stretch = 1 + self.contrast * _around_zero(count * channels).view(count, channels, 1, 1)
+        shift = self.brightness * _around_zero(count * channels).view(count, channels, 1, 1)
+        return (0.5 + (images - 0.5) * stretch + shift).clamp(0, 1)
+
+
 def augmentation(image_size: int, seen: Mapping[str, Any], options: Mapping[str, Any]) -> Compose:
     """The transform from a PIL picture to an augmented, normalised tensor.
 

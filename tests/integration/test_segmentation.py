@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from experiments.command_line import users_error
 from experiments.data.base import DataMissingError
 from experiments.data.segment.mask_folder import MaskFolders
-from experiments.data.segment.scenes import EDGE, IGNORED, EmojiScenes
+from experiments.data.segment.scenes import EDGE, IGNORED, EmojiScenes, pieces
 from experiments.job import Job
 from experiments.models import build_model
 from experiments.phases.build import build, build_from
@@ -149,6 +150,54 @@ def test_scenes_have_the_masks_of_what_they_show() -> None:
     assert not torch.equal(first, second)
     assert data.num_classes == len(data.class_names) == 10
     assert ((masks < 10) | (masks == IGNORED)).all()
+
+
+def test_no_background_of_the_training_is_in_what_is_held_out() -> None:
+    parts = pieces()
+    assert [len(part) for part in parts] == [32, 8, 8]
+    known = [{piece.numpy().tobytes() for piece in part} for part in parts]
+    assert len(set.union(*known)) == 48  # no piece is there twice
+
+
+def test_only_training_scenes_have_other_colours_and_are_mirrored() -> None:
+    def black(images: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(images)
+
+    data = EmojiScenes(
+        image_size=32, batch_size=64, skin_tones=False, mean=[0.0] * 3, std=[1.0] * 3, augment=black, things=1
+    )
+    try:
+        data.setup()
+    except DataMissingError as error:
+        pytest.skip(str(error))
+    images, masks = data.train_set.__getitems__(list(range(64)))
+    assert (images.amax(1)[masks == 0] <= EDGE[0]).all()  # no more than the faint part of an edge
+    for part in (data.val_set, data.test_set):
+        images, masks = part.__getitems__(list(range(64)))
+        assert (images.amax(1)[masks == 0] > EDGE[0]).float().mean() > 0.5
+    torch.manual_seed(0)
+    scenes = data.train_set.scenes
+    scenes.draw = lambda generator=None: torch.full((2, 5), 0.5)  # type: ignore[method-assign]
+    plain, _ = scenes.compose(torch.tensor([0]), scenes.draw().unsqueeze(0))
+    images, masks = data.train_set.__getitems__([0] * 50)
+    turned = (images - plain).abs().amax((1, 2, 3)) > 0
+    assert 10 < turned.sum() < 40
+    assert torch.equal(masks[turned][0], masks[~turned][0].flip(-1))
+    assert torch.equal(images[turned][0], plain[0].flip(-1))
+
+
+def test_the_loss_at_tiny_is_cross_entropy_and_dice() -> None:
+    torch.manual_seed(0)
+    logits, masks = torch.randn(4, 3, 5, 5), torch.randint(0, 2, (4, 5, 5))  # there is no pixel of class 2
+    masks[0, 0] = IGNORED
+    loss = instantiate(composed("task=segment").task.loss, ignore_index=IGNORED)(logits, masks)
+    seen = (masks != IGNORED).numpy()
+    shares = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
+    shares = np.moveaxis(shares, 1, -1)[seen]
+    true = np.eye(3)[masks.numpy()[seen]]
+    dice = 1 - 2 * (shares * true).sum(0) / (shares.sum(0) + true.sum(0))
+    entropy = -np.log((shares * true).sum(1)).mean()
+    assert loss.item() == pytest.approx(entropy + dice[:2].sum() / 3, abs=1e-5)  # one that is not there adds nothing
 
 
 def test_mean_iou_counts_no_ignored_pixel() -> None:

@@ -7,13 +7,17 @@ from sklearn.datasets import load_sample_images
 from torch.nn import functional as F  # noqa: N812 (the field's name for it)
 from torch.utils.data import Dataset
 
+from experiments.data.base import Augment
 from experiments.data.emoji import BITMAP_SIZE, EmojiData
 
 IGNORED = 255  # the label of pixels that count for nothing, as PASCAL VOC marks the edges of things
 EDGE = (0.25, 0.75)  # opacities between which a pixel is an edge
 SIZES = (0.5, 1.0)  # sides of the emoji, as shares of the picture's
 SHOWN = 0.6  # chance of each emoji after the first
-PHOTO_HEIGHT = 128  # the photographs are kept so small that putting pictures together is cheap
+PHOTO_HEIGHT = 128  # of the photographs as `photographs` gives them, in pixels
+PIECE = 64  # side of the pieces that backgrounds are parts of, in pixels
+PIECES = (4, 6)  # rows and columns of pieces, of each photograph
+HELD_OUT = (0, 3)  # row + column, modulo 6, of the pieces for validation and of those for the test
 
 
 class EmojiScenes(EmojiData):
@@ -21,12 +25,14 @@ class EmojiScenes(EmojiData):
 
     What is to be found is real: Noto's pictures, whose opacity is the mask, and the groups that Unicode puts them into. How
     they lie on the picture is not: nothing stands on anything or is lit by it, so the numbers compare models and tell little
-    of streets. The emoji of the test are in no training picture. The backgrounds are scikit-learn's two sample photographs;
-    training has their left half and what is held out the right.
+    of streets. The backgrounds are pieces of scikit-learn's two sample photographs: 16 of each for training, 4 for
+    validation, 4 for the test. Training, validation and test share no emoji and no piece, so that a recipe can be chosen by
+    the validation; but a piece of the test is like those beside it, which other photographs would not be.
 
     Args:
         things: emoji in a picture, at most; one at least.
-        **options: as for `EmojiData`.
+        **options: as for `EmojiData`; `augment` changes the backgrounds of the training, and is given values in [0, 1].
+            Training's scenes are also mirrored left to right, half of the time: an emoji's group does not change by it.
     """
 
     name = "scenes"
@@ -44,18 +50,17 @@ class EmojiScenes(EmojiData):
             return
         _, pictures, labels = self.read(min(self.resized, BITMAP_SIZE))
         kept, held_out, test = self.split(pictures, labels)
-        photos = photographs()
 
-        def part(rows: torch.Tensor, *, fixed: bool) -> SceneSet:
-            half = photos.chunk(2, dim=-1)[fixed]
-            scenes = Scenes(pictures[rows], labels[rows] + 1, half, self.image_size, self.things, (self.mean, self.std))
+        def part(rows: torch.Tensor, backgrounds: torch.Tensor, *, fixed: bool) -> SceneSet:
+            vary = None if fixed else self.augment
+            normalise = (self.mean, self.std)
+            scenes = Scenes(pictures[rows], labels[rows] + 1, backgrounds, self.image_size, self.things, normalise, vary)
             return SceneSet(scenes, fixed=fixed)
 
-        self.train_set, self.val_set, self.test_set = (
-            part(kept, fixed=False),
-            part(held_out, fixed=True),
-            part(test, fixed=True),
-        )
+        backgrounds = pieces()
+        self.train_set = part(kept, backgrounds[0], fixed=False)
+        self.val_set = part(held_out, backgrounds[1], fixed=True)
+        self.test_set = part(test, backgrounds[2], fixed=True)
 
     def _name_classes(self, names: tuple[str, ...]) -> None:
         super()._name_classes(("background", *names))
@@ -67,10 +72,11 @@ class Scenes:
     Args:
         pictures: red, green, blue and opacity in [0, 1], (count, 4, side, side).
         labels: one a picture; 0 is the background.
-        photos: backgrounds in [0, 1], (count, 3, height, width).
+        photos: what backgrounds are parts of, in [0, 1], (count, 3, height, width).
         side: of the results, in pixels.
         things: pictures on one background, at most.
         normalise: channel means and deviations of the results.
+        vary: changes the backgrounds, (batch, 3, side, side) in [0, 1]; None: they are as the photographs are.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Scenes:
         side: int,
         things: int,
         normalise: tuple[tuple[float, ...], tuple[float, ...]],
+        vary: Augment | None = None,
     ) -> None:
         # Multiplied by the opacity, so that no colour of what is transparent bleeds in.
         self.pictures = torch.cat([pictures[:, :3] * pictures[:, 3:], pictures[:, 3:]], dim=1)
@@ -88,6 +95,7 @@ class Scenes:
         self.photos = photos
         self.side = side
         self.things = things
+        self.vary = vary
         self.mean, self.std = (torch.tensor(values).view(1, -1, 1, 1) for values in normalise)
 
     def draw(self, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -127,7 +135,8 @@ class Scenes:
         aspect = photos.shape[-2] / photos.shape[-1]
         size = 0.4 + 0.6 * draws[:, 1]  # of the part, as a share of the photograph's height, or of its width if that is less
         sizes = torch.stack([size * min(aspect, 1), size * min(1 / aspect, 1)], 1)
-        return moved(photos, sizes, (2 * draws[:, 2:4] - 1) * (1 - sizes), self.side)
+        parts = moved(photos, sizes, (2 * draws[:, 2:4] - 1) * (1 - sizes), self.side)
+        return self.vary(parts) if self.vary else parts
 
 
 class SceneSet(Dataset):
@@ -135,7 +144,7 @@ class SceneSet(Dataset):
 
     Args:
         scenes: makes them.
-        fixed: whether a picture's scene is always the same; else it is another one each time.
+        fixed: whether a picture's scene is always the same; else it is another one each time, mirrored half of the time.
     """
 
     gives_batches = True  # so the loader does not collate again
@@ -154,7 +163,11 @@ class SceneSet(Dataset):
     def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """The scenes of the pictures at `indices`."""
         draws = [self.scenes.draw(torch.Generator().manual_seed(index) if self.fixed else None) for index in indices]
-        return self.scenes.compose(torch.tensor(indices), torch.stack(draws))
+        images, masks = self.scenes.compose(torch.tensor(indices), torch.stack(draws))
+        if self.fixed:
+            return images, masks
+        mirrored = torch.rand(len(indices), 1, 1) < 0.5
+        return torch.where(mirrored.unsqueeze(1), images.flip(-1), images), torch.where(mirrored, masks.flip(-1), masks)
 
 
 def moved(
@@ -178,7 +191,22 @@ def moved(
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def photographs() -> torch.Tensor:
-    """scikit-learn's sample photographs in [0, 1], made smaller: (2, 3, 128, 191)."""
+def photographs(size: tuple[int, int] | None = None) -> torch.Tensor:
+    """scikit-learn's sample photographs in [0, 1], made smaller: (2, 3, height, width).
+
+    Args:
+        size: height and width, in pixels; None: 128 and what it makes of the width, 191.
+    """
     images = torch.stack([torch.tensor(image).permute(2, 0, 1).float() / 255 for image in load_sample_images().images])
-    return F.interpolate(images, scale_factor=PHOTO_HEIGHT / images.shape[-2], mode="area")
+    scale = None if size else PHOTO_HEIGHT / images.shape[-2]
+    return F.interpolate(images, size=size, scale_factor=scale, mode="area")
+
+
+def pieces() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The photographs cut up, for training, validation and test: (32, 3, 64, 64) and twice (8, 3, 64, 64)."""
+    rows, columns = PIECES
+    photos = photographs((rows * PIECE, columns * PIECE))
+    cut = photos.unfold(2, PIECE, PIECE).unfold(3, PIECE, PIECE).permute(2, 3, 0, 1, 4, 5)  # row, column, photograph, ...
+    place = (torch.arange(rows).unsqueeze(1) + torch.arange(columns)) % columns
+    validation, test = (place == which for which in HELD_OUT)
+    return tuple(cut[part].flatten(0, 1) for part in (~(validation | test), validation, test))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 import torch
 
 from experiments.data import base
-from experiments.data.augment import RandomAffine
+from experiments.data.augment import RandomAffine, RandomColours
 from experiments.data.base import stratified_split
 from experiments.data.digits import Digits
 
@@ -90,3 +92,22 @@ def test_each_image_moves_by_its_own_amount() -> None:
     columns = (moved.sum((1, 2)) * torch.arange(33)).sum(1) / moved.sum((1, 2, 3))
     assert columns.std() > 1
     assert (columns - 16).abs().max() <= 0.2 * 33 + 0.5
+
+
+def test_colours_are_exchanged_stretched_and_shifted_within_their_range() -> None:
+    torch.manual_seed(0)
+    colour = torch.tensor([0.2, 0.5, 0.9])
+    pictures = colour.view(1, 3, 1, 1).expand(500, -1, 4, 4)
+    exchanged = RandomColours()(pictures)[..., 0, 0]
+    found = {tuple(round(value, 4) for value in row) for row in exchanged.tolist()}
+    assert found == set(permutations((0.2, 0.5, 0.9)))
+    changed = RandomColours(contrast=0.5, brightness=0.2)(pictures)
+    assert (changed.amin(), changed.amax()) == (0.0, 1.0)  # cut off where they leave the range
+    middle = RandomColours(contrast=0.5, brightness=0.2)(torch.full((500, 1, 2, 2), 0.5))
+    assert 0.3 <= middle.amin() < 0.35 < 0.65 < middle.amax() <= 0.7  # the middle is shifted only
+
+
+def test_a_picture_is_turned_eight_ways() -> None:
+    torch.manual_seed(0)
+    turned = RandomColours()(torch.arange(4.0).div(4).view(1, 1, 2, 2).expand(200, -1, -1, -1))
+    assert len({tuple(row) for row in turned.flatten(1).tolist()}) == 8
