@@ -4,8 +4,8 @@
 and arXiv number are those of the first version of the paper on the architecture. timm has nothing older than VGG.
 
 `epochs` are those for which the architecture's authors trained it on ImageNet-1k alone, where they are certain. Those of a
-repository were read there; where a script is named, they are its default, which the authors' commands leave as it is. timm's
-page on Res2Net quotes its paper. ResNet's and ViT's were checked against the papers' texts, VGG's against quotations of it.
+repository were read there; where a script is named, they are its default, which the commands that were read leave as it is.
+timm's page on Res2Net quotes its paper. ResNet's and ViT's were checked against the papers' texts, VGG's against quotations.
 """
 
 from __future__ import annotations

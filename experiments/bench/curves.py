@@ -30,7 +30,7 @@ def recorded(folder: Path = RECORDED) -> dict[str, Curve]:
 
 
 def made(seed: int = 0) -> Mapping[str, Curve]:
-    """Curves like those, made: alternating in 52 ms, in step with reads once a second, a step, a training, and bursts."""
+    """Curves like those, made: alternating in 52 ms, in step with reads once a second, a step, a training, bursts."""
     chance = random.Random(seed)
     return {
         ALTERNATING: _alternating(chance),
@@ -38,6 +38,7 @@ def made(seed: int = 0) -> Mapping[str, Curve]:
         "step": _step(chance),
         "training": _training(chance),
         "bursts": _bursts(chance),
+        "rare bursts": _rare_bursts(chance),
     }
 
 
@@ -79,4 +80,13 @@ def _bursts(chance: random.Random) -> Curve:
     while sum(seconds for seconds, _ in pieces) < LENGTH_S:
         pieces += _noisy(chance, 0.02 * 100 ** chance.random(), chance.uniform(150, 320))
         pieces += _noisy(chance, 0.02 * 100 ** chance.random(), chance.uniform(60, 110))
+    return steps(pieces)
+
+
+def _rare_bursts(chance: random.Random) -> Curve:
+    """A tenth of the time, for 5 to 40 ms each, the board works; most of these a sensor of 100 ms does not see."""
+    pieces: list[tuple[float, float]] = []
+    while sum(seconds for seconds, _ in pieces) < LENGTH_S:
+        burst_s = chance.uniform(0.005, 0.04)
+        pieces += [(burst_s, 350.0), (9 * burst_s * chance.uniform(0.5, 1.5), 50.0)]
     return steps(pieces)
