@@ -212,21 +212,22 @@ SHORTEST = 0.1
 """Where a whisker would reach zero or below, which a log axis does not have, it ends at this share of the value."""
 
 
-def whisker(value: float, off: float) -> NDArray[np.float64]:
-    """A point's whisker on a log axis, as matplotlib's `errorbar` takes it: how far down and how far up."""
-    return np.array([[min(off, (1 - SHORTEST) * value)], [off]])
+def whisker(value: float, off: float, most: float = math.inf) -> NDArray[np.float64]:
+    """A point's whisker on a log axis, as matplotlib's `errorbar` takes it: how far down and how far up, to `most`."""
+    return np.array([[min(off, (1 - SHORTEST) * value)], [min(off, max(0.0, most - value))]])
 
 
-def draw_dots(axes: Axes, dots: Sequence[Dot], families: dict[str, Look]) -> None:
-    """Draw results: filled if their energy was measured, hollow if not; a grey cross for what isn't ranked."""
+def draw_dots(axes: Axes, dots: Sequence[Dot], families: dict[str, Look], shares: str = "") -> None:
+    """Draw results: filled if their energy was measured, hollow if not; a grey cross for what isn't ranked.
+
+    `shares` is the axis, "x" or "y", of what cannot be more than one.
+    """
     for dot in dots:
         colour = families[dot.result.family].colour if dot.result.ranked else GREY
-        off = {
-            "xerr": whisker(dot.x, dot.x_off) if dot.x_off else None,
-            "yerr": whisker(dot.y, dot.y_off) if dot.y_off else None,
-        }
+        x = whisker(dot.x, dot.x_off, 1.0 if shares == "x" else math.inf) if dot.x_off else None
+        y = whisker(dot.y, dot.y_off, 1.0 if shares == "y" else math.inf) if dot.y_off else None
         if dot.x_off or dot.y_off:
-            axes.errorbar(dot.x, dot.y, **off, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2, alpha=0.7, zorder=3)
+            axes.errorbar(dot.x, dot.y, y, x, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2, alpha=0.7, zorder=3)
     groups: dict[tuple[str, bool], list[Dot]] = {}
     for dot in dots:
         filled = dot.result.provenance == "measured"

@@ -85,7 +85,7 @@ def _over_energy(
         )
         for result in known
     ]
-    draw_dots(axes, dots, families)
+    draw_dots(axes, dots, families, shares="y")
     axes.margins(0.12)
     axes.set_xlabel(f"training energy ({unit}, log scale)")
     axes.set_ylabel(f"{metric} (%)")
@@ -120,7 +120,7 @@ def _over_accuracy(
         for result, score in found
         if score is not None
     ]
-    draw_dots(axes, dots, families)
+    draw_dots(axes, dots, families, shares="x")
     undefined = [result for result, score in found if score is None]
     axes.margins(0.12)
     for result in undefined:

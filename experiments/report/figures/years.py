@@ -120,7 +120,7 @@ def _figure(
     log_axis(right, "y")
     for axes, dots, label in zip((left, right), (accuracy, energy), labels, strict=True):
         if families is not None:
-            draw_dots(axes, dots, families)
+            draw_dots(axes, dots, families, shares="y" if axes is left else "")
         else:
             _draw_plain(axes, dots)
         line = _fit([dot for dot in dots if dot.result in fitted], exponential=axes is right)
