@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from matplotlib.axes import Axes
 
 from experiments.report.comparison import Comparison
@@ -69,10 +71,25 @@ def _curves(comparison: Comparison) -> list[tuple[str, Run, str]]:
             if run is None or run.task_accuracy is None or id(run) in found:
                 continue
             if len(run.curve) > 1 and run.curve[0][0] > 0:  # a log axis has no zero
-                number = f" ({len(found)})" if any(name == result.label for name, _, _ in found.values()) else ""
                 status = "" if run.status == "completed" or run.status in result.label else f", {run.status}"
-                found[id(run)] = (result.label + number + status, run, result.family)
-    return list(found.values())
+                found[id(run)] = (result.label + status, run, result.family)
+    return _told_apart(list(found.values()))
+
+
+def _told_apart(known: list[tuple[str, Run, str]]) -> list[tuple[str, Run, str]]:
+    """Repetitions get their seed's number behind their name, and a number of their own where that is the same."""
+    repeated = Counter(name for name, _, _ in known)
+    seeded = [
+        (f"{name}, seed {run.seed}" if repeated[name] > 1 and run.seed is not None else name, run, family)
+        for name, run, family in known
+    ]
+    again = Counter(name for name, _, _ in seeded)
+    seen: Counter[str] = Counter()
+    told = []
+    for name, run, family in seeded:
+        seen[name] += 1
+        told.append((f"{name} ({seen[name]} of {again[name]})" if again[name] > 1 else name, run, family))
+    return told
 
 
 def _curve(axes: Axes, run: Run, before: float, size: float, look: Look, name: str) -> None:

@@ -282,6 +282,17 @@ def test_figures_of_accuracy_say_which_one_it_is(tmp_path):
     assert "validation's mean IoU" in learning.draw(comparison).caption
 
 
+def test_repetitions_are_told_apart_by_their_seed_in_the_figure_of_learning(tmp_path):
+    """Their names were "vit", "vit (1)", "vit (2)" and, after another model, "mvit (4)"."""
+    for n, seed in enumerate((0, 1, 1)):
+        write(tmp_path / str(n), made(seed=seed, settings="aaaa0000"))
+    write(tmp_path / "other", made(family="swin", settings="bbbb1111"))
+    (comparison,) = compared(tmp_path)
+    [legend] = learning.draw(comparison).figure.legends
+    names = sorted(text.get_text() for text in legend.get_texts())
+    assert names == ["swin", "vit, seed 0", "vit, seed 1 (1 of 2)", "vit, seed 1 (2 of 2)"]
+
+
 def test_a_segmentation_without_accuracy_does_not_take_its_encoders(tmp_path):
     first = write(tmp_path / "pretrain", made(300, 0.9, phase="pretrain", task="classify"))
     carried = [Inherited(path=str(first), total_j=300)]
