@@ -14,7 +14,7 @@ from lightning_watt.meter.marks import HostMarker, Marker, Waiting
 from lightning_watt.meter.meter import EnergyMeter
 from lightning_watt.meter.window import beyond_uj
 from lightning_watt.record.schema import BatchRow, StepPart
-from lightning_watt.units import joules, seconds
+from lightning_watt.units import UJ_PER_J, joules, seconds
 
 PARTS = ("data", "forward", "backward", "optimizer")
 """What a training step consists of, as far as Lightning's hooks show it: waiting for data (and whatever lies between two
@@ -80,7 +80,8 @@ class BatchEnergy:
         self._batch_from = at
         used = [int(now) - int(was) for now, was in zip(at.energy_uj, start.energy_uj, strict=True)]
         edges = math.sqrt(sum(e**2 for e in (*at.edge_uj, *start.edge_uj)))
-        boundary = beyond_uj(edges, sum(used), self._likely_uj(start, at)) + max(0.0, at.gap_uj - start.gap_uj)
+        most_uj = at.peak_w * seconds(at.t_ns - start.t_ns) * UJ_PER_J
+        boundary = beyond_uj(edges, sum(used), self._likely_uj(start, at), most_uj) + max(0.0, at.gap_uj - start.gap_uj)
         gain = sum(share * uj for share, uj in zip(gains, used, strict=True))
         row = BatchRow(
             end.account.stage,

@@ -148,4 +148,4 @@ def point_of(mark: Mark[Any], before: Point | None) -> Point:
     assert mark.edge_uj is not None
     batches = getattr(mark.payload, "batches", before.batches if before else 0)
     samples = getattr(mark.payload, "samples", before.samples if before else 0)
-    return Point(mark.t_ns, mark.energy_uj.tolist(), mark.edge_uj.tolist(), batches, samples, mark.gap_uj)
+    return Point(mark.t_ns, mark.energy_uj.tolist(), mark.edge_uj.tolist(), batches, samples, mark.gap_uj, mark.peak_w)

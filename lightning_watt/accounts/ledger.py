@@ -91,6 +91,7 @@ class Point(NamedTuple):
         batches: batches so far.
         samples: samples so far.
         gap_uj: microjoules of all gaps so far.
+        peak_w: the highest power that was seen so far, of all devices together, watts.
     """
 
     t_ns: int
@@ -99,6 +100,7 @@ class Point(NamedTuple):
     batches: int
     samples: int
     gap_uj: float = 0.0
+    peak_w: float = 0.0
 
     @property
     def edge_variance(self) -> float:

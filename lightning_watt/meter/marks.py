@@ -38,6 +38,7 @@ class Mark(msgspec.Struct, Generic[Payload], eq=False):
         energy_uj: microjoules since the meter began, one value a device in the meter's order; None until settled.
         edge_uj: how far off each may be because the moment lies between two known points, microjoules.
         gap_uj: microjoules of all gaps until the moment, which were charged and are uncertain.
+        peak_w: the highest power of all devices together that was seen until it was settled.
     """
 
     t_ns: int
@@ -46,6 +47,7 @@ class Mark(msgspec.Struct, Generic[Payload], eq=False):
     energy_uj: NDArray[np.int64] | None = None
     edge_uj: NDArray[np.float64] | None = None
     gap_uj: float = 0.0
+    peak_w: float = 0.0
 
 
 Waiting = deque[Any]

@@ -336,10 +336,10 @@ class Measurement:
         if ready:
             with self._lock:  # what is asked for is laid out only now
                 energy, edge = self.curves.energies(ready, goes_on=everything and wait)
-            lost = self.curves.gaps_uj(ready)
+            lost, peak_w = self.curves.gaps_uj(ready), sum(line.peak_w for line in self.curves.timelines)
             with self._settled:
                 for row, mark in enumerate(ready):
-                    mark.edge_uj, mark.gap_uj = edge[row], float(lost[row])
+                    mark.edge_uj, mark.gap_uj, mark.peak_w = edge[row], float(lost[row]), peak_w
                     mark.energy_uj = energy[row]
                 self._settled.notify_all()
         if self._listener is not None:

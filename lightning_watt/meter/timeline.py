@@ -54,6 +54,7 @@ class Timeline:
     Attributes:
         began_ns: when the run began; None if that does not matter. What was used before a later first reading is charged by
             the power nearest to it, all of it uncertain.
+        peak_w: the highest power that was seen, by a sample or between two readings, watts.
 
     Example:
         >>> from lightning_watt.sources.base import Device, Gap, Reading
@@ -76,7 +77,7 @@ class Timeline:
         self._t: list[int] = []
         self._e: list[int] = []
         self._samples: list[tuple[int, float]] = []
-        self._power_w = 0.0
+        self._power_w = self.peak_w = 0.0
         self._evidence, self._agreement = Evidence(), Agreement()
         self._stretches: list[Stretch] = []
         self._spacing_s = 0.0
@@ -165,6 +166,8 @@ class Timeline:
             self._evidence.interrupt()
         times, watts = between(self._samples, start, reading.t_ns)
         self._power_w, hole = step.power_w, self._hole(times, watts)
+        if step.gap is None:
+            self.peak_w = max(self.peak_w, step.power_w, float(watts.max()))
         holes = [self._begin_late(start)] if self.is_late(READ_NS / NS_PER_S) else []
         is_whole = hole is None and step.gap is None and not step.returned and bool(self._samples)
         is_whole = is_whole and reading.t_ns - self._samples[-1][0] < nanoseconds(HOLE_S)

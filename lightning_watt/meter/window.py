@@ -19,19 +19,20 @@ MOST = 1.7
 """A short window may have used so many times what the mean power comes to, whatever was seen of it."""
 
 
-def beyond_uj(edges_uj: float, used_uj: float, likely_uj: float) -> float:
+def beyond_uj(edges_uj: float, used_uj: float, likely_uj: float, most_uj: float) -> float:
     """What may lie on the wrong side of a short time's edges.
 
     Args:
         edges_uj: by how much its two edges may be off together.
         used_uj: what it seems to have used.
         likely_uj: what the mean power until then comes to: if it seems to have used less, that may have been missed.
+        most_uj: what the highest power until then comes to; a short burst of it may have been missed, too.
 
     Example:
-        >>> beyond_uj(50.0, 0.0, 10.0), beyond_uj(50.0, 30.0, 10.0), beyond_uj(5.0, 0.0, 10.0)
-        (17.0, 30.0, 5.0)
+        >>> beyond_uj(50.0, 0.0, 10.0, 20.0), beyond_uj(50.0, 30.0, 10.0, 20.0), beyond_uj(5.0, 0.0, 10.0, 20.0)
+        (20.0, 30.0, 5.0)
     """
-    return min(edges_uj, max(used_uj, MOST * likely_uj))
+    return min(edges_uj, max(used_uj, MOST * likely_uj, most_uj - used_uj))
 
 
 class Measures(Protocol):
@@ -163,7 +164,12 @@ class Window:
         missed in it.
         """
         used_uj, edge_uj, lost_uj = self._settled()
-        edges_uj = beyond_uj(math.sqrt(float((edge_uj**2).sum())), float(used_uj.sum()), self._likely_uj())
+        edges_uj = beyond_uj(
+            math.sqrt(float((edge_uj**2).sum())),
+            float(used_uj.sum()),
+            self._likely_uj(),
+            self.seconds * (self.end_mark.peak_w if self.end_mark else 0.0) * UJ_PER_J,
+        )
         return (edges_uj + lost_uj) / UJ_PER_J
 
     @property

@@ -162,6 +162,13 @@ def test_samples_that_are_flat_tell_no_less_often_that_they_miss_everything() ->
     assert found.replayed[0.4].coverage > 0.9  # 0.57 when they were thought to be right
 
 
+def test_a_burst_that_no_sample_saw_is_within_what_is_stated() -> None:
+    """A tenth of the time the board works, for 5 to 40 ms, at four times its mean power; the sensor looks 25 of 100 ms."""
+    found = replay(named("A100", **PHASES, power=made()["rare bursts"]), 75.0, (0.008, 0.04)).replayed
+    assert found[0.008].coverage > 0.95  # 0.91 when no window was thought to use more than 2.7 times the mean
+    assert found[0.04].coverage > 0.95
+
+
 def test_late_ticks_are_weighed_by_what_is_known_of_them() -> None:
     timing = Timing(0.1)
     assert not timing.looked(0.01)  # even ticks

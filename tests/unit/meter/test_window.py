@@ -82,9 +82,10 @@ def test_the_boundary_is_of_both_edges_and_all_devices_in_squares_and_at_most_wh
 
 
 def test_a_short_window_may_have_used_more_than_it_seems_to_and_no_more_than_others_do():
-    assert beyond_uj(50.0, 0.0, 10.0) == 17
-    assert beyond_uj(50.0, 30.0, 10.0) == 30
-    assert beyond_uj(5.0, 0.0, 10.0) == 5
+    assert beyond_uj(50.0, 0.0, 10.0, 15.0) == 17
+    assert beyond_uj(50.0, 30.0, 10.0, 15.0) == 30
+    assert beyond_uj(50.0, 10.0, 10.0, 45.0) == 35  # a burst of the highest power, all of it missed
+    assert beyond_uj(5.0, 0.0, 10.0, 45.0) == 5
 
 
 @pytest.mark.parametrize("seconds", [0.005, 0.03, 0.3])
