@@ -109,7 +109,7 @@ def test_what_a_slow_source_used_before_its_first_reading_is_charged_and_is_a_ga
     assert gap.joules == pytest.approx(300 * gap.seconds, rel=0.02)
     assert 0.4 <= gap.seconds < 0.4 + seconds(record)
     # All of it is uncertain, once.
-    assert gap.joules < record.energy.boundary_j < 1.3 * gap.joules
+    assert 0.98 * gap.joules < record.energy.boundary_j < 1.3 * gap.joules  # it began a moment before the run
     assert record.energy.by_stage["train"].uncertainty_j > 0.9 * gap.joules
     words.take("soc0: it had not been read yet")
 
