@@ -6,6 +6,7 @@ depends on the number of epochs behind it, `overhead` measures inside a Trainer.
 
 from __future__ import annotations
 
+import gc
 import pickle
 import statistics
 import subprocess
@@ -144,14 +145,13 @@ def nodes(count: int, epochs: int = 5) -> list[str]:
     arrangement = Arrangement(ranks=list(range(count)), world=count)
     agreement = Agreement(run="r", readers=list(range(count)))
     filled = [Filled(node) for node in range(count)]
+    gc.collect()  # what the sections before have left
     readers = [Nodes(SharedStore(store, f"bench{count}"), rank, arrangement, agreement) for rank in range(count)]
     filled[0].session.spans.expect_others(True)
     sizes, taken = [], []
     for meeting in range(epochs):
         for one in filled:
-            one.epochs(
-                1 if meeting else 20
-            )  # a history behind them, and then one more between two meetings, as in a training
+            one.epochs(1 if meeting else 20)  # a history, and then one more between two meetings, as in a training
         for rank in range(1, count):
             meet_readers(readers[rank], filled[rank].session, RunState(), measures=True)
         sizes.append(len(store.get(f"bench{count}/part/1/{readers[1]._meetings}")))
