@@ -20,6 +20,9 @@ from experiments.report.figures.style import (
 from experiments.report.inputs.run import Run
 from experiments.report.metrics import scaled
 
+LETTERS = 90
+"""So many, beside the lines that they stand for, fit into the legend's width."""
+
 
 def draw(comparison: Comparison) -> Picture:
     """Draw each training's accuracy after each epoch, over its own energy (left) and with what it inherited (right)."""
@@ -48,7 +51,8 @@ def draw(comparison: Comparison) -> Picture:
     left.set_ylabel(f"{comparison.metric} after the epoch (%)")
     percent_axis(left, "y")
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, handlelength=4)
+    columns = max(1, min(4, LETTERS // max(len(label) for label in labels)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=4)
     left_out = (
         f" Shown: the {len(shown)} of {len(known)} trainings with the highest last accuracy."
         if len(known) > len(shown)

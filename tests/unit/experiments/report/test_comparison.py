@@ -293,6 +293,20 @@ def test_repetitions_are_told_apart_by_their_seed_in_the_figure_of_learning(tmp_
     assert names == ["swin", "vit, seed 0", "vit, seed 1 (1 of 2)", "vit, seed 1 (2 of 2)"]
 
 
+def test_the_legend_of_learning_keeps_inside_the_figure(tmp_path):
+    """Names of a sweep, in four columns, were cut off at both sides."""
+    for n, family in enumerate(("resnet", "mobilenet", "swin", "efficientnet")):
+        long = f"{family}, a recipe of many words"
+        write(tmp_path / str(n), made(family=long, settings=f"aaaa000{n}"))
+    (comparison,) = compared(tmp_path)
+    figure = learning.draw(comparison).figure
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0
+    assert box.x1 <= whole.x1
+
+
 def test_a_segmentation_without_accuracy_does_not_take_its_encoders(tmp_path):
     first = write(tmp_path / "pretrain", made(300, 0.9, phase="pretrain", task="classify"))
     carried = [Inherited(path=str(first), total_j=300)]
