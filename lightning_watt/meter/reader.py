@@ -27,10 +27,10 @@ from lightning_watt.sources.door import glance_at, let_go, readings_of
 
 MIN_READ_GAP_S = 0.1
 """No source is read more often than this, even if a caller asks: the counters of some boards under-read when polled fast."""
-GLANCE_S = 0.2
-"""Between two glances at a counter of which once a second is too seldom."""
-SPREAD = 0.25
-"""By chance, the time between reads, and glances, varies by this share: of a load in step with them one side would show."""
+GLANCE_S = 0.22
+"""Between two glances, at most, at a counter of which once a second is too seldom."""
+SPREAD = 0.2
+"""By chance reads, and glances, come up to this share sooner: of a load in step with them one side would show."""
 AT_ONCE_S = 1e-6
 END_LIMIT_S = 5.0
 """How long the end of a measurement waits for a driver."""
@@ -71,7 +71,7 @@ class Measurement:
 
     Args:
         opened: the opened sources, each with its devices.
-        interval_s: seconds between two reads, on average; less if a source needs that.
+        interval_s: seconds between two reads, at most; less if a source needs that.
         marker: makes the marks.
         clock: the clock that its sources were opened with.
         complaints, gaps: the meter's, which stay over several runs.
@@ -93,8 +93,7 @@ class Measurement:
         gaps: list[Gap],
     ) -> None:
         self._opened = opened
-        self._longest_s = min((source.due_s for source, _ in opened), default=interval_s)
-        self.interval_s = min(interval_s, self._longest_s)
+        self.interval_s = min([interval_s, *(source.due_s for source, _ in opened)])
         self._chance = Random(0)  # its own, so that a program's random numbers stay what they are
         self._marker, self._clock = marker, clock
         self.curves = Curves([device for _, devices in opened for device in devices], complaints, gaps)
@@ -283,7 +282,7 @@ class Measurement:
                     self._stop.set()
                     continue
                 if read_s >= due_s - AT_ONCE_S:  # a reading that was asked for does not put off the next that is due
-                    due_s = read_s + self._about(self.interval_s, self._longest_s)
+                    due_s = read_s + self._up_to(self.interval_s)
                 self._rest(opened, due_s)
                 self._stop.wait(max(0.0, read_s + MIN_READ_GAP_S - steady_s()))
         finally:
@@ -293,14 +292,14 @@ class Measurement:
         """Wait until the next read is due or asked for; meanwhile glance at the devices of which more has to be known."""
         steady_s = self._clock.steady_s
         while not self._wake.is_set() and (left_s := due_s - steady_s()) > AT_ONCE_S:
-            labels, glance_s = self.curves.worth_a_glance(), self._about(GLANCE_S, self._longest_s)
+            labels, glance_s = self.curves.worth_a_glance(), self._up_to(GLANCE_S)
             glances = bool(labels) and left_s > glance_s + MIN_READ_GAP_S / 2
             if not self._wake.wait(glance_s if glances else left_s) and glances:
                 for source, _ in opened:
                     glance_at(source, labels)
 
-    def _about(self, seconds: float, most_s: float) -> float:
-        return self._chance.uniform((1 - SPREAD) * seconds, min((1 + SPREAD) * seconds, most_s))
+    def _up_to(self, seconds: float) -> float:
+        return seconds * self._chance.uniform(1 - SPREAD, 1)
 
     def _finish(self, opened: Opened, on_abandoned: Callable[[], None] | None, *, leaves: bool) -> None:
         for source, _ in opened:

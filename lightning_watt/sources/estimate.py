@@ -60,7 +60,7 @@ class EstimateSource:
     """
 
     name = "estimate"
-    due_s = 1.25
+    due_s = 1.0
 
     def __init__(self, watts_per_core: float = WATTS_PER_CORE, processes: Collection[int] = ()) -> None:
         if not watts_per_core > 0:

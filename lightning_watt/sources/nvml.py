@@ -40,7 +40,7 @@ from lightning_watt.sources.nvml_boards import (
 from lightning_watt.sources.ticks import TickReader
 from lightning_watt.units import NS_PER_S, UJ_PER_MJ
 
-DUE_S = 1.25
+DUE_S = 1.0
 POWER_DUE_S = 0.1
 """A board with neither counter nor samples is known only by asking for its power; ten times a second is gentle."""
 RETRY_NS = 30 * NS_PER_S

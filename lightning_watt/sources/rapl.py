@@ -50,7 +50,7 @@ class RaplSource:
     """
 
     name = "rapl"
-    due_s = 1.25
+    due_s = 1.0
 
     def __init__(
         self, root: Path = POWERCAP, *, share: bool = False, processes: Collection[int] = (), psys: bool = True

@@ -29,7 +29,7 @@ class ReplaySource:
     """
 
     name = "replay"
-    due_s = 1.25
+    due_s = 1.0
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class ZeusSource:
     """
 
     name = "zeus"
-    due_s = 1.25
+    due_s = 1.0
 
     def __init__(self, kind: str = "gpu") -> None:
         if kind not in {"gpu", "soc"}:

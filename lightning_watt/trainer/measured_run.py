@@ -16,7 +16,7 @@ from lightning_watt.accounts.ledger import Account
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.host import keep, tell_of_forks
 from lightning_watt.meter.meter import EnergyMeter
-from lightning_watt.meter.reader import MIN_READ_GAP_S
+from lightning_watt.meter.reader import MIN_READ_GAP_S, SPREAD
 from lightning_watt.record.lines import JournalLine
 from lightning_watt.record.record import Record
 from lightning_watt.record.schema import BatchRow
@@ -322,7 +322,7 @@ class MeasuredRun:
         if self._lines < FIRST_LINES or monotonic() >= self._line_due_s:
             # Readings that were asked for come in between. In a long run a line an interval is enough.
             self._lines += 1
-            self._line_due_s = monotonic() + max(0.0, self.state.interval_s - MIN_READ_GAP_S)
+            self._line_due_s = monotonic() + max(0.0, (1 - SPREAD) * self.state.interval_s - MIN_READ_GAP_S)
             writer.journal(session.line())
         writer.batches(rows)
         self._is_old = self._is_old or epoch_over

@@ -60,7 +60,7 @@ def measured(swing: Swing, spacing_s: float, window_s: float, reads: int = 40, s
             power = tuple((round(a * S), swing.mean_w(a - window_s, a)) for a in at.tolist())
             line.add(Reading("gpu0", round(t * S), round(swing.joules(t) * 1e6), power, tick_s=0.1))
             last = t
-        tick += round(TICKS * chance.uniform(1 - SPREAD, 1 + SPREAD))
+        tick += math.ceil(TICKS * chance.uniform(1 - SPREAD, 1))
     return line
 
 

@@ -91,12 +91,12 @@ def test_without_power_limits_only_the_impossible_is_refused():
 @pytest.mark.parametrize(
     ("board", "source", "due_s"),
     [
-        (Board(), "nvml-counter", 1.25),
-        (Board(samples_ms=None), "nvml-counter", 1.25),
-        (Board(counter_ms=None), "nvml-power", 1.25),
+        (Board(), "nvml-counter", 1.0),
+        (Board(samples_ms=None), "nvml-counter", 1.0),
+        (Board(counter_ms=None), "nvml-power", 1.0),
         (Board(counter_ms=None, samples_ms=None), "nvml-power", 0.1),
         (Board(faults=[Fault("error", function=ENERGY, code=4)], samples_ms=None), "nvml-power", 0.1),  # no permission
-        (Board(faults=[Fault("error", function=ENERGY, code=UNKNOWN)]), "nvml-counter", 1.25),  # a passing fault
+        (Board(faults=[Fault("error", function=ENERGY, code=UNKNOWN)]), "nvml-counter", 1.0),  # a passing fault
         (Board(counter_ms=None, faults=[Fault("error", function=SAMPLES, code=6)]), "nvml-power", 0.1),  # none to be had
     ],
 )
