@@ -28,6 +28,7 @@ from lightning_watt.distributed import nodes as nodes_module
 from lightning_watt.distributed.nodes import Nodes, meet_readers
 from lightning_watt.distributed.ranks import Agreement, Arrangement
 from lightning_watt.distributed.store import SharedStore
+from lightning_watt.meter.reader import SPREAD
 from lightning_watt.record.lines import LineWriter
 from lightning_watt.record.writer import to_json
 from lightning_watt.run.node_reports import NodeReport
@@ -113,13 +114,15 @@ def _record(session: Session) -> bytes:
 
 
 def journal_bytes() -> list[str]:
-    """Bytes of the journal: a line a second, two boards of 300 W, an epoch a minute. Totals grow longer, and so do days."""
+    """Bytes of the journal: a line a read, two boards of 300 W, an epoch a minute. Totals grow longer, and so do days."""
     filled, writer = Filled(boards=2), LineWriter()
+
+    reads = round(DAY_S / (1 - SPREAD / 2))  # a day, one up to a fifth sooner than the interval of a second
 
     def day() -> int:
         size = 0
-        for second in range(DAY_S):
-            if second % 60 == 0:
+        for read in range(reads):
+            if read % (reads // (DAY_S // 60)) == 0:
                 filled.epochs(1, stage_j=9_000.0)
             line = filled.session.line()
             line.interval_s = 1.0  # this session has no meter to say so

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from itertools import count
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,6 +121,20 @@ def test_what_was_settled_is_in_the_files(run, clock, tmp_path):
     assert read_journal(tmp_path)[-1]["device_uj"] == {"gpu0": 300_000_000}
     assert read_record(tmp_path / "watt.json").status == "running"
     assert (tmp_path / "watt_batches.csv").read_text().splitlines()[1].startswith("train,1,0,100.000000,1.000000,")
+
+
+def test_in_a_long_run_each_reading_has_its_line_and_those_that_were_asked_for_have_none(run, monkeypatch):
+    """Reads come up to a fifth sooner than the interval. Without a line of each, a kill would lose nearly two."""
+    begin_s = now_s = monotonic() + 10
+    monkeypatch.setattr(measured_run, "FIRST_LINES", 0)
+    monkeypatch.setattr(measured_run, "monotonic", lambda: now_s)
+    run.state.interval_s = 1.0
+    written = []
+    monkeypatch.setattr(run.writer, "journal", lambda line: written.append(now_s - begin_s))
+    for seconds in (1.0, 0.81, 1.0, 0.9, 0.1, 0.1, 0.75):  # the two of 0.1 s were asked for
+        now_s += seconds
+        run.write([], epoch_over=False)
+    assert written == pytest.approx([1.0, 1.81, 2.81, 3.71, 4.66])
 
 
 def test_a_checkpoint_has_the_energy_until_now_and_none_before_the_run_began(run, clock):
