@@ -2,7 +2,7 @@
 
 A *session* is one process's part of a run. A line's energies are cumulative, and the session's own, in whole microjoules. So
 a line that is cut off or edited loses nothing that a later line does not contain again. Most lines are *short*: a time and
-the run's joules, to be read with the whole line before them, so that a month of one line a second stays under 100 MB.
+the run's joules, to be read with the whole line before them, so that a month of a line a read stays near 100 MB.
 """
 
 from __future__ import annotations
