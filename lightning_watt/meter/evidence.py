@@ -30,7 +30,7 @@ BELIEVED, ENOUGH = 0.9, 4
 """Samples that are trusted less than this, by so many tests, leave too much between two readings a second apart."""
 MISSES, MISSES_MUCH = 1.0, 8.0
 """They do not if what they miss is no more than what is expected of good ones: closer readings would show no more. Flat
-samples foretell nothing that is wrong; so whoever misses much more than that leaves too much too."""
+samples foretell nothing wrong and may still miss everything: those that miss so much leave too much too."""
 SLOW_S = 0.25
 """What is missed by so much may go the same way for longer than the tests, as where a load alternates once a second."""
 UNIT_S = 0.8
