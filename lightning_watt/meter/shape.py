@@ -111,12 +111,6 @@ def spread_j2(t_s: Floats, watts: Floats, power_w: float, spacing_s: float) -> F
     return np.asarray((WHERE * steps(watts) * dt) ** 2 + (FLOOR * power_w) ** 2 * dt * spacing_s)
 
 
-def whole_spread_j2(dt: Floats, dw: Floats, power_w: float, spacing_s: float) -> float:
-    """The sum of `spread_j2`, from the steps of the knots' times and of the watts there."""
-    moved = dw * dt
-    return WHERE**2 * float(moved @ moved) + (FLOOR * power_w) ** 2 * float(dt.sum()) * spacing_s
-
-
 def lay_out(
     t_s: Floats, watts: Floats, joules: float, *, trust: float, ratio: float, dense_s: float, spacing_s: float
 ) -> Laid:
@@ -132,13 +126,13 @@ def lay_out(
         spacing_s: how far apart samples are.
     """
     seconds, dt, watts = float(t_s[-1]), steps(t_s), watts * ratio
-    floor_j2 = dt * ((FLOOR * joules / seconds) ** 2 * spacing_s)
-    before = _running(floor_j2 + (WHERE * steps(watts) * dt) ** 2)
+    power_w = joules / seconds
+    before = _running(spread_j2(t_s, watts, power_w, spacing_s))
     before = before / before[-1] if before[-1] > 0 else t_s / seconds
     believed = _believed(t_s, watts, trust, dense_s if spacing_s <= dense_s / 2 else 0.0)
     pieces = dt * (believed[1:] + believed[:-1]) / 2
     jump = np.abs(steps(believed)) * dt
-    unsure = floor_j2 + (WHERE * jump) ** 2
+    unsure = spread_j2(t_s, believed, power_w, spacing_s)
     rest, doubt = joules - float(pieces.sum()), float(unsure.sum())
     if doubt > 0:
         most = WITHIN * jump + dt * (abs(rest) / seconds)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lightning_watt.meter.agreement import Agreement
 from lightning_watt.meter.counter import MOST_GAPS, Counter, Step
 from lightning_watt.meter.evidence import BELIEVED, Blind, Evidence, Stretch, Timing, edge_j
-from lightning_watt.meter.shape import Folded, Laid, between, lay_out, steps, unfold, whole_spread_j2
+from lightning_watt.meter.shape import Folded, Laid, between, lay_out, spread_j2, steps, unfold
 from lightning_watt.sources.base import UNREAD, Device, Gap, Reading
 from lightning_watt.units import NS_PER_S, UJ_PER_J, nanoseconds
 
@@ -312,7 +312,7 @@ class Timeline:
             self._spacing_s = self._spacing_s + 0.1 * (spacing_s - self._spacing_s) if self._spacing_s else spacing_s
         spacing_s = (self._spacing_s if told_j > 0 else 0.0) or self.tick_s or seconds
         power_w, here = joules / seconds, joules / told_j if told_j > 0 else 1.0
-        spread = whole_spread_j2(dt, dw * here, power_w, spacing_s)
+        spread = float(spread_j2(t_s, watts * here, power_w, spacing_s).sum())
         # A counter that says to the microjoule what the samples do is their own sum, and tests nothing.
         self._is_their_sum &= abs(joules - told_j) <= len(t_s) / UJ_PER_J + 1e-9 * told_j
         if not self._is_their_sum:
